@@ -1,0 +1,53 @@
+# Every habit of the project, one target each. `make` alone prints the list.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help env figures test test-all lint format bench submission clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# A stamp is written only after a successful install, so an interrupted one is taken up again.
+$(VENV)/.runtime: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+env: $(VENV)/.runtime  ## create the environment in .venv
+
+figures: $(VENV)/.runtime  ## run the four scripts; the pictures go to visualization/
+	$(RUN) ./class_visualization.py
+	$(RUN) ./saliency_visualization.py
+	$(RUN) ./gradcam_visualization.py
+	$(RUN) ./style_transfer.py
+
+test: $(VENV)/.dev  ## run the tests (a few minutes)
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.dev  ## run the tests, the long ones too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: $(VENV)/.dev  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev  ## put the code into the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## measure speed against the plain loops and other libraries
+	$(BIN)/python -m benchmarks
+
+submission: $(VENV)/.runtime  ## check the work and zip it for the autograder
+	$(BIN)/python collect_submission.py
+
+clean:  ## remove outputs and caches (the environment stays)
+	rm -rf visualization/* .pytest_cache .ruff_cache .hypothesis assignment_3_submission.zip
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
