@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 Array = np.ndarray
 Scalar = Callable[[Array, Array], Array]  # (x, y) -> one number a point: an angle, a stream function, a noise
@@ -25,6 +26,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Fine relief beyond this many pixels a side is invisible, and the working canvas would not fit in memory.
 LARGEST_SUPERSAMPLED = 1536
 SAMPLES_AT_ONCE = 1_500_000
+UNDERPAINTING = 160
 
 
 # ---------------------------------------------------------------------------------------------- colour
@@ -58,12 +60,13 @@ def vary(
 ) -> Array:
     """`colours` `(..., 3)` with normal deviations: `hue` in radians, `chroma` as a ratio, `light` added."""
     shape = colours.shape[:-1]
-    turn, strength, lift = (rng.standard_normal(shape).astype(np.float32)[..., None] for _ in range(3))
+    turn, strength, lift = (rng.standard_normal(shape).astype(np.float32) for _ in range(3))
     return shift(colours, hue * turn, 1 + chroma * strength, light * lift)
 
 
 def shift(colours: Array, turn: Array | float, strength: Array | float = 1.0, lift: Array | float = 0.0) -> Array:
-    """`colours` turned by an angle about the grey axis, chroma times `strength`, lightness plus `lift`."""
+    """`colours` `(..., 3)` turned by an angle about the grey axis, chroma times `strength`, plus `lift`."""
+    turn, strength, lift = (np.asarray(value, np.float32)[..., None] for value in (turn, strength, lift))
     grey = colours.mean(-1, keepdims=True)
     part = colours - grey
     # Rodrigues' rotation about (1, 1, 1): the cross product with the axis is a difference of neighbours.
@@ -137,6 +140,16 @@ def scatter(rng: np.random.Generator, spacing: float, margin: float = 0.04) -> t
     return ((1 + 2 * margin) * x - margin).astype(np.float32), ((1 + 2 * margin) * y - margin).astype(np.float32)
 
 
+def relax(rng: np.random.Generator, points: Array, count: int, rounds: int = 8) -> Array:
+    """`count` sites among `points` `(P, D)`, spread evenly by Lloyd's relaxation (1982): cells of like size."""
+    sites = points[rng.choice(len(points), count, replace=False)]
+    for _ in range(rounds):
+        nearest = cKDTree(sites).query(points)[1]
+        share = np.maximum(np.bincount(nearest, minlength=count), 1)
+        sites = np.stack([np.bincount(nearest, axis, count) / share for axis in points.T], 1)
+    return sites
+
+
 # ------------------------------------------------------------------------------------- canvas and strokes
 
 
@@ -164,13 +177,23 @@ class Canvas:
     BRISTLES = 9
     NODES = 10
 
-    def __init__(self, size: int, ground: Array):
+    def __init__(self, size: int):
         self.size = size
         self.scale = 2 if size <= LARGEST_SUPERSAMPLED else 1
         self.side = size * self.scale
-        self.colour = np.empty((self.side, self.side, 3), np.float32)
-        self.colour[:] = ground
+        self.colour = np.zeros((self.side, self.side, 3), np.float32)
         self.height = np.zeros((self.side, self.side), np.float32)
+
+    def underpaint(self, colour: Colouring, shade: float = 0.8) -> None:
+        """Lays `colour` thinly, darkened by `shade`, so that gaps between strokes are deep and not empty."""
+        x, y = np.meshgrid(*2 * [(np.arange(UNDERPAINTING, dtype=np.float32) + 0.5) / UNDERPAINTING])
+        nearest = np.arange(self.side) * UNDERPAINTING // self.side
+        self.colour[:] = shade * colour(x, y)[nearest[:, None], nearest[None, :]]
+
+    def at(self, x: Array, y: Array) -> Array:
+        """The colours `(..., 3)` now at points `x`, `y`; outside the picture, those of its edge."""
+        column, line = (np.clip((w * self.side).astype(int), 0, self.side - 1) for w in (x, y))
+        return self.colour[line, column]
 
     def grid(self) -> tuple[Array, Array]:
         """x `(1, side)` and y `(side, 1)` of the pixel centres."""
