@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from helpers.errors import UsageError
 from helpers.painting import (
+    LUMA,
     Array,
     Brush,
     Canvas,
@@ -187,7 +188,7 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
         depth = ramp(below / 0.4 + 0.4 * fine(x, y), palette("4f9fd8 2f6fc8 1f3fa0"))
         water = blend(mirrored * 0.95, depth, 0.9 * smoothstep(0.05, 0.2, wave + 0.5 * below - 0.08))
         path = np.exp(-(((x - sun[0]) / (0.035 + 0.22 * np.abs(below))) ** 2)) * smoothstep(-0.2, 0.0, wave)
-        water = blend(water, palette("ffe98a")[0], 0.95 * path)
+        water = blend(water, palette("ffe98a")[0], smoothstep(0.3, 0.45, path))
         result = np.where((below > 0)[..., None], water, above(x, y))
 
         edge = 0.9 - 0.1 * side * (0.5 - x) + 0.03 * bank_edge(x, np.full_like(x, 0.2))
@@ -410,15 +411,17 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
         part[polar(x, y)[0] < 1] = 5
         trunk = np.abs(x - tree[0] - 0.02 * np.sin(9 * y)) < 0.016 + 0.1 * np.clip(y - tree[1] - 0.25, 0, 1) ** 1.3
         part[trunk & (y > tree[1]) & (y < 0.86)] = 6
-        crown = np.hypot(x - tree[0], 1.1 * (y - tree[1])) + 0.045 * edge(x, y)
+        crown = np.hypot(x - tree[0], 1.1 * (y - tree[1])) 
+        lobes = np.arctan2(y - tree[1], x - tree[0])
+        crown = crown + 0.016 * np.cos(7 * lobes + bend) + 0.06 * edge(x, y)
         part[crown < 0.185] = 7
         part[np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y)) < frame] = 8
         return part
 
     def sky_plan(x: Array, y: Array) -> Array:
         radius, turn = polar(x, y)
-        # The seam of the angle is turned to the side that the frame is nearest to, and cosine keeps it closed.
-        return np.stack([2.1 * np.log(radius + 0.3) , 1.6 * np.cos(turn), 1.6 * np.sin(turn)], -1)
+        # The angle as a point of the circle has no seam, and counting more than the radius it draws rays.
+        return np.stack([1.3 * np.log(radius + 0.3), 2.4 * np.cos(turn), 2.4 * np.sin(turn)], -1)
 
     def hill_plan(x: Array, y: Array) -> Array:
         return np.stack([x, 2.2 * (y - ridge(1, x))], -1)
@@ -443,18 +446,18 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     def frame_cells(x: Array, y: Array) -> Array:
         return 20 * np.floor(x / frame / 2.02 + 0).astype(int) + np.floor(y / frame / 2.02).astype(int)
 
-    plans = [(sky_plan, 120), (hill_plan, 34), (hill_plan, 40), (hill_plan, 44), (river_plan, 46), rose_cells,
+    plans = [(sky_plan, 130), (hill_plan, 34), (hill_plan, 40), (hill_plan, 44), (river_plan, 46), rose_cells,
              (upright, 12), (plain, 70), frame_cells]  # fmt: skip
     tints = [
         palette("ffe36a ffc23d ff8f3a ee5a52 c0428a 7a3fae 3f4fc8 1f6fd0 1a4aa0"),
-        palette("3a4fa8 6a6fd0 4a8fc8 8a5fb8"),
+        palette("3a4fb8 6a6fe0 4a9fd8 9a5fc8 c87ac0"),
         palette("1f7a6a 2fa06a 5fb84a 1f6a8a"),
         palette("2a8a2f 8ab82a d8c82f 1f6a3a e09a2a"),
         palette("1f5fc8 3fa8e0 8fe0f0 1f8ac0 5fd0d0"),
         palette("fff6c0 ffcf3a f0602a ffb02a c8202a ffe070"),
         palette("5a2a1f 8a4a2a b8702f"),
         palette("b8202f e0502a f0942a 8aa82a 2f8a3a f8c83a"),
-        palette("8a1a3a 1f3f9a 2a7a4a b8862a 5a2a8a"),
+        palette("b01f3a 1f4fb8 1f8a5a e0a02a 6a2aa8"),
     ]
 
     canvas = Canvas(size)
@@ -470,7 +473,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
 
     tone = rng.uniform(0, 1, count)
     far = np.hypot(cx - sun[0], cy - sun[1])
-    tone = np.where(part == 0, 1.35 * (far - rose) + rng.normal(0, 0.06, count), tone)
+    tone = np.where(part == 0, 1.75 * (far - rose) + rng.normal(0, 0.05, count), tone)
     radius = far / rose
     alternate = np.arange(count) % 2 * 0.2
     tone = np.where(part == 5, np.where(radius < 0.2, 0, radius * 0.75 + alternate), tone)
@@ -486,7 +489,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     lean = (u - (cx * np.cos(heading) + cy * np.sin(heading))[cells]) / np.sqrt(share / x.size)[cells]
     veins = streak(u + 3 * c, v + 3 * s)
     canvas.colour = shift(glass[cells], 0.28 * veins + 0.18 * lean, 1 + 0.1 * veins, 0.16 * veins + 0.10 * lean)
-    canvas.colour *= (1.2 - 0.5 * smoothstep(0.1, 0.85, np.hypot(x - sun[0], y - sun[1])))[..., None]
+    canvas.colour *= (1.2 - 0.36 * smoothstep(0.1, 0.85, np.hypot(x - sun[0], y - sun[1])))[..., None]
     canvas.height = 0.0008 * hammer(x, y) + 0.0012 * veins
 
     bx, by = rng.uniform(0, 1, (2, 900)).astype(np.float32)
@@ -498,7 +501,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
         distance = _distance_to_border(edges)
         canvas.colour *= (1 - 0.45 * np.exp(-distance / (1.6 * width)))[..., None]
         bar = np.clip(1 - (distance / width) ** 2, 0, 1)
-        lead = palette("2a2c34")[0] * (1 + 0.3 * hammer(x, y))[..., None]
+        lead = palette("1c1e26")[0] * (1 + 0.3 * hammer(x, y))[..., None]
         canvas.colour = blend(canvas.colour, lead, smoothstep(0, 0.35, bar))
         canvas.height = np.where(bar > 0, 0.9 * width * np.sqrt(bar), canvas.height)
     canvas.colour = 1 - (1 - canvas.colour) * (1 - 0.22 * bloom)
@@ -531,10 +534,186 @@ def _distance_to_border(labels: Array) -> Array:
     return (ndimage.distance_transform_edt(same) / labels.shape[0]).astype(np.float32)
 
 
+# ----------------------------------------------------------------------------------------------- waves
+
+
+def waves(size: int, rng: np.random.Generator) -> Image.Image:
+    """Clawed breakers over a sea of fish-scale swell under a red sun, cut in blocks and printed with grain."""
+    side = rng.choice([-1, 1])
+    print_ = Block(size)
+    ink = {
+        name: palette(code)[0]
+        for name, code in (
+            ("line", "12264f"), ("deep", "173f7d"), ("mid", "2f6fa8"), ("pale", "86b9cc"), ("foam", "f6eed8"),
+            ("red", "cf3a26"), ("sand", "e9c894"),
+        )
+    }  # fmt: skip
+    _sky(print_, rng, side)
+
+    horizon = 0.52
+    rows = horizon + 0.5 * np.linspace(0, 1, 15) ** 1.35
+    phase = rng.uniform(0, 2 * np.pi, 3)
+    breakers = [
+        (3, 0.5 - side * 0.02, 0.30, -side),
+        (5, 0.5 + side * 0.44, 0.42, -side),
+        (9, 0.5 - side * 0.34, 0.66, side),
+        (12, 0.5 + side * 0.36, 0.30, -side),
+    ]
+    for index, base in enumerate(rows):
+        depth = index / (len(rows) - 1)
+        for row, foot, tall, way in breakers:
+            if row == index:
+                _breaker(print_, rng, ink, foot + rng.normal(0, 0.02), base + 0.06, tall * rng.uniform(0.92, 1.08), way)
+        spacing = 0.045 + 0.075 * depth
+        count = int(1.2 / spacing) + 2
+        x = -0.1 + spacing * (np.arange(count) + 0.5 * (index % 2))
+        swell = 0.035 * depth * np.sin(2 * np.pi * 1.1 * x + phase[0]) + 0.02 * np.sin(2 * np.pi * 2.3 * x + phase[1])
+        tints = ("line", "foam", "deep", "foam", "mid", "pale", "deep")
+        for cx, cy in zip(x, base + swell * (0.4 + depth), strict=True):
+            for tint, share in zip(tints, (1.06, 1.0, 0.9, 0.68, 0.6, 0.4, 0.24), strict=True):
+                print_.disc(cx, cy + 0.55 * spacing, 0.62 * spacing * share, ink[tint])
+    _spray(print_, rng, ink, side)
+    return _printed(print_, rng)
+
+
+class Block:
+    """A block-cutter's sheet: flat shapes in picture coordinates on a supersampled Pillow image."""
+
+    def __init__(self, size: int):
+        self.canvas = Canvas(size)
+        self.side = self.canvas.side
+        self.image = Image.new("RGB", (self.side, self.side))
+        self.pen = ImageDraw.Draw(self.image)
+
+    def shape(self, points: Array, colour: Array) -> None:
+        """The polygon of `points` `(N, 2)`."""
+        self.pen.polygon([tuple(p) for p in (points * self.side).tolist()], _ink(colour))
+
+    def line(self, points: Array, colour: Array, width: float) -> None:
+        """The open line through `points` `(N, 2)`."""
+        path = [tuple(p) for p in (points * self.side).tolist()]
+        self.pen.line(path, _ink(colour), max(1, round(width * self.side)), joint="curve")
+
+    def disc(self, x: float, y: float, radius: float, colour: Array) -> None:
+        """A filled circle."""
+        box = (np.array([x - radius, y - radius, x + radius, y + radius]) * self.side).tolist()
+        self.pen.ellipse(box, _ink(colour))
+
+
+def _ink(colour: Array) -> tuple[int, ...]:
+    return tuple(int(round(255 * float(c))) for c in colour)
+
+
+def _sky(print_: Block, rng: np.random.Generator, side: int) -> None:
+    """A graded sky with a red sun between bands of mist whose ends are round."""
+    sky = palette("2f6f9f 7fb0b8 e6d8b0 f4e2b8 f2c088 e59a68")
+    for y in np.linspace(0, 0.7, 180):
+        print_.shape(np.array([[0, y], [1, y], [1, y + 0.006], [0, y + 0.006]]), ramp(y / 0.62, sky))
+    sx, sy, r = 0.5 + side * rng.uniform(0.14, 0.24), rng.uniform(0.2, 0.27), 0.095
+    print_.disc(sx, sy, r, palette("cf3a26")[0])
+    for band in range(9):
+        y, half = 0.05 + 0.052 * band + rng.normal(0, 0.006), rng.uniform(0.1, 0.26)
+        x, tall = rng.uniform(0, 1), rng.uniform(0.008, 0.014)
+        if abs(x - sx) < half and abs(y - sy) < 0.5 * r:
+            x += 2 * half * np.sign(x - sx)
+        for grow, tint in ((0.0028, "b8884e"), (0.0, "fbf0d4")):
+            colour, thick = palette(tint)[0], tall + grow
+            for shift_x, shift_y, share in ((0, 0, 1.0), (0.35, 1.7, 0.6), (-0.4, -1.7, 0.5)):
+                cx, cy, w = x + shift_x * half, y + shift_y * tall, half * share
+                box = [[cx - w, cy - thick], [cx + w, cy - thick], [cx + w, cy + thick], [cx - w, cy + thick]]
+                print_.shape(np.array(box), colour)
+                for end in (-w, w):
+                    print_.disc(cx + end, cy, thick, colour)
+
+
+def _breaker(
+    print_: Block, rng: np.random.Generator, ink: dict[str, Array], foot: float, base: float, tall: float, way: int
+) -> None:
+    """A wave `tall` high that rises from `foot`, `base` and curls over towards `way`, ribbed and clawed."""
+    back = _curl(0.92, 2.1, 0.30)
+    face = _curl(1.45, 2.3, 0.42) * 0.74 + [0.62, 0.0]
+    # Both outlines end in one tip, or the lip of the wave would be open.
+    t = np.linspace(0, 1, len(back))[:, None]
+    face = face + (back[-1] - face[-1]) * t**3
+    curves = [back + (face - back) * share for share in np.linspace(0, 1, 10)]
+    place = np.array([way * tall, -tall])
+    curves = [np.array([foot - way * 0.62 * tall, base]) + place * curve for curve in curves]
+    skirt = np.array([[curves[-1][0, 0] + way * 0.5 * tall, base + 0.3], [curves[0][0, 0] - way * 0.3 * tall, base + 0.3]])
+    print_.shape(np.concatenate([curves[0], curves[-1][::-1], skirt]), ink["deep"])
+    tints = ("deep", "mid", "foam", "deep", "pale", "deep", "mid", "foam", "deep")
+    for tint, one, other in zip(tints, curves, curves[1:], strict=False):
+        print_.shape(np.concatenate([one, other[::-1]]), ink[tint])
+    for curve in curves:
+        print_.line(curve, ink["line"], 0.0028)
+
+    def claws(curve: Array, begin: float, finish: float, size: float, outward: int) -> None:
+        index = np.linspace(begin * (len(curve) - 1), finish * (len(curve) - 1), 26).astype(int)
+        tangent = np.gradient(curve, axis=0)[index]
+        tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+        normal = outward * way * np.stack([-tangent[:, 1], tangent[:, 0]], 1)
+        reach = size * np.sin(np.linspace(0.25, 2.6, len(index)))[:, None] * rng.uniform(0.7, 1.25, (len(index), 1))
+        drops = []
+        for share, radius in ((0.0, 0.9), (0.55, 0.7), (1.05, 0.48), (1.4, 0.3)):
+            along_ = 0.5 * share * share * reach * tangent
+            centres = curve[index] + 0.9 * share * reach * normal + along_
+            drops += [(x, y, 0.55 * radius * r) for (x, y), r in zip(centres, reach[:, 0], strict=True)]
+        for x, y, r in drops:
+            print_.disc(x, y, r + 0.0032, ink["line"])
+        for x, y, r in drops:
+            print_.disc(x, y, r, ink["foam"])
+        for x, y, r in drops:
+            if r > 0.007:
+                turn = np.linspace(0, 4.2 * np.pi, 30)
+                spiral = np.stack([np.cos(turn) * way, np.sin(turn)], 1) * (0.78 * r * turn / turn[-1])[:, None]
+                print_.line(np.array([x, y]) + spiral, ink["mid"], 0.0018)
+
+    claws(curves[-1], 0.62, 1.0, 0.055 * tall, 1)
+    claws(curves[0], 0.45, 1.0, 0.075 * tall, -1)
+
+
+def _curl(rise: float, turn: float, tight: float) -> Array:
+    """An outline `(80, 2)` from the origin: it climbs, then curls over; x forward and y up, about 1 tall."""
+    s = np.linspace(0, 1, 80)
+    heading = 0.35 + (rise - 0.35) * smoothstep(0, 0.4, s) - (turn + rise) * smoothstep(1 - tight * 1.6, 1.0, s)
+    step = np.stack([np.cos(heading), np.sin(heading)], 1) * (1.45 / len(s))
+    return np.cumsum(step, 0)
+
+
+def _spray(print_: Block, rng: np.random.Generator, ink: dict[str, Array], side: int) -> None:
+    """Flecks of foam thrown ahead of the largest breaker."""
+    x = 0.5 - side * 0.1 + rng.normal(0, 0.22, 170)
+    y = 0.36 + rng.normal(0, 0.12, 170)
+    for px, py, r in zip(x, y, rng.uniform(0.0012, 0.005, 170), strict=True):
+        print_.disc(px, py, r + 0.0018, ink["line"])
+        print_.disc(px, py, r, ink["foam"])
+
+
+def _printed(print_: Block, rng: np.random.Generator) -> Image.Image:
+    """The sheet as printed: wood grain in the ink, ink pooled at the edges of shapes, fibres in the paper."""
+    canvas = print_.canvas
+    x, y = (np.ascontiguousarray(w) for w in np.broadcast_arrays(*canvas.grid()))
+    colour = np.asarray(print_.image, np.float32) / 255
+    soft = ndimage.gaussian_filter(colour, (0.006 * canvas.side,) * 2 + (0,))
+    colour = colour + 0.22 * (colour - soft)
+    warp = Noise(rng, (1.2, 3), 2)(x, y)
+    rings = np.sin(2 * np.pi * (34 * y + 5 * warp))
+    grain = Noise(rng, (7, 130), 2, 0.7)(x, y)
+    pressed = Noise(rng, 5, 3, 0.6)(x, y)
+    fibre = Noise(rng, 110, 2, 0.8)(x, y)
+    inked = 1 - colour @ LUMA
+    tone = 0.035 * rings + (0.05 + 0.09 * inked) * grain + 0.06 * pressed + 0.05 * fibre
+    paper = palette("f7ecd2")[0]
+    bare = smoothstep(0.35, 0.95, grain + 0.5 * fibre + 0.35 * rings)
+    canvas.colour = blend(colour * (1 + tone[..., None]), paper, 0.4 * bare * smoothstep(0.2, 0.6, inked))
+    canvas.height = 0.0005 * fibre + 0.0006 * grain
+    return canvas.finish(relief=0.5, gloss=0.0)
+
+
 STYLES: dict[str, Draw] = {
     "swirl": swirl,
     "pointillist": pointillist,
     "discs": discs,
     "autumn": autumn,
     "stained-glass": stained_glass,
+    "waves": waves,
 }
