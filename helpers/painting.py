@@ -1,0 +1,325 @@
+"""A small paint box: palettes, noise, flow fields, brush strokes with relief, and the light that shows them.
+
+Every length is a fraction of the picture's side and every random number belongs to a stroke, a cell or a noise
+lattice, never to a pixel. That is why a picture drawn at 256 and at 1024 is the same picture, only sharper.
+
+Colours are float arrays `(..., 3)` in [0, 1]; x runs right and y runs down, both from 0 to 1 over the picture.
+
+The layered strokes, coarse to fine, that follow a field and stop where the colour changes, are the idea of
+Hertzmann, "Painterly Rendering with Curved Brush Strokes of Multiple Sizes" (SIGGRAPH 1998). The noise is
+Perlin's, "Improving Noise" (SIGGRAPH 2002).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+Array = np.ndarray
+Scalar = Callable[[Array, Array], Array]  # (x, y) -> one number a point: an angle, a stream function, a noise
+Colouring = Callable[[Array, Array], Array]  # (x, y) -> colours (..., 3)
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# Fine relief beyond this many pixels a side is invisible, and the working canvas would not fit in memory.
+LARGEST_SUPERSAMPLED = 1536
+SAMPLES_AT_ONCE = 1_500_000
+UNDERPAINTING = 160
+
+
+# ---------------------------------------------------------------------------------------------- colour
+
+
+def palette(codes: str) -> Array:
+    """The colours `(K, 3)` of space-separated six-digit hexadecimal `codes`."""
+    return np.array([tuple(bytes.fromhex(code)) for code in codes.split()], np.float32) / 255
+
+
+def ramp(t: Array, colours: Array, stops: Array | list[float] | None = None) -> Array:
+    """Colours `(..., 3)` at positions `t` along `colours` `(K, 3)`; `stops` (evenly in [0, 1]) places them."""
+    stops = np.linspace(0, 1, len(colours)) if stops is None else stops
+    t = np.asarray(t)
+    return np.stack([np.interp(t, stops, colours[:, c]) for c in range(3)], -1).astype(np.float32)
+
+
+def blend(under: Array, over: Array, amount: Array) -> Array:
+    """`over` laid on `under` `(..., 3)` with opacity `amount` `(...)`."""
+    return under + (over - under) * np.asarray(amount, np.float32)[..., None]
+
+
+def smoothstep(low: float, high: float, value: Array) -> Array:
+    """0 below `low`, 1 above `high`, and smooth in between; `low > high` reverses it."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def vary(
+    colours: Array, rng: np.random.Generator, hue: float = 0.0, chroma: float = 0.0, light: float = 0.0
+) -> Array:
+    """`colours` `(..., 3)` with normal deviations: `hue` in radians, `chroma` as a ratio, `light` added."""
+    shape = colours.shape[:-1]
+    turn, strength, lift = (rng.standard_normal(shape).astype(np.float32) for _ in range(3))
+    return shift(colours, hue * turn, 1 + chroma * strength, light * lift)
+
+
+def shift(colours: Array, turn: Array | float, strength: Array | float = 1.0, lift: Array | float = 0.0) -> Array:
+    """`colours` `(..., 3)` turned by an angle about the grey axis, chroma times `strength`, plus `lift`."""
+    turn, strength, lift = (np.asarray(value, np.float32)[..., None] for value in (turn, strength, lift))
+    grey = colours.mean(-1, keepdims=True)
+    part = colours - grey
+    # Rodrigues' rotation about (1, 1, 1): the cross product with the axis is a difference of neighbours.
+    cross = (np.roll(part, 1, -1) - np.roll(part, -1, -1)) / np.sqrt(3.0)
+    return np.clip(grey + strength * (part * np.cos(turn) + cross * np.sin(turn)) + lift, 0, 1).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------- noise and flow fields
+
+
+class Noise:
+    """Perlin's gradient noise summed over octaves; calling it on x, y gives values about in [-1, 1]."""
+
+    LATTICE = 64
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        frequency: float | tuple[float, float],
+        octaves: int = 3,
+        gain: float = 0.5,
+    ):
+        self.frequency = np.broadcast_to(np.asarray(frequency, np.float32), 2)
+        self.gain = gain
+        angle = rng.uniform(0, 2 * np.pi, (octaves, self.LATTICE, self.LATTICE))
+        self.gradient = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+        self.offset = rng.uniform(0, self.LATTICE, (octaves, 2)).astype(np.float32)
+
+    def __call__(self, x: Array, y: Array) -> Array:
+        x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+        total = np.zeros(np.broadcast(x, y).shape, np.float32)
+        for octave, gradient in enumerate(self.gradient):
+            u = x * self.frequency[0] * 2**octave + self.offset[octave, 0]
+            v = y * self.frequency[1] * 2**octave + self.offset[octave, 1]
+            total += self.gain**octave * self._octave(u, v, gradient)
+        return total * 1.5
+
+    def _octave(self, u: Array, v: Array, gradient: Array) -> Array:
+        i, j = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
+        u, v = u - i, v - j
+        i, j = i % self.LATTICE, j % self.LATTICE
+        fade_u, fade_v = (w * w * w * (w * (w * 6 - 15) + 10) for w in (u, v))
+
+        def corner(di: int, dj: int) -> Array:
+            at = (j + dj) % self.LATTICE, (i + di) % self.LATTICE
+            return gradient[0][at] * (u - di) + gradient[1][at] * (v - dj)
+
+        top = corner(0, 0) + fade_u * (corner(1, 0) - corner(0, 0))
+        bottom = corner(0, 1) + fade_u * (corner(1, 1) - corner(0, 1))
+        return top + fade_v * (bottom - top)
+
+
+def along(stream: Scalar, step: float = 2e-3) -> Scalar:
+    """The angle field that follows the contours of a stream function, so that strokes never cross one."""
+
+    def angle(x: Array, y: Array) -> Array:
+        dx = stream(x + step, y) - stream(x - step, y)
+        dy = stream(x, y + step) - stream(x, y - step)
+        return np.arctan2(-dx, dy)
+
+    return angle
+
+
+def scatter(rng: np.random.Generator, spacing: float, margin: float = 0.04) -> tuple[Array, Array]:
+    """One point in each square of a grid of side `spacing`, in random order: even cover without a pattern."""
+    count = int(np.ceil((1 + 2 * margin) / spacing))
+    jitter = rng.uniform(0, 1, (2, count * count))
+    cells = rng.permutation(count * count)
+    x = (cells % count + jitter[0]) / count
+    y = (cells // count + jitter[1]) / count
+    return ((1 + 2 * margin) * x - margin).astype(np.float32), ((1 + 2 * margin) * y - margin).astype(np.float32)
+
+
+def relax(rng: np.random.Generator, points: Array, count: int, rounds: int = 8) -> Array:
+    """`count` sites among `points` `(P, D)`, spread evenly by Lloyd's relaxation (1982): cells of like size."""
+    sites = points[rng.choice(len(points), count, replace=False)]
+    for _ in range(rounds):
+        nearest = cKDTree(sites).query(points)[1]
+        share = np.maximum(np.bincount(nearest, minlength=count), 1)
+        sites = np.stack([np.bincount(nearest, axis, count) / share for axis in points.T], 1)
+    return sites
+
+
+# ------------------------------------------------------------------------------------- canvas and strokes
+
+
+@dataclass(frozen=True)
+class Brush:
+    """One tool. Lengths are fractions of the picture's side; the rest are ratios."""
+
+    length: float
+    width: float
+    coverage: float = 1.6  # how many strokes lie over a point on average
+    bluntness: float = 4.0  # 2 paints ellipses, 4 round-ended strokes, 12 the squares of a knife
+    streak: float = 0.10  # how much the bristles differ in lightness
+    dryness: float = 0.25  # share of bristles that have run out of paint at the end of the stroke
+    body: float = 0.10  # thickness of the paint, as a ratio of the width
+    ridge: float = 0.5  # paint pushed to the edges of the stroke, as a ratio of the body
+    hue: float = 0.12  # how far strokes differ in hue (radians), chroma (ratio) and lightness
+    chroma: float = 0.15
+    light: float = 0.05
+    tolerance: float = 0.22  # a stroke stops where the colour beneath has changed by this much
+
+
+class Canvas:
+    """Paint and its thickness on a square of `side` pixels, which `finish` lights and reduces to `size`."""
+
+    BRISTLES = 9
+    NODES = 10
+
+    def __init__(self, size: int):
+        self.size = size
+        self.scale = 2 if size <= LARGEST_SUPERSAMPLED else 1
+        self.side = size * self.scale
+        self.colour = np.zeros((self.side, self.side, 3), np.float32)
+        self.height = np.zeros((self.side, self.side), np.float32)
+
+    def underpaint(self, colour: Colouring, shade: float = 0.8) -> None:
+        """Lays `colour` thinly, darkened by `shade`, so that gaps between strokes are deep and not empty."""
+        x, y = np.meshgrid(*2 * [(np.arange(UNDERPAINTING, dtype=np.float32) + 0.5) / UNDERPAINTING])
+        nearest = np.arange(self.side) * UNDERPAINTING // self.side
+        self.colour[:] = shade * colour(x, y)[nearest[:, None], nearest[None, :]]
+
+    def at(self, x: Array, y: Array) -> Array:
+        """The colours `(..., 3)` now at points `x`, `y`; outside the picture, those of its edge."""
+        column, line = (np.clip((w * self.side).astype(int), 0, self.side - 1) for w in (x, y))
+        return self.colour[line, column]
+
+    def grid(self) -> tuple[Array, Array]:
+        """x `(1, side)` and y `(side, 1)` of the pixel centres."""
+        centre = (np.arange(self.side, dtype=np.float32) + 0.5) / self.side
+        return centre[None, :], centre[:, None]
+
+    def cover(
+        self, rng: np.random.Generator, brush: Brush, colour: Colouring, angle: Scalar, where: Scalar | None = None
+    ) -> None:
+        """Covers the picture (or the points where `where` exceeds a draw from [0, 1]) with strokes of `brush`."""
+        x, y = scatter(rng, np.sqrt(brush.length * brush.width / brush.coverage))
+        draw = rng.uniform(0, 1, len(x))
+        if where is not None:
+            kept = where(x, y) > draw
+            x, y = x[kept], y[kept]
+        self.strokes(rng, brush, x, y, colour, angle)
+
+    def strokes(
+        self, rng: np.random.Generator, brush: Brush, x: Array, y: Array, colour: Colouring, angle: Scalar
+    ) -> None:
+        """One stroke of `brush` through each of the points `x`, `y` `(S,)`, the later over the earlier."""
+        length = brush.length * rng.uniform(0.7, 1.3, len(x)).astype(np.float32)
+        width = brush.width * rng.uniform(0.7, 1.3, len(x)).astype(np.float32)
+        bristles = rng.uniform(-1, 1, (len(x), self.BRISTLES)).astype(np.float32)
+        base = colour(x, y)
+        paint = vary(base, rng, brush.hue, brush.chroma, brush.light)
+        nodes = _trace(x, y, angle, length, self.NODES)
+        changed = np.abs(colour(*nodes) - base[:, None]).max(-1) > brush.tolerance
+        extent = _unchanged_extent(changed)
+
+        along_count = max(3, int(np.ceil(1.5 * 1.3 * brush.length * self.side)) + 1)
+        across_count = max(3, int(np.ceil(1.5 * 1.3 * brush.width * self.side)) + 1)
+        chunk = max(1, SAMPLES_AT_ONCE // (along_count * across_count))
+        for start in range(0, len(x), chunk):
+            part = slice(start, start + chunk)
+            self._splat(
+                brush, nodes[:, part], extent[part], width[part], bristles[part], paint[part],
+                along_count, across_count,
+            )  # fmt: skip
+
+    def _splat(
+        self, brush: Brush, nodes: Array, extent: Array, width: Array, bristles: Array, paint: Array,
+        along_count: int, across_count: int,
+    ) -> None:  # fmt: skip
+        t = np.linspace(0, 1, along_count, dtype=np.float32)
+        u = np.linspace(-1, 1, across_count, dtype=np.float32)
+        begin, end = extent.T
+        at = (begin[:, None] + (end - begin)[:, None] * t) * (self.NODES - 1)
+        node = np.minimum(at.astype(np.int32), self.NODES - 2)
+        rest = at - node
+        row = np.arange(len(width))[:, None]
+        centre = [p[row, node] + rest * (p[row, node + 1] - p[row, node]) for p in nodes]
+        tangent = [np.gradient(p, axis=1) for p in nodes]
+        tangent = [d[row, node] + rest * (d[row, node + 1] - d[row, node]) for d in tangent]
+        norm = np.hypot(*tangent) + 1e-9
+        half = 0.5 * width[:, None] * np.sqrt(np.clip(1 - np.abs(2 * t - 1) ** brush.bluntness, 0, 1))
+        x = centre[0][..., None] - (tangent[1] / norm * half)[..., None] * u
+        y = centre[1][..., None] + (tangent[0] / norm * half)[..., None] * u
+
+        place = (u + 1) / 2 * (self.BRISTLES - 1)
+        left = np.minimum(place.astype(np.int32), self.BRISTLES - 2)
+        bristle = bristles[:, left] + (place - left) * (bristles[:, left + 1] - bristles[:, left])
+        column, line = np.floor(x * self.side).astype(np.int32), np.floor(y * self.side).astype(np.int32)
+        wet = bristle[:, None, :] > (2 * brush.dryness * smoothstep(0.3, 1, t) - 1)[None, :, None]
+        inside = wet & (column >= 0) & (column < self.side) & (line >= 0) & (line < self.side)
+        owner, step, across = np.nonzero(inside)
+        pixel = line[inside] * self.side + column[inside]
+
+        tone = brush.streak * bristle[owner, across]
+        profile = (1 - u * u) + brush.ridge * np.abs(u) ** 3
+        thickness = brush.body * width[owner] * (profile[across] + 0.35 * bristle[owner, across])
+        # NumPy assigns repeated indices in order, so the last stroke laid is the one that shows.
+        self.colour.reshape(-1, 3)[pixel] = paint[owner] * (1 + tone[:, None])
+        flat = self.height.reshape(-1)
+        flat[pixel] = thickness + 0.3 * flat[pixel]
+
+    def finish(self, relief: float = 1.0, gloss: float = 0.25, weave: float = 0.0) -> Image.Image:
+        """The lit picture, `size` by `size`: light from the upper left, `relief` and `gloss` its strength."""
+        height = self.height
+        if weave:
+            x, y = self.grid()
+            threads = np.float32(2 * np.pi * 150)
+            height = height + weave * (np.sin(threads * x) * np.sin(threads * y))
+        lit = light(self.colour, height, relief, gloss)
+        return to_image(lit, self.size)
+
+
+def _trace(x: Array, y: Array, angle: Scalar, length: Array, count: int) -> Array:
+    """Nodes `(2, S, count)` of the paths of `length` `(S,)` along `angle` whose middles are at `x`, `y` `(S,)`."""
+    middle = count // 2
+    nodes = np.empty((2, len(x), count), np.float32)
+    step = length / (count - 1)
+    for sign, indices in ((1, range(middle, count)), (-1, range(middle, -1, -1))):
+        px, py = x, y
+        for index in indices:
+            nodes[0, :, index], nodes[1, :, index] = px, py
+            heading = angle(px, py)
+            px, py = px + sign * step * np.cos(heading), py + sign * step * np.sin(heading)
+    return nodes
+
+
+def _unchanged_extent(changed: Array) -> Array:
+    """From `changed` `(S, N)`, the run of unchanged nodes about the middle as fractions `(S, 2)` of the path."""
+    count = changed.shape[1]
+    middle = count // 2
+    forward = np.cumsum(changed[:, middle:], 1) == 0
+    backward = np.cumsum(changed[:, middle::-1], 1) == 0
+    end = middle + np.maximum(forward.sum(1) - 1, 0.6)
+    begin = middle - np.maximum(backward.sum(1) - 1, 0.6)
+    return (np.stack([begin, end], 1) / (count - 1)).astype(np.float32)
+
+
+def light(colour: Array, height: Array, relief: float = 1.0, gloss: float = 0.25) -> Array:
+    """`colour` `(H, W, 3)` under a lamp at the upper left; `height` `(H, W)` is in picture sides."""
+    side = height.shape[0]
+    height = ndimage.gaussian_filter(height, max(0.7, 0.0007 * side))
+    down, right = np.gradient(height, np.float32(1 / side))
+    slope = relief * (down + right) * np.float32(np.sqrt(0.5))
+    facing = slope / np.sqrt(1 + slope * slope)
+    lit = colour * (1 + 0.55 * facing)[..., None]
+    return lit + gloss * (np.clip(facing, 0, 1) ** 3)[..., None] * (0.4 + 0.6 * colour)
+
+
+def to_image(colour: Array, size: int) -> Image.Image:
+    """The RGB picture of `colour` `(H, H, 3)`, averaged down where H is a multiple of `size`."""
+    scale = colour.shape[0] // size
+    if scale > 1:
+        colour = colour.reshape(size, scale, size, scale, 3).mean((1, 3))
+    return Image.fromarray((np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8), "RGB")
