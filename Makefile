@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help env figures test test-all lint format bench submission clean
+.PHONY: help env figures test test-all lint format submission clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,9 +41,6 @@ lint: $(VENV)/.dev  ## check style and formatting
 format: $(VENV)/.dev  ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-bench: $(VENV)/.dev  ## measure speed against the plain loops and other libraries
-	$(BIN)/python -m benchmarks
 
 submission: $(VENV)/.runtime  ## check the work and zip it for the autograder
 	$(BIN)/python collect_submission.py

@@ -1,0 +1,149 @@
+"""What the scripts look at: the bundled photos, the drawn style images, the course's ImageNet sample, class
+names.
+"""
+
+import difflib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from helpers.errors import CannotError, UsageError
+from helpers.image_utils import read_image, square
+from helpers.style_images import STYLES, draw_style
+
+IMAGENET_VAL = Path("data/imagenet_val_25.npz")
+
+
+class Photo(NamedTuple):
+    """A photo that another package brings: where it lies inside that package, and its ImageNet class."""
+
+    package: str
+    file: str
+    label: int
+
+
+PHOTOS = {
+    "chelsea": Photo("skimage", "data/chelsea.png", 282),  # tiger cat
+    "coffee": Photo("skimage", "data/coffee.png", 967),  # espresso
+    "stereo_motorcycle": Photo("skimage", "data/motorcycle_left.png", 665),  # moped
+    "grace_hopper": Photo("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", 652),  # military uniform
+    "rocket": Photo("skimage", "data/rocket.jpg", 657),  # missile
+    "astronaut": Photo("skimage", "data/astronaut.png", 812),  # space shuttle, behind her
+}
+
+
+def load_photo(name: str) -> Image.Image:
+    """A bundled photo by its name in PHOTOS, found without importing the package that brings it."""
+    photo = PHOTOS[name]
+    spec = importlib.util.find_spec(photo.package)
+    if spec is None or spec.origin is None:
+        raise CannotError(
+            f"the photo {name} comes with {photo.package}: run `pip install -r requirements.txt`"
+        )
+    return read_image(Path(spec.origin).parent / photo.file)
+
+
+def open_image(path_or_name: str, *, style_size: int = 512, seed: int = 0) -> Image.Image:
+    """An image file, a bundled photo's name, or a drawn style's name -> RGB picture. A file wins over a name.
+
+    Raises CannotError where it is none of them, with the nearest names.
+    """
+    text = str(path_or_name)
+    if Path(text).exists():
+        return read_image(text)
+    if text in PHOTOS:
+        return load_photo(text)
+    if text in STYLES:
+        return draw_style(text, style_size, seed)
+    names = [*PHOTOS, *STYLES]
+    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5) or names
+    raise CannotError(
+        f"{text}: no such file, and no bundled image of that name (there are: {', '.join(near)})"
+    )
+
+
+def image_name(path_or_name: str) -> str:
+    """A short name for titles and output files: the file's stem, or the bundled image's name."""
+    return Path(str(path_or_name)).stem
+
+
+def class_names() -> list[str]:
+    """The names of the thousand ImageNet classes, by index (as torchvision spells them)."""
+    from torchvision.models import SqueezeNet1_1_Weights
+
+    return SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"]
+
+
+def find_class(query: str | int, names: Sequence[str] | None = None) -> int:
+    """A class index from an index or any unambiguous part of a class name, in any case.
+
+    A whole name wins over a whole word in longer names, which wins over a part of a word. Raises UsageError
+    naming the candidates, or the nearest names where nothing matches.
+    """
+    names = class_names() if names is None else names
+    text = str(query).strip().lower().replace("_", " ")
+    if text.lstrip("-").isdigit():
+        index = int(text)
+        if 0 <= index < len(names):
+            return index
+        raise UsageError(f"class {index} does not exist: indices go from 0 to {len(names) - 1}")
+    lowered = [name.lower() for name in names]
+    for matches in (
+        [i for i, name in enumerate(lowered) if name == text],
+        [i for i, name in enumerate(lowered) if f" {text} " in f" {name} "],
+        [i for i, name in enumerate(lowered) if text and text in name],
+    ):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            listed = ", ".join(f"{names[i]} ({i})" for i in matches[:8]) + (
+                ", ..." if len(matches) > 8 else ""
+            )
+            raise UsageError(f"class {query!r} is ambiguous: {listed}")
+    near = difflib.get_close_matches(text, lowered, n=4, cutoff=0.4)
+    hint = ", ".join(f"{names[i]} ({i})" for i in map(lowered.index, near)) or "give an index from 0 to 999"
+    raise UsageError(f"no class is called {query!r}; nearest: {hint}")
+
+
+def load_images(num: int | None = None) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    """The images to explain: the course's sample where it is there, else the bundled photos.
+
+    Returns X uint8 (N, 224, 224, 3), y int64 (N,), a short label of each image, and the thousand class names.
+    """
+    names = class_names()
+    if IMAGENET_VAL.exists():
+        X, y = _read_imagenet_val(IMAGENET_VAL)
+        labels = [names[i] for i in y]
+    else:
+        X = np.stack([np.asarray(square(load_photo(name))) for name in PHOTOS])
+        y = np.array([photo.label for photo in PHOTOS.values()], dtype=np.int64)
+        labels = list(PHOTOS)
+    if num is not None and not 1 <= num <= len(X):
+        raise UsageError(f"{num} images were asked for, but there are {len(X)}")
+    return X[:num], y[:num], labels[:num], names
+
+
+def load_imagenet_val(num: int | None = None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """`load_images` in the published form: X uint8 (N, 224, 224, 3), y, class names."""
+    X, y, _, names = load_images(num)
+    return X, y, names
+
+
+def _read_imagenet_val(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        # allow_pickle stays off: the file's pickled label_map could run code, and we have the names.
+        with np.load(path, allow_pickle=False) as data:
+            X, y = data["X"], data["y"].astype(np.int64)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise CannotError(
+            f"{path} is damaged or not the course's file: remove it, or fetch it again"
+        ) from error
+    if X.dtype != np.uint8 or X.ndim != 4 or X.shape[1:] != (224, 224, 3) or y.shape != X.shape[:1]:
+        raise CannotError(
+            f"{path} holds X {X.dtype}{X.shape}, expected uint8 (N, 224, 224, 3) with as many labels y"
+        )
+    return X, y

