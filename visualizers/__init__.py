@@ -1,0 +1,7 @@
+"""Looking into a trained network: one technique a module, tensors in, tensors out."""
+
+from visualizers.class_visualization import ClassVisualization
+from visualizers.gradcam import GradCam
+from visualizers.saliency_map import SaliencyMap
+
+__all__ = ["ClassVisualization", "GradCam", "SaliencyMap"]

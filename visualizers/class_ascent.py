@@ -1,0 +1,76 @@
+"""Class model visualization of many classes at once, step by step: what the runner draws as rows.
+
+The step is the graded `ClassVisualization.ascent_step`; here it works on a batch, one image a class.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from visualizers.class_visualization import ClassVisualization
+from visualizers.mechanisms import class_scores, untouched
+
+
+class Ascent(NamedTuple):
+    """The state after an iteration (from 1): images (N, 3, H, W), normalized; their classes' raw scores and
+    probabilities (N,).
+    """
+
+    iteration: int
+    images: Tensor
+    scores: Tensor
+    probabilities: Tensor
+
+
+def climb(
+    targets: Sequence[int],
+    model: nn.Module,
+    *,
+    num_iterations: int = 100,
+    show_every: int = 25,
+    l2_reg: float = 1e-3,
+    learning_rate: float = 25.0,
+    blur_every: int = 10,
+    blur_sigma: float = 0.5,
+    max_jitter: int = 16,
+    size: int = 224,
+    init: str = "noise",
+    seed: int = 0,
+) -> Iterator[Ascent | None]:
+    """max over I of s_y(I) - l2_reg * ||I||_2^2 for every y in `targets`, as one batch of images (N, 3, size,
+    size).
+
+    init: "noise" (standard normal) or "zero" (the mean colour of ImageNet). Each image has its own noise,
+    seeded by its class, so that a picture does not depend on which others are drawn with it. Yields after
+    each iteration: an Ascent for the iterations 1, show_every, 2 * show_every, ... and the last, else None.
+    """
+    if init not in ("noise", "zero"):
+        raise ValueError(f"init is {init!r}: choose noise or zero")
+    technique = ClassVisualization()
+    like = next(model.parameters())
+    img = torch.zeros(len(targets), 3, size, size)
+    if init == "noise":
+        for n, target in enumerate(targets):
+            noise = torch.Generator().manual_seed(seed * 1_000_003 + target)
+            img[n] = torch.randn(3, size, size, generator=noise)
+    img = img.to(like).requires_grad_()
+    target = torch.tensor(list(targets))
+    shifts = torch.Generator().manual_seed(seed)
+    with untouched(model):
+        for t in range(num_iterations):
+            ox, oy = torch.randint(0, max_jitter + 1, (2,), generator=shifts).tolist()
+            img.data.copy_(technique.jitter(img.data, ox, oy))
+            technique.ascent_step(img, target, model, l2_reg, learning_rate)
+            img.data.copy_(technique.jitter(img.data, -ox, -oy))
+            technique.regularize(img, t, blur_every, blur_sigma)
+            if t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1:
+                with torch.no_grad():
+                    scores = class_scores(model, img, target)
+                    probabilities = (
+                        model(img).softmax(dim=1).gather(1, target.to(img.device)[:, None]).squeeze(1)
+                    )
+                yield Ascent(t + 1, img.detach().clone(), scores, probabilities)
+            else:
+                yield None

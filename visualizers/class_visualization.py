@@ -1,0 +1,107 @@
+"""Task 3: class model visualization (Simonyan et al., 2014; regularized as by Yosinski et al., 2015)."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor, nn
+
+from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, deprocess
+from visualizers.mechanisms import class_scores, untouched
+
+
+class ClassVisualization:
+    """What would a picture look like that the network is as sure of as it can be?"""
+
+    @staticmethod
+    def jitter(X: Tensor, ox: int, oy: int) -> Tensor:
+        """Shifts images (N, C, H, W) by ox pixels to the right and oy down, wrapping around."""
+        return torch.roll(X, shifts=(oy, ox), dims=(2, 3))
+
+    @staticmethod
+    def blur_image(X: Tensor, sigma: float = 1) -> Tensor:
+        """Blurs images (N, C, H, W) in place with a Gaussian of `sigma` pixels; returns X."""
+        pixels = X.detach().cpu().numpy()
+        for axis in (2, 3):
+            pixels = gaussian_filter1d(pixels, sigma, axis=axis)
+        X.data.copy_(torch.from_numpy(pixels))
+        return X
+
+    @staticmethod
+    def ascent_step(
+        img: Tensor, target_y: Tensor, model: nn.Module, l2_reg: float, learning_rate: float
+    ) -> None:
+        """One step up on s_y(I) - l2_reg * ||I||_2^2, in place: I <- I + learning_rate * g / ||g||_2.
+
+        img: normalized images (N, 3, H, W) that require a gradient; target_y: the class of each (N,). g is
+        the gradient of the whole objective, the regularizer's too; each image's g is divided by its own norm.
+        """
+        # 1. The objective of each image, (N,): its class's raw score minus the regularizer. Sum over the batch.
+        # 2. Its gradient g with respect to img. (Do not let gradients pile up from step to step.)
+        # 3. Change img's values in place along g, without recording it in the graph.
+        ### BEGIN SOLUTION
+        scores = class_scores(model, img, target_y)
+        objective = scores - l2_reg * img.square().sum(dim=(1, 2, 3))
+        (g,) = torch.autograd.grad(objective.sum(), img)
+        norm = g.flatten(1).norm(dim=1)[:, None, None, None]
+        img.data += learning_rate * g / norm.clamp(min=1e-12)
+        ### END SOLUTION
+
+    def create_class_visualization(
+        self,
+        target_y: int,
+        class_names: Mapping[int, str] | Sequence[str],
+        model: nn.Module,
+        dtype: torch.dtype | type | None = None,
+        *,
+        l2_reg: float = 1e-3,
+        learning_rate: float = 25,
+        num_iterations: int = 100,
+        blur_every: int = 10,
+        max_jitter: int = 16,
+        show_every: int = 25,
+        generate_plots: bool = True,
+    ) -> Image.Image:
+        """Climbs from noise to a picture of class `target_y`: max over I of s_y(I) - l2_reg * ||I||_2^2.
+
+        Each step sees the image shifted by up to `max_jitter` pixels; then its pixels are clamped to the
+        valid range; every `blur_every` steps it is blurred a little, against high frequencies. With
+        `generate_plots` the image at step 1 and every `show_every` steps is written to
+        visualization/class_visualization_iter_T.png.
+        `dtype`: a torch dtype or an old-style tensor type; by default the model's own.
+
+        Returns the picture. Raises IndexError for a class that the model does not have.
+        """
+        like = next(model.parameters())
+        img = torch.randn(1, 3, 224, 224)
+        img = (img.to(like) if dtype is None else img.type(dtype)).requires_grad_()
+        target = torch.tensor([target_y])
+        with untouched(model):
+            for t in range(num_iterations):
+                ox, oy = random.randint(0, max_jitter), random.randint(0, max_jitter)
+                img.data.copy_(self.jitter(img.data, ox, oy))
+                self.ascent_step(img, target, model, l2_reg, learning_rate)
+                img.data.copy_(self.jitter(img.data, -ox, -oy))
+                self.regularize(img, t, blur_every)
+                if generate_plots and (t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1):
+                    from helpers.figures import (
+                        Cell,
+                        save_grid,
+                    )  # drawing is loaded only where it is asked for
+
+                    cell = Cell(
+                        deprocess(img), class_names[target_y], f"iteration {t + 1} of {num_iterations}"
+                    )
+                    save_grid(f"visualization/class_visualization_iter_{t + 1}.png", [[cell]])
+        return deprocess(img)
+
+    def regularize(self, img: Tensor, t: int, blur_every: int, sigma: float = 0.5) -> None:
+        """After step t (from 0): clamps the pixels to what a real picture can hold and, when its turn comes,
+        blurs, in place.
+        """
+        mean, std = (v.to(img)[None, :, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+        img.data.clamp_(-mean / std, (1 - mean) / std)
+        if t % blur_every == 0:
+            self.blur_image(img.data, sigma)

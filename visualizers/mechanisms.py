@@ -1,0 +1,144 @@
+"""What every technique needs: class scores, a look at a layer's output, and a model that comes back as it
+went in.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+@contextlib.contextmanager
+def untouched(model: nn.Module) -> Iterator[nn.Module]:
+    """Inside: eval mode, parameters frozen, gradients on, no module working in place. After, also after an
+    exception: as before.
+
+    Frozen parameters halve the work of a backward pass; a gradient with respect to an image or a layer never
+    needs theirs.
+    """
+    training = {module: module.training for module in model.modules()}
+    frozen = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    inplace = {module: module.inplace for module in model.modules() if hasattr(module, "inplace")}
+    try:
+        model.eval().requires_grad_(False)
+        for module in inplace:
+            module.inplace = False
+        with torch.enable_grad():
+            yield model
+    finally:
+        for module, flag in training.items():
+            module.training = flag
+        for parameter, flag in frozen.items():
+            parameter.requires_grad_(flag)
+        for module, flag in inplace.items():
+            module.inplace = flag
+
+
+def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
+    """The raw score (before any softmax) of class y[n] for image n: X (N, 3, H, W), y (N,) -> (N,).
+
+    Image n's score depends on image n alone, so one backward pass from their sum gives every image its own
+    gradient. Raises ValueError for shapes that do not match and IndexError for a class that the model does
+    not have.
+    """
+    if X.dim() != 4:
+        raise ValueError(f"X has shape {tuple(X.shape)}, expected (N, 3, H, W)")
+    y = torch.as_tensor(y, device=X.device).long().reshape(-1)
+    if len(y) != len(X):
+        raise ValueError(f"{len(X)} images but {len(y)} classes: give one class for each image")
+    scores = model(X)
+    out_of_range = y[(y < 0) | (y >= scores.shape[1])]
+    if len(out_of_range):
+        raise IndexError(
+            f"class {int(out_of_range[0])} does not exist: this model has classes 0 to {scores.shape[1] - 1}"
+        )
+    return scores.gather(1, y[:, None]).squeeze(1)
+
+
+@contextlib.contextmanager
+def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Keeps what each of the named modules returns in the forward passes inside, ready to be differentiated
+    by.
+
+    The rest of the network gets a copy, so a later in-place operation cannot change what was kept. Where
+    nothing before a layer needs a gradient, the layer's output becomes the start of the graph: a backward
+    pass then visits only what lies above the lowest captured layer.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable:
+        def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+            if not isinstance(output, Tensor) or output.dim() != 4:
+                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise ValueError(
+                    f"layer {name} returns {shape}, not maps (N, C, H, W): choose a convolutional layer"
+                )
+            outputs[name] = output if output.requires_grad else output.detach().requires_grad_()
+            return outputs[name].clone()
+
+        return hook
+
+    handles = []
+    try:
+        for name, module in layers.items():
+            handles.append(module.register_forward_hook(keep(name)))
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class ReplaceReLU(TorchFunctionMode):
+    """Inside `with ReplaceReLU(rule):` every ReLU computes `rule(x)`: modules and functional calls, in place
+    or not.
+    """
+
+    RELUS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
+
+    def __init__(self, rule: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in self.RELUS:
+            return self.rule(args[0] if args else kwargs["input"])
+        return func(*args, **(kwargs or {}))
+
+
+def last_map_layer(model: nn.Module, X: Tensor) -> str:
+    """The name of the last child of `model` that still returns maps for X: where Grad-CAM looks by default.
+
+    Found by one forward pass, so it holds for any convolutional classifier: `features` in SqueezeNet and VGG,
+    `layer4` in a ResNet, `Mixed_7c` in Inception. Raises ValueError where no child returns maps.
+    """
+    found: list[str] = []
+
+    def look(name: str) -> Callable:
+        def hook(module: nn.Module, _inputs: tuple, output: object) -> None:
+            if isinstance(output, Tensor) and output.dim() == 3:
+                found.clear()  # a transformer's tokens: what came before was only their input
+            elif isinstance(output, Tensor) and output.dim() == 4 and output[0, 0].numel() > 1:
+                found.append(name)
+
+        return hook
+
+    pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
+    children = {}
+    for name, child in model.named_children():
+        if isinstance(child, nn.ModuleList):  # a list is never called itself, its members are
+            children.update({f"{name}.{key}": member for key, member in child.named_children()})
+        elif not isinstance(child, pooling):
+            children[name] = child
+    handles = [child.register_forward_hook(look(name)) for name, child in children.items()]
+    try:
+        with untouched(model), torch.no_grad():
+            model(X[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise ValueError("this network returns no maps to explain: choose a convolutional one")
+    return found[-1]
