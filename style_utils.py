@@ -1,0 +1,120 @@
+"""Task 7: features of a network's layers, and the optimization that turns a photo into a painting (Gatys et
+al., 2016).
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from helpers.data_utils import open_image
+from helpers.figures import save_image
+from helpers.image_utils import deprocess, preprocess
+from visualizers.mechanisms import untouched
+
+STEPS = 200
+RATE, DECAYED_RATE, DECAY_AT = 3.0, 0.1, 180
+CLAMP, CLAMP_UNTIL = 1.5, 190
+
+
+def extract_features(x: Tensor, cnn: nn.Module) -> list[Tensor]:
+    """What each child of `cnn` returns for x (N, 3, H, W), in order, one tensor a child.
+
+    A child that works in place (torchvision's ReLUs do) is given a copy, so that the list keeps what every
+    child returned.
+    """
+    features = []
+    for layer in cnn.children():
+        x = layer(x.clone() if getattr(layer, "inplace", False) else x)
+        features.append(x)
+    return features
+
+
+def features_from_img(
+    imgpath: str | os.PathLike | Image.Image, imgsize: int, cnn: nn.Module, dtype: torch.dtype | type
+) -> tuple[list[Tensor], Tensor]:
+    """Opens an image (file, bundled name, or picture), its shorter side brought to `imgsize` -> (features,
+    the normalized image).
+    """
+    img = imgpath if isinstance(imgpath, Image.Image) else open_image(imgpath)
+    img_var = preprocess(img, imgsize).to(next(cnn.parameters()).device).type(dtype)
+    with torch.no_grad():
+        return extract_features(img_var, cnn), img_var
+
+
+def rel_error(x: np.ndarray | Tensor, y: np.ndarray | Tensor) -> float:
+    """max |x - y| / max(1e-8, |x| + |y|): 0 for equal arrays, 1 for nothing in common."""
+    x, y = (
+        v.detach().cpu().double().numpy() if isinstance(v, Tensor) else np.asarray(v, np.float64)
+        for v in (x, y)
+    )
+    return float(np.max(np.abs(x - y) / np.maximum(1e-8, np.abs(x) + np.abs(y))))
+
+
+def style_transfer(
+    name: str,
+    content_image: str | os.PathLike | Image.Image,
+    style_image: str | os.PathLike | Image.Image,
+    image_size: int,
+    style_size: int,
+    content_layer: int,
+    content_weight: float,
+    style_layers: Sequence[int],
+    style_weights: Sequence[float],
+    tv_weight: float,
+    content_loss: nn.Module,
+    style_loss: nn.Module,
+    tv_loss: nn.Module,
+    cnn: nn.Module,
+    dtype: torch.dtype | type,
+    init_random: bool = False,
+    testing: bool = False,
+) -> Tensor | None:
+    """Minimizes L = L_content + L_style + L_tv over the pixels of a picture with 200 steps of Adam.
+
+    content_image, style_image: files, bundled names, or pictures; image_size, style_size: their shorter sides
+    in pixels.
+    content_layer, style_layers: children of `cnn` by number. The weights are those of the three losses. The
+    rate is 3.0, and 0.1 from step 180 on (with a fresh Adam); before each of the first 190 steps the pixels
+    are clamped to +-1.5, in normalized units. The picture starts as the content image, or as noise with
+    `init_random`.
+
+    Writes visualization/NAME.png; with `testing` writes nothing and returns the normalized picture (1, 3, H,
+    W).
+    """
+    # No layer beyond the deepest one used is worth computing.
+    cnn = nn.Sequential(*list(cnn.children())[: max(content_layer, *style_layers) + 1])
+    feats, content_img = features_from_img(content_image, image_size, cnn, dtype)
+    content_target = feats[content_layer]
+    feats, _ = features_from_img(style_image, style_size, cnn, dtype)
+    style_targets = [style_loss.gram_matrix(feats[layer]) for layer in style_layers]
+
+    img = torch.rand_like(content_img) if init_random else content_img.clone()
+    img.requires_grad_()
+    optimizer = torch.optim.Adam([img], lr=RATE)
+    with untouched(cnn):
+        for t in tqdm(range(STEPS), desc=name, unit="step", leave=False):
+            if t < CLAMP_UNTIL:
+                img.data.clamp_(-CLAMP, CLAMP)
+            if t == DECAY_AT:
+                optimizer = torch.optim.Adam([img], lr=DECAYED_RATE)
+            feats = extract_features(img, cnn)
+            # 1. Forget the last step's gradient.
+            # 2. The sum of the three losses; the total variation is that of the picture itself.
+            # 3. Gradients, then a step of the optimizer.
+            ### BEGIN SOLUTION
+            optimizer.zero_grad()
+            loss = content_loss(content_weight, feats[content_layer], content_target)
+            loss = loss + style_loss(feats, style_layers, style_targets, style_weights)
+            loss = loss + tv_loss(img, tv_weight)
+            loss.backward()
+            optimizer.step()
+            ### END SOLUTION
+    if testing:
+        return img.detach()
+    return save_image(Path("visualization") / f"{name}.png", deprocess(img))
