@@ -64,14 +64,18 @@ def vary(
     return shift(colours, hue * turn, 1 + chroma * strength, light * lift)
 
 
-def shift(colours: Array, turn: Array | float, strength: Array | float = 1.0, lift: Array | float = 0.0) -> Array:
+def shift(
+    colours: Array, turn: Array | float, strength: Array | float = 1.0, lift: Array | float = 0.0
+) -> Array:
     """`colours` `(..., 3)` turned by an angle about the grey axis, chroma times `strength`, plus `lift`."""
     turn, strength, lift = (np.asarray(value, np.float32)[..., None] for value in (turn, strength, lift))
     grey = colours.mean(-1, keepdims=True)
     part = colours - grey
     # Rodrigues' rotation about (1, 1, 1): the cross product with the axis is a difference of neighbours.
     cross = (np.roll(part, 1, -1) - np.roll(part, -1, -1)) / np.sqrt(3.0)
-    return np.clip(grey + strength * (part * np.cos(turn) + cross * np.sin(turn)) + lift, 0, 1).astype(np.float32)
+    return np.clip(grey + strength * (part * np.cos(turn) + cross * np.sin(turn)) + lift, 0, 1).astype(
+        np.float32
+    )
 
 
 # ---------------------------------------------------------------------------------- noise and flow fields
@@ -137,7 +141,9 @@ def scatter(rng: np.random.Generator, spacing: float, margin: float = 0.04) -> t
     cells = rng.permutation(count * count)
     x = (cells % count + jitter[0]) / count
     y = (cells // count + jitter[1]) / count
-    return ((1 + 2 * margin) * x - margin).astype(np.float32), ((1 + 2 * margin) * y - margin).astype(np.float32)
+    return ((1 + 2 * margin) * x - margin).astype(np.float32), ((1 + 2 * margin) * y - margin).astype(
+        np.float32
+    )
 
 
 def relax(rng: np.random.Generator, points: Array, count: int, rounds: int = 8) -> Array:
@@ -201,7 +207,12 @@ class Canvas:
         return centre[None, :], centre[:, None]
 
     def cover(
-        self, rng: np.random.Generator, brush: Brush, colour: Colouring, angle: Scalar, where: Scalar | None = None
+        self,
+        rng: np.random.Generator,
+        brush: Brush,
+        colour: Colouring,
+        angle: Scalar,
+        where: Scalar | None = None,
     ) -> None:
         """Covers the picture (or the points where `where` exceeds a draw from [0, 1]) with strokes of `brush`."""
         x, y = scatter(rng, np.sqrt(brush.length * brush.width / brush.coverage))

@@ -87,7 +87,9 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
         # Whole numbers of turns keep the phase continuous all round each whirl: arms instead of a seam.
         bands = np.sin(2 * np.pi * 5.5 * flow + 2 * turns[0] - 2 * turns[1] + 1.2 * drift(y, x))
         near = sum(np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (1.8 * r) ** 2) for cx, cy, r in whirls)
-        tone = 0.3 + 0.16 * bands + 0.25 * smoothstep(0.25, 0.7, y) + np.clip(near, 0, 1) * (0.1 + 0.2 * bands)
+        tone = (
+            0.3 + 0.16 * bands + 0.25 * smoothstep(0.25, 0.7, y) + np.clip(near, 0, 1) * (0.1 + 0.2 * bands)
+        )
         result = ramp(tone + 0.06 * grain(x, y), sky)
         for cx, cy, r in orbs:
             distance = np.hypot(x - cx, y - cy) / r
@@ -142,7 +144,12 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     side = rng.choice([-1, 1])
     horizon = 0.55 + rng.uniform(-0.04, 0.04)
     sun = np.array([0.5 + side * rng.uniform(0.08, 0.22), horizon - rng.uniform(0.1, 0.2)])
-    cloud, fine, ripple, bank_edge = Noise(rng, 2.5, 2), Noise(rng, 8, 2), Noise(rng, (5, 40), 2), Noise(rng, 3, 2)
+    cloud, fine, ripple, bank_edge = (
+        Noise(rng, 2.5, 2),
+        Noise(rng, 8, 2),
+        Noise(rng, (5, 40), 2),
+        Noise(rng, 3, 2),
+    )
     ridges = [Noise(rng, f, 2) for f in (2.2, 3.0)]
     sails = [
         (sun[0] + side * rng.uniform(0.05, 0.12), horizon + 0.012, 0.13),
@@ -183,7 +190,9 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     def colour(x: Array, y: Array) -> Array:
         below = y - horizon
         wave = ripple(x, y)
-        mirrored = above(x + 0.03 * wave, horizon - np.abs(below) * 0.9 + 0.03 * wave * smoothstep(0, 0.1, below))
+        mirrored = above(
+            x + 0.03 * wave, horizon - np.abs(below) * 0.9 + 0.03 * wave * smoothstep(0, 0.1, below)
+        )
         # A dab of water shows either the sky or the depth: mixed, orange and blue would make grey.
         depth = ramp(below / 0.4 + 0.4 * fine(x, y), palette("4f9fd8 2f6fc8 1f3fa0"))
         water = blend(mirrored * 0.95, depth, 0.9 * smoothstep(0.05, 0.2, wave + 0.5 * below - 0.08))
@@ -215,7 +224,9 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
 
     canvas = Canvas(size)
     canvas.underpaint(colour)
-    dab = Brush(0.03, 0.022, bluntness=2.5, coverage=2.4, dryness=0, streak=0.05, hue=0.2, chroma=0.25, body=0.08)
+    dab = Brush(
+        0.03, 0.022, bluntness=2.5, coverage=2.4, dryness=0, streak=0.05, hue=0.2, chroma=0.25, body=0.08
+    )
     canvas.cover(rng, dab, colour, angle)
     dab = replace(dab, length=0.0145, width=0.0115, coverage=1.5, hue=0.3, light=0.07, body=0.16)
     canvas.cover(rng, dab, colour, angle)
@@ -239,7 +250,9 @@ def discs(size: int, rng: np.random.Generator) -> Image.Image:
     edges = np.cumsum(rng.uniform(0.5, 1.5, (len(wheels), rings)), 1)
     edges /= edges[:, -1:]
     sectors = rng.choice([2, 2, 4, 4, 3, 6, 8], (len(wheels), rings))
-    spin = rng.uniform(0, 2 * np.pi, (len(wheels), 1)) + rng.choice([0, 0, np.pi / 4, np.pi / 8], (len(wheels), rings))
+    spin = rng.uniform(0, 2 * np.pi, (len(wheels), 1)) + rng.choice(
+        [0, 0, np.pi / 4, np.pi / 8], (len(wheels), rings)
+    )
     # Steps of about half the wheel of tints set near-complements side by side, ring to ring and sector to sector.
     start = rng.integers(0, len(tints), (len(wheels), 1))
     order = (start + np.arange(rings) * 5 + rng.integers(0, 2, (len(wheels), rings))) % len(tints)
@@ -313,7 +326,9 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
 
     def trunks(result: Array, x: Array, y: Array, stems: Array, tint: Array | None) -> Array:
         for foot, base, width, lean in stems:
-            across = (x - foot - lean * (base - y) - 0.008 * np.sin(9 * y + 40 * foot)) / (width * (0.55 + 0.45 * y / base))
+            across = (x - foot - lean * (base - y) - 0.008 * np.sin(9 * y + 40 * foot)) / (
+                width * (0.55 + 0.45 * y / base)
+            )
             tone = 0.5 + 0.55 * across + 0.25 * leaf(3 * x, y)
             paint = ramp(tone, bark)
             if tint is not None:
@@ -347,7 +362,9 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
 
     canvas = Canvas(size)
     canvas.underpaint(colour)
-    knife = Brush(0.075, 0.034, bluntness=10, coverage=2, streak=0.12, dryness=0.35, ridge=1.1, body=0.07, tolerance=0.3)
+    knife = Brush(
+        0.075, 0.034, bluntness=10, coverage=2, streak=0.12, dryness=0.35, ridge=1.1, body=0.07, tolerance=0.3
+    )
     canvas.cover(rng, knife, colour, angle)
     canvas.cover(rng, replace(knife, length=0.036, width=0.016, coverage=1.8, tolerance=0.25), colour, angle)
     canvas.cover(rng, replace(knife, length=0.022, width=0.008, coverage=1.4, tolerance=0.2), colour, angle)
@@ -357,7 +374,9 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
     x = foot + lean * (base - y) + width * rng.uniform(-0.8, 0.8, 130)
     ink = Brush(0.022, 0.006, dryness=0.5, bluntness=3, tolerance=2)
     dark = palette("2a2038")[0]
-    canvas.strokes(rng, ink, x, y, lambda x, y: np.broadcast_to(dark, (*x.shape, 3)), lambda x, y: 0.3 * leaf(x, y))
+    canvas.strokes(
+        rng, ink, x, y, lambda x, y: np.broadcast_to(dark, (*x.shape, 3)), lambda x, y: 0.3 * leaf(x, y)
+    )
 
     leaves = Brush(0.013, 0.0085, coverage=1.2, bluntness=2.5, hue=0.2, light=0.06, body=0.2, tolerance=2)
 
@@ -375,7 +394,13 @@ def _place_trunks(rng: np.random.Generator, count: int, base: float, width: floa
     """Stems `(count, 4)` as foot x, foot y, half width and lean, spread unevenly over the picture."""
     foot = (np.arange(count) + rng.uniform(0.1, 0.9, count)) / count
     return np.stack(
-        [foot, base + rng.uniform(-0.03, 0.03, count), width * rng.uniform(0.5, 1.0, count), rng.normal(0, 0.06, count)], 1
+        [
+            foot,
+            base + rng.uniform(-0.03, 0.03, count),
+            width * rng.uniform(0.5, 1.0, count),
+            rng.normal(0, 0.06, count),
+        ],
+        1,
     )
 
 
@@ -409,9 +434,12 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
             part[y > ridge(index, x)] = 1 + index
         part[(np.abs(river(x, y)) < 1) & (y > ridge(0, x) + 0.015)] = 4
         part[polar(x, y)[0] < 1] = 5
-        trunk = np.abs(x - tree[0] - 0.02 * np.sin(9 * y)) < 0.016 + 0.1 * np.clip(y - tree[1] - 0.25, 0, 1) ** 1.3
+        trunk = (
+            np.abs(x - tree[0] - 0.02 * np.sin(9 * y))
+            < 0.016 + 0.1 * np.clip(y - tree[1] - 0.25, 0, 1) ** 1.3
+        )
         part[trunk & (y > tree[1]) & (y < 0.86)] = 6
-        crown = np.hypot(x - tree[0], 1.1 * (y - tree[1])) 
+        crown = np.hypot(x - tree[0], 1.1 * (y - tree[1]))
         lobes = np.arctan2(y - tree[1], x - tree[0])
         crown = crown + 0.016 * np.cos(7 * lobes + bend) + 0.06 * edge(x, y)
         part[crown < 0.185] = 7
@@ -437,7 +465,11 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
 
     def rose_cells(x: Array, y: Array) -> Array:
         radius, turn = polar(x, y)
-        petals = (0.24 + 0 * turn, 0.5 + 0.12 * np.abs(np.cos(4 * turn)), 0.8 + 0.09 * np.abs(np.cos(8 * turn)))
+        petals = (
+            0.24 + 0 * turn,
+            0.5 + 0.12 * np.abs(np.cos(4 * turn)),
+            0.8 + 0.09 * np.abs(np.cos(8 * turn)),
+        )
         ring = sum((radius > rim).astype(int) for rim in petals)
         count = np.array([1, 8, 16, 32])[ring]
         offset = np.array([0, np.pi / 8, np.pi / 16, 0])[ring]
@@ -488,13 +520,19 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     streak, hammer = Noise(rng, (5, 22), 3), Noise(rng, 55, 2)
     lean = (u - (cx * np.cos(heading) + cy * np.sin(heading))[cells]) / np.sqrt(share / x.size)[cells]
     veins = streak(u + 3 * c, v + 3 * s)
-    canvas.colour = shift(glass[cells], 0.28 * veins + 0.18 * lean, 1 + 0.1 * veins, 0.16 * veins + 0.10 * lean)
+    canvas.colour = shift(
+        glass[cells], 0.28 * veins + 0.18 * lean, 1 + 0.1 * veins, 0.16 * veins + 0.10 * lean
+    )
     canvas.colour *= (1.2 - 0.36 * smoothstep(0.1, 0.85, np.hypot(x - sun[0], y - sun[1])))[..., None]
     canvas.height = 0.0008 * hammer(x, y) + 0.0012 * veins
 
     bx, by = rng.uniform(0, 1, (2, 900)).astype(np.float32)
-    bubble = Brush(0.005, 0.004, bluntness=2, streak=0, dryness=0, body=0.35, hue=0, chroma=0, light=0, tolerance=9)
-    canvas.strokes(rng, bubble, bx, by, lambda x, y: np.minimum(1.15 * canvas.at(x, y), 1), lambda x, y: heading[0] + x)
+    bubble = Brush(
+        0.005, 0.004, bluntness=2, streak=0, dryness=0, body=0.35, hue=0, chroma=0, light=0, tolerance=9
+    )
+    canvas.strokes(
+        rng, bubble, bx, by, lambda x, y: np.minimum(1.15 * canvas.at(x, y), 1), lambda x, y: heading[0] + x
+    )
 
     bloom = ndimage.gaussian_filter(canvas.colour, (0.012 * canvas.side,) * 2 + (0,))
     for edges, width in ((cells, 0.0036), (parts, 0.0062)):
@@ -563,11 +601,21 @@ def waves(size: int, rng: np.random.Generator) -> Image.Image:
         depth = index / (len(rows) - 1)
         for row, foot, tall, way in breakers:
             if row == index:
-                _breaker(print_, rng, ink, foot + rng.normal(0, 0.02), base + 0.06, tall * rng.uniform(0.92, 1.08), way)
+                _breaker(
+                    print_,
+                    rng,
+                    ink,
+                    foot + rng.normal(0, 0.02),
+                    base + 0.06,
+                    tall * rng.uniform(0.92, 1.08),
+                    way,
+                )
         spacing = 0.045 + 0.075 * depth
         count = int(1.2 / spacing) + 2
         x = -0.1 + spacing * (np.arange(count) + 0.5 * (index % 2))
-        swell = 0.035 * depth * np.sin(2 * np.pi * 1.1 * x + phase[0]) + 0.02 * np.sin(2 * np.pi * 2.3 * x + phase[1])
+        swell = 0.035 * depth * np.sin(2 * np.pi * 1.1 * x + phase[0]) + 0.02 * np.sin(
+            2 * np.pi * 2.3 * x + phase[1]
+        )
         tints = ("line", "foam", "deep", "foam", "mid", "pale", "deep")
         for cx, cy in zip(x, base + swell * (0.4 + depth), strict=True):
             for tint, share in zip(tints, (1.06, 1.0, 0.9, 0.68, 0.6, 0.4, 0.24), strict=True):
@@ -627,7 +675,13 @@ def _sky(print_: Block, rng: np.random.Generator, side: int) -> None:
 
 
 def _breaker(
-    print_: Block, rng: np.random.Generator, ink: dict[str, Array], foot: float, base: float, tall: float, way: int
+    print_: Block,
+    rng: np.random.Generator,
+    ink: dict[str, Array],
+    foot: float,
+    base: float,
+    tall: float,
+    way: int,
 ) -> None:
     """A wave `tall` high that rises from `foot`, `base` and curls over towards `way`, ribbed and clawed."""
     back = _curl(0.92, 2.1, 0.30)
@@ -638,7 +692,9 @@ def _breaker(
     curves = [back + (face - back) * share for share in np.linspace(0, 1, 10)]
     place = np.array([way * tall, -tall])
     curves = [np.array([foot - way * 0.62 * tall, base]) + place * curve for curve in curves]
-    skirt = np.array([[curves[-1][0, 0] + way * 0.5 * tall, base + 0.3], [curves[0][0, 0] - way * 0.3 * tall, base + 0.3]])
+    skirt = np.array(
+        [[curves[-1][0, 0] + way * 0.5 * tall, base + 0.3], [curves[0][0, 0] - way * 0.3 * tall, base + 0.3]]
+    )
     print_.shape(np.concatenate([curves[0], curves[-1][::-1], skirt]), ink["deep"])
     tints = ("deep", "mid", "foam", "deep", "pale", "deep", "mid", "foam", "deep")
     for tint, one, other in zip(tints, curves, curves[1:], strict=False):
@@ -651,7 +707,11 @@ def _breaker(
         tangent = np.gradient(curve, axis=0)[index]
         tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
         normal = outward * way * np.stack([-tangent[:, 1], tangent[:, 0]], 1)
-        reach = size * np.sin(np.linspace(0.25, 2.6, len(index)))[:, None] * rng.uniform(0.7, 1.25, (len(index), 1))
+        reach = (
+            size
+            * np.sin(np.linspace(0.25, 2.6, len(index)))[:, None]
+            * rng.uniform(0.7, 1.25, (len(index), 1))
+        )
         drops = []
         for share, radius in ((0.0, 0.9), (0.55, 0.7), (1.05, 0.48), (1.4, 0.3)):
             along_ = 0.5 * share * share * reach * tangent
@@ -664,7 +724,9 @@ def _breaker(
         for x, y, r in drops:
             if r > 0.007:
                 turn = np.linspace(0, 4.2 * np.pi, 30)
-                spiral = np.stack([np.cos(turn) * way, np.sin(turn)], 1) * (0.78 * r * turn / turn[-1])[:, None]
+                spiral = (
+                    np.stack([np.cos(turn) * way, np.sin(turn)], 1) * (0.78 * r * turn / turn[-1])[:, None]
+                )
                 print_.line(np.array([x, y]) + spiral, ink["mid"], 0.0018)
 
     claws(curves[-1], 0.62, 1.0, 0.055 * tall, 1)
@@ -674,7 +736,9 @@ def _breaker(
 def _curl(rise: float, turn: float, tight: float) -> Array:
     """An outline `(80, 2)` from the origin: it climbs, then curls over; x forward and y up, about 1 tall."""
     s = np.linspace(0, 1, 80)
-    heading = 0.35 + (rise - 0.35) * smoothstep(0, 0.4, s) - (turn + rise) * smoothstep(1 - tight * 1.6, 1.0, s)
+    heading = (
+        0.35 + (rise - 0.35) * smoothstep(0, 0.4, s) - (turn + rise) * smoothstep(1 - tight * 1.6, 1.0, s)
+    )
     step = np.stack([np.cos(heading), np.sin(heading)], 1) * (1.45 / len(s))
     return np.cumsum(step, 0)
 

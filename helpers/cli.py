@@ -1,0 +1,163 @@
+"""The command line that all four runners share: the same options, the same errors, nothing heavy before
+arguments are read.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from helpers.errors import CannotError, UsageError
+
+# What a wrong or missing environment shows itself by.
+OURS = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "PIL", "tqdm")
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def make_parser(description: str, *, output: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser with the options that are spelled the same everywhere; `output` is the default of --output."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    common = parser.add_argument_group("common options")
+    common.add_argument(
+        "--model", default="squeezenet", help="squeezenet (default), or any torchvision model's name"
+    )
+    common.add_argument(
+        "--weights",
+        metavar="WHERE",
+        help="packaged (no network needed; the default for squeezenet), torchvision, random, or a checkpoint file",
+    )
+    common.add_argument(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda", "mps"),
+        help="where to compute (default auto)",
+    )
+    common.add_argument(
+        "--seed", type=int, default=0, help="same seed, same machine: same picture (default 0)"
+    )
+    common.add_argument("--output", metavar="FILE", default=output, help=f"where it goes (default {output})")
+    common.add_argument("--quiet", action="store_true", help="no progress bars, no last line")
+    common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    return parser
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """--images, --classes and --size, for the runners that explain photos."""
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        metavar="PATH-or-NAME",
+        help="image files or bundled photos (default: five photos)",
+    )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME-or-INDEX",
+        help="the class to explain: one for all images, or one for each (default: the predicted one)",
+    )
+    parser.add_argument(
+        "--size", type=positive_int, default=224, help="side of the square the network sees (default 224)"
+    )
+
+
+def run(
+    work: Callable[[argparse.Namespace], object],
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None = None,
+) -> int:
+    """Reads the arguments, does the work, and returns the exit code: 0 done, 1 could not, 2 wrong usage.
+
+    An error is one line on stderr. What `work` returns, the path written, is printed last.
+    """
+    args = parser.parse_args(argv)
+    if args.quiet:
+        os.environ["TQDM_DISABLE"] = "1"
+    try:
+        written = work(args)
+    except KeyboardInterrupt:
+        return _fail(parser.prog, "interrupted; nothing was written", 130)
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        return _fail(parser.prog, *_explain(error))
+    if written is not None and not args.quiet:
+        print(written)
+    return 0
+
+
+def positive_int(text: str) -> int:
+    """An argument type: a whole number from 1."""
+    with contextlib.suppress(ValueError):
+        if int(text) >= 1:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+
+
+def non_negative(text: str) -> float:
+    """An argument type: a finite number from 0."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, NumPy's and torch's generators."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def progress(total: int, label: str, unit: str = "it") -> Iterator[Callable[[], object]]:
+    """A progress bar on stderr; the block calls what it is given once per step."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=label, unit=unit, leave=False) as bar:
+        yield bar.update
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    if isinstance(error, UsageError):
+        return str(error), 2
+    if isinstance(error, CannotError):
+        return str(error), 1
+    if isinstance(error, NotImplementedError):
+        return f"{error or 'a task'} is not implemented yet ({_place_of(error)})", 1
+    if isinstance(error, ModuleNotFoundError) and error.name in OURS:
+        return f"the package {error.name} is not installed here: run `make env`, or activate cs7643-a3", 1
+    if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+        return "not enough memory: choose fewer images, a smaller size, or --device cpu", 1
+    reason = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {reason} ({_place_of(error)}; --debug shows the whole traceback)", 1
+
+
+def _place_of(error: Exception) -> str:
+    """The innermost line of ours that the error came through: a student wants to know where to look."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [
+        f
+        for f in frames
+        if PROJECT in Path(f.filename).resolve().parents and "site-packages" not in f.filename
+    ]
+    if not ours:
+        return "outside the project"
+    return f"{Path(ours[-1].filename).resolve().relative_to(PROJECT)}, line {ours[-1].lineno}"
+
+
+def _fail(program: str, message: str, code: int) -> int:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Paints a photo in the style of another picture (Gatys, Ecker and Bethge, 2016).
+
+Without arguments it paints three pictures; each is written to visualization/NAME.png, and beside its content
+and its style to visualization/NAME_panel.png.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from helpers import cli
+
+# The published settings of the assignment: sizes of content and style, then the weights.
+PRESETS = {
+    "A": {
+        "image_size": 192,
+        "style_size": 512,
+        "content_weight": 5e-2,
+        "style_weights": [20000, 500, 12, 1],
+        "tv_weight": 5e-2,
+    },
+    "B": {
+        "image_size": 192,
+        "style_size": 224,
+        "content_weight": 3e-2,
+        "style_weights": [200000, 800, 12, 1],
+        "tv_weight": 2e-2,
+    },
+    "C": {
+        "image_size": 192,
+        "style_size": 192,
+        "content_weight": 6e-2,
+        "style_weights": [300000, 1000, 15, 3],
+        "tv_weight": 2e-2,
+    },
+}
+CONTENT_LAYER = 3
+STYLE_LAYERS = [1, 4, 6, 7]
+# What is painted by default: preset, content, style.
+PICTURES = [("A", "chelsea", "swirl"), ("B", "coffee", "stained-glass"), ("C", "astronaut", "waves")]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(
+        __doc__,
+        output="visualization",
+        epilog="example: ./style_transfer.py --content my_dog.jpg --style swirl --name dog --image-size 256",
+    )
+    parser.add_argument(
+        "--content", metavar="PATH-or-NAME", help="the photo to paint: a file, or a bundled photo's name"
+    )
+    parser.add_argument(
+        "--style", metavar="PATH-or-NAME", help="the picture to paint like: a file, or a drawn style's name"
+    )
+    parser.add_argument("--name", help="the result is NAME.png (default: CONTENT_STYLE)")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="C", help="published sizes and weights to start from (default C)"
+    )
+    parser.add_argument("--image-size", type=cli.positive_int, help="shorter side of the result in pixels")
+    parser.add_argument(
+        "--style-size", type=cli.positive_int, help="shorter side of the style image in pixels"
+    )
+    parser.add_argument("--content-layer", type=int, help=f"child of the network (default {CONTENT_LAYER})")
+    parser.add_argument("--content-weight", type=cli.non_negative)
+    parser.add_argument(
+        "--style-layers", type=int, nargs="+", help=f"children of the network (default {STYLE_LAYERS})"
+    )
+    parser.add_argument("--style-weights", type=cli.non_negative, nargs="+", help="one for each style layer")
+    parser.add_argument("--tv-weight", type=cli.non_negative)
+    parser.add_argument("--init-random", action="store_true", help="start from noise instead of the photo")
+    parser.add_argument(
+        "--list-images",
+        action="store_true",
+        help="print the names of the bundled photos and styles, and stop",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare the three losses with stored answers, and stop"
+    )
+    return parser
+
+
+def work(args: argparse.Namespace) -> object:
+    if args.list_images:
+        return list_images()
+    if args.check:
+        return check(args)
+    from helpers.data_utils import image_name
+    from helpers.errors import UsageError
+    from helpers.models import choose_device, load_features
+
+    jobs = PICTURES
+    if args.content or args.style:
+        jobs = [(args.preset, args.content or PICTURES[0][1], args.style or PICTURES[0][2])]
+    if args.name and (len(jobs) > 1 or Path(args.name).name != args.name):
+        raise UsageError(
+            f"--name {args.name} goes with --content or --style, and is a name, not a path; "
+            "--output takes a path"
+        )
+    target = Path(args.output)
+    if target.suffix and len(jobs) > 1:
+        raise UsageError(
+            f"{len(jobs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
+        )
+    cnn = load_features(args.model, args.weights, choose_device(args.device), quiet=args.quiet)
+    written = None
+    for preset, content, style in jobs:
+        name = args.name or f"{image_name(content)}_{image_name(style)}"
+        path = target if target.suffix else target / f"{name}.png"
+        written = paint(args, cnn, preset, content, style, path)
+        if len(jobs) > 1 and not args.quiet:
+            print(written, file=sys.stderr)
+    return written
+
+
+def paint(args: argparse.Namespace, cnn, preset: str, content: str, style: str, path: Path) -> Path:
+    """One picture by the graded loop; writes it to `path`, and the panel content | style | result beside it."""
+    import torch
+
+    from helpers.data_utils import image_name, open_image
+    from helpers.figures import Cell, save_grid, save_image
+    from helpers.image_utils import deprocess
+    from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
+    from style_utils import style_transfer
+
+    settings = settings_of(args, preset, len(cnn))
+    content_image = open_image(content, seed=args.seed)
+    style_image = open_image(style, seed=args.seed)
+    cli.seed_everything(args.seed)
+    img = style_transfer(
+        name=path.stem,
+        content_image=content_image,
+        style_image=style_image,
+        content_loss=ContentLoss(),
+        style_loss=StyleLoss(),
+        tv_loss=TotalVariationLoss(),
+        cnn=cnn,
+        dtype=torch.float32,
+        init_random=args.init_random,
+        testing=True,
+        **settings,
+    )
+    result = deprocess(img)
+    save_image(path, result)
+    return save_grid(
+        path.with_name(f"{path.stem}_panel.png"),
+        [
+            [
+                Cell(content_image, "content", image_name(content)),
+                Cell(style_image, "style", image_name(style)),
+                Cell(result, "result", f"{result.width} x {result.height} pixels"),
+            ]
+        ],
+        height=3.2,
+    )
+
+
+def settings_of(args: argparse.Namespace, preset: str, depth: int) -> dict:
+    """The preset, with what the command line says instead. Raises UsageError for layers that do not exist or
+    do not match.
+    """
+    from helpers.errors import UsageError
+
+    settings = {"content_layer": CONTENT_LAYER, "style_layers": STYLE_LAYERS, **PRESETS[preset]}
+    settings |= {key: getattr(args, key) for key in settings if getattr(args, key) is not None}
+    for layer in (settings["content_layer"], *settings["style_layers"]):
+        if not 0 <= layer < depth:
+            raise UsageError(f"layer {layer} does not exist: this network's layers are 0 to {depth - 1}")
+    if len(settings["style_layers"]) != len(settings["style_weights"]):
+        counts = (
+            f"{len(settings['style_layers'])} style layers but {len(settings['style_weights'])} style weights"
+        )
+        raise UsageError(f"{counts}: give one for each")
+    for key in ("image_size", "style_size"):
+        if not 32 <= settings[key] <= 4096:
+            raise UsageError(f"--{key.replace('_', '-')} {settings[key]} must be from 32 to 4096")
+    return settings
+
+
+def list_images() -> None:
+    """Prints the names that --content and --style know."""
+    from helpers.data_utils import PHOTOS, STYLES
+
+    print("photos:", *PHOTOS)
+    print("styles:", *STYLES)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Prints the relative error of each loss, value and gradient; raises CannotError where one is wrong."""
+    from helpers.errors import CannotError
+    from helpers.loss_check import check_losses
+    from helpers.models import load_features
+    from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
+
+    errors = check_losses(
+        ContentLoss(), StyleLoss(), TotalVariationLoss(), load_features("squeezenet", "packaged")
+    )
+    titles = {"content": "Test content loss", "style": "Test style loss", "tv": "Test total variation loss"}
+    for name, title in titles.items():
+        print(
+            f"{title + ':':28} value error {errors[name].value:.3f}, gradient error {errors[name].gradient:.3f}"
+        )
+    wrong = [titles[name].removeprefix("Test ") for name, error in errors.items() if not error.passed]
+    if wrong:
+        raise CannotError(
+            f"{' and '.join(wrong)}: not equal to the stored answers (errors above; expected 0.000)"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(work, build_parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
