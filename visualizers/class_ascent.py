@@ -15,13 +15,13 @@ from visualizers.mechanisms import class_scores, untouched
 
 class Ascent(NamedTuple):
     """The state after an iteration (from 1): images (N, 3, H, W), normalized; their classes' raw scores and
-    probabilities (N,).
+    probabilities (N,), or their channels' means and None.
     """
 
     iteration: int
     images: Tensor
     scores: Tensor
-    probabilities: Tensor
+    probabilities: Tensor | None
 
 
 def climb(

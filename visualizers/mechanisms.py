@@ -49,11 +49,17 @@ def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
     y = torch.as_tensor(y, device=X.device).long().reshape(-1)
     if len(y) != len(X):
         raise ValueError(f"{len(X)} images but {len(y)} classes: give one class for each image")
-    scores = model(X)
+    return select(model(X), y)
+
+
+def select(scores: Tensor, y: Tensor, what: str = "class") -> Tensor:
+    """The score of y[n] for image n: scores (N, classes), y (N,) -> (N,). `what` the scores are of goes into
+    the IndexError for a y that is not among them.
+    """
     out_of_range = y[(y < 0) | (y >= scores.shape[1])]
     if len(out_of_range):
         raise IndexError(
-            f"class {int(out_of_range[0])} does not exist: this model has classes 0 to {scores.shape[1] - 1}"
+            f"{what} {int(out_of_range[0])} does not exist: this model has 0 to {scores.shape[1] - 1}"
         )
     return scores.gather(1, y[:, None]).squeeze(1)
 

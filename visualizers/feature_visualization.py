@@ -1,0 +1,184 @@
+"""Pictures that a class, or one channel of a layer, answers to most strongly (Olah, Mordvintsev and Schubert,
+2017, "Feature Visualization").
+
+Climbing pixel by pixel finds high frequencies that excite the network and that no eye reads. Three things
+lead to pictures that a person can name: the steps are taken on a spectrum in decorrelated colours instead of
+on pixels; the network sees every step shifted, turned and zoomed at random; and neither contrast nor colours
+can spread wider than they do in photographs.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
+from visualizers.class_ascent import Ascent
+from visualizers.mechanisms import capture, last_map_layer, select, untouched
+
+# How red, green and blue (pixels in [0, 1]) vary together within a photo: the mean of the covariances of the
+# six bundled photos (helpers.data_utils.PHOTOS), each as the square that the network sees.
+COLOUR_COVARIANCE = torch.tensor(
+    [[0.0624, 0.0469, 0.0368], [0.0469, 0.0511, 0.0473], [0.0368, 0.0473, 0.0508]], dtype=torch.float64
+)
+
+
+def colour_axes(covariance: Tensor = COLOUR_COVARIANCE) -> Tensor:
+    """A square root of the colours' covariance, A A^T = covariance, (3, 3).
+
+    Its columns are the principal axes, each as long as its standard deviation, the longest first: light and
+    dark, then warm and cold, then green and magenta. Independent coordinates of deviation 1 along them make
+    the colours of photographs, where neighbouring channels nearly agree.
+    """
+    variances, axes = torch.linalg.eigh(covariance)
+    return (axes * variances.clamp(min=0).sqrt()).flip(1)
+
+
+def frequency_scale(size: int) -> Tensor:
+    """1 / max(f, 1 / size) for every frequency f, in cycles a pixel, that `rfft2` knows: (size, size//2 + 1).
+
+    The amplitudes of natural pictures fall as 1/f (Field, 1987), so in a spectrum divided by this all
+    coefficients are of one size, and one step rate serves broad shapes and fine detail alike.
+    """
+    f = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None])
+    return 1 / f.clamp(min=1 / size)
+
+
+def pixels(spectrum: Tensor, size: int, contrast: float = 1.0) -> Tensor:
+    """A learned spectrum -> pictures (N, 3, size, size) in (0, 1): x = sigmoid(4 A z'), with
+    z = irfft2(spectrum * frequency_scale) and z' = contrast * z / max(1, deviation of z), channel by channel.
+
+    spectrum: (N, 3, size, size//2 + 1, 2), real and imaginary parts; its three channels are the axes of
+    `colour_axes`. A sigmoid's slope at 0 is 1/4: so 4 A z' makes, around grey, pixels of covariance A A^T at
+    most.
+    """
+    scale = frequency_scale(size).to(spectrum)
+    z = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=(size, size), norm="ortho")
+    # Without this bound the climb ends in pure red, green, blue, black and white: a louder picture always
+    # scores higher.
+    spread = z.flatten(2).std(dim=2)[:, :, None, None]
+    z = contrast * z / spread.clamp(min=1)
+    return torch.sigmoid(torch.einsum("ij,njhw->nihw", 4 * colour_axes().to(z), z))
+
+
+def random_views(
+    generators: Sequence[torch.Generator],
+    max_shift: float,
+    max_rotation: float,
+    zoom: tuple[float, float],
+) -> Tensor:
+    """One random look at each picture, as affine maps (N, 2, 3) from where the network looks to the picture.
+
+    max_shift: in sides of the picture; max_rotation: in degrees, either way; zoom: from 0.5 (half as large)
+    over 1 (as it is). Each picture draws from its own generator, so it sees the same whatever is drawn beside
+    it.
+    """
+    u = torch.stack([torch.rand(4, generator=generator) for generator in generators])
+    signed = 2 * u - 1
+    angle = signed[:, 0] * math.radians(max_rotation)
+    shift = 2 * max_shift * signed[:, 1:3]  # a side is 2 long in these coordinates, -1 to 1
+    step = 1 / (zoom[0] + (zoom[1] - zoom[0]) * u[:, 3])
+    cos, sin = step * angle.cos(), step * angle.sin()
+    rows = torch.stack([cos, -sin, shift[:, 0]], dim=1), torch.stack([sin, cos, shift[:, 1]], dim=1)
+    return torch.stack(rows, dim=1)
+
+
+def look(X: Tensor, views: Tensor) -> Tensor:
+    """The pictures X (N, C, H, W) under the affine maps `views` (N, 2, 3); bilinear, mirrored beyond the edge.
+
+    Mirrored rather than padded with a colour: a frame would be one more edge to please the network with.
+    """
+    grid = F.affine_grid(views.to(X), list(X.shape), align_corners=False)
+    return F.grid_sample(X, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def similarity(activations: Tensor, variations: int) -> Tensor:
+    """How alike the variations of each target are, (N,): the mean cosine between an image's Gram matrix
+    G_ij = sum over x, y of a_i(x, y) a_j(x, y) and those of the others of its target.
+
+    activations: (N, K, h, w), where each `variations` images in a row belong to one target.
+    """
+    a = activations.flatten(2)
+    gram = F.normalize((a @ a.transpose(1, 2)).flatten(1), dim=1)
+    groups = gram.reshape(-1, variations, gram.shape[1])
+    cosines = groups @ groups.transpose(1, 2)
+    others = cosines.sum(dim=2) - cosines.diagonal(dim1=1, dim2=2)
+    return others.flatten() / max(1, variations - 1)
+
+
+def visualize(
+    targets: Sequence[int],
+    model: nn.Module,
+    *,
+    layer: str | None = None,
+    variations: int = 1,
+    diversity: float = 0.5,
+    num_iterations: int = 256,
+    show_every: int = 64,
+    size: int = 224,
+    learning_rate: float = 0.05,
+    rivalry: float = 0.9,
+    contrast: float = 1.0,
+    max_shift: float = 1 / 7,
+    max_rotation: float = 12.0,
+    zoom: tuple[float, float] = (0.6, 1.2),
+    seed: int = 0,
+) -> Iterator[Ascent | None]:
+    """Climbs to pictures of `targets`: classes, or channels of the module called `layer`.
+
+    A class y is drawn by max s_y - rivalry * log sum_k exp s_k: at rivalry 0 the raw score, at 1 the log
+    probability, which no longer climbs once the network is sure. A channel is drawn by the mean of its map.
+    With several `variations` of each target (in a row: first all of the first target), pictures as alike as
+    can be (`similarity`) lose `diversity` of the target's value.
+
+    Every picture starts from its own noise and sees its own random views, seeded by its target and its number
+    among the variations: it does not depend on which other targets are drawn. Yields after each iteration: an
+    Ascent for the iterations 1, show_every, 2 * show_every, ... and the last, else None. Raises IndexError for
+    a class or channel that is not there, ValueError for a layer that returns no maps.
+    """
+    like = next(model.parameters())
+    count = len(targets) * variations
+    target = torch.tensor(list(targets), device=like.device).repeat_interleave(variations)
+    generators = [
+        torch.Generator().manual_seed((seed * 1_000_003 + index) * 1_009 + variation)
+        for index in targets
+        for variation in range(variations)
+    ]
+    shape = (3, size, size // 2 + 1, 2)
+    spectrum = torch.stack([0.01 * torch.randn(shape, generator=generator) for generator in generators])
+    spectrum = spectrum.to(like).requires_grad_()
+    mean, std = (v.to(like)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+    optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
+
+    compared = layer
+    if variations > 1 and layer is None:
+        compared = last_map_layer(model, torch.zeros(1, 3, size, size).to(like))
+    watched = {compared: model.get_submodule(compared)} if compared else {}
+    with untouched(model), capture(watched) as seen:
+
+        def answers(X: Tensor) -> tuple[Tensor, Tensor]:
+            """The targets' own values, (N,), and all class scores."""
+            scores = model(X)
+            heard = seen[layer].mean(dim=(2, 3)) if layer else scores
+            return select(heard, target, f"channel of {layer}" if layer else "class"), scores
+
+        for t in range(num_iterations):
+            X = (pixels(spectrum, size, contrast) - mean) / std
+            value, scores = answers(look(X, random_views(generators, max_shift, max_rotation, zoom)))
+            objective = value if layer else value - rivalry * scores.logsumexp(dim=1)
+            if variations > 1:
+                alike = similarity(seen[compared], variations)
+                objective = objective - diversity * value.detach().abs() * alike
+            (gradient,) = torch.autograd.grad(objective.sum(), spectrum)
+            spectrum.grad = -gradient
+            optimizer.step()
+            if t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1:
+                with torch.no_grad():
+                    X = (pixels(spectrum, size, contrast) - mean) / std
+                    value, scores = answers(X)
+                    probabilities = None if layer else select(scores.softmax(dim=1), target)
+                yield Ascent(t + 1, X, value, probabilities)
+            else:
+                yield None
