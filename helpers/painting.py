@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -64,14 +64,18 @@ def vary(
     return shift(colours, hue * turn, 1 + chroma * strength, light * lift)
 
 
-def shift(colours: Array, turn: Array | float, strength: Array | float = 1.0, lift: Array | float = 0.0) -> Array:
+def shift(
+    colours: Array, turn: Array | float, strength: Array | float = 1.0, lift: Array | float = 0.0
+) -> Array:
     """`colours` `(..., 3)` turned by an angle about the grey axis, chroma times `strength`, plus `lift`."""
     turn, strength, lift = (np.asarray(value, np.float32)[..., None] for value in (turn, strength, lift))
     grey = colours.mean(-1, keepdims=True)
     part = colours - grey
     # Rodrigues' rotation about (1, 1, 1): the cross product with the axis is a difference of neighbours.
     cross = (np.roll(part, 1, -1) - np.roll(part, -1, -1)) / np.sqrt(3.0)
-    return np.clip(grey + strength * (part * np.cos(turn) + cross * np.sin(turn)) + lift, 0, 1).astype(np.float32)
+    return np.clip(grey + strength * (part * np.cos(turn) + cross * np.sin(turn)) + lift, 0, 1).astype(
+        np.float32
+    )
 
 
 # ---------------------------------------------------------------------------------- noise and flow fields
@@ -137,7 +141,9 @@ def scatter(rng: np.random.Generator, spacing: float, margin: float = 0.04) -> t
     cells = rng.permutation(count * count)
     x = (cells % count + jitter[0]) / count
     y = (cells // count + jitter[1]) / count
-    return ((1 + 2 * margin) * x - margin).astype(np.float32), ((1 + 2 * margin) * y - margin).astype(np.float32)
+    return ((1 + 2 * margin) * x - margin).astype(np.float32), ((1 + 2 * margin) * y - margin).astype(
+        np.float32
+    )
 
 
 def relax(rng: np.random.Generator, points: Array, count: int, rounds: int = 8) -> Array:
@@ -186,7 +192,7 @@ class Canvas:
 
     def underpaint(self, colour: Colouring, shade: float = 0.8) -> None:
         """Lays `colour` thinly, darkened by `shade`, so that gaps between strokes are deep and not empty."""
-        x, y = np.meshgrid(*2 * [(np.arange(UNDERPAINTING, dtype=np.float32) + 0.5) / UNDERPAINTING])
+        x, y = _centres(UNDERPAINTING)
         nearest = np.arange(self.side) * UNDERPAINTING // self.side
         self.colour[:] = shade * colour(x, y)[nearest[:, None], nearest[None, :]]
 
@@ -196,12 +202,16 @@ class Canvas:
         return self.colour[line, column]
 
     def grid(self) -> tuple[Array, Array]:
-        """x `(1, side)` and y `(side, 1)` of the pixel centres."""
-        centre = (np.arange(self.side, dtype=np.float32) + 0.5) / self.side
-        return centre[None, :], centre[:, None]
+        """x and y `(side, side)` of the pixel centres."""
+        return _centres(self.side)
 
     def cover(
-        self, rng: np.random.Generator, brush: Brush, colour: Colouring, angle: Scalar, where: Scalar | None = None
+        self,
+        rng: np.random.Generator,
+        brush: Brush,
+        colour: Colouring,
+        angle: Scalar,
+        where: Scalar | None = None,
     ) -> None:
         """Covers the picture (or the points where `where` exceeds a draw from [0, 1]) with strokes of `brush`."""
         x, y = scatter(rng, np.sqrt(brush.length * brush.width / brush.coverage))
@@ -281,6 +291,11 @@ class Canvas:
         return to_image(lit, self.size)
 
 
+def _centres(side: int) -> tuple[Array, Array]:
+    x, y = np.meshgrid(*2 * [(np.arange(side, dtype=np.float32) + 0.5) / side])
+    return x, y
+
+
 def _trace(x: Array, y: Array, angle: Scalar, length: Array, count: int) -> Array:
     """Nodes `(2, S, count)` of the paths of `length` `(S,)` along `angle` whose middles are at `x`, `y` `(S,)`."""
     middle = count // 2
@@ -322,4 +337,37 @@ def to_image(colour: Array, size: int) -> Image.Image:
     scale = colour.shape[0] // size
     if scale > 1:
         colour = colour.reshape(size, scale, size, scale, 3).mean((1, 3))
-    return Image.fromarray((np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8), "RGB")
+    return Image.fromarray((np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+class Block:
+    """A sheet for flat shapes with sharp edges, in picture coordinates; `colour` is what has been drawn."""
+
+    def __init__(self, side: int):
+        self.side = side
+        self.image = Image.new("RGB", (side, side))
+        self.pen = ImageDraw.Draw(self.image)
+
+    def shape(self, points: Array, ink: Array) -> None:
+        """The polygon of `points` `(N, 2)`."""
+        self.pen.polygon(self._path(points), _eight_bit(ink))
+
+    def line(self, points: Array, ink: Array, width: float) -> None:
+        """The open line through `points` `(N, 2)`."""
+        self.pen.line(self._path(points), _eight_bit(ink), max(1, round(width * self.side)), joint="curve")
+
+    def disc(self, x: float, y: float, radius: float, ink: Array) -> None:
+        """A filled circle."""
+        box = np.array([x - radius, y - radius, x + radius, y + radius]) * self.side
+        self.pen.ellipse(box.tolist(), _eight_bit(ink))
+
+    def colour(self) -> Array:
+        """The sheet as colours `(side, side, 3)`."""
+        return np.asarray(self.image, np.float32) / 255
+
+    def _path(self, points: Array) -> list[tuple[float, float]]:
+        return [(x, y) for x, y in (np.asarray(points) * self.side).tolist()]
+
+
+def _eight_bit(ink: Array) -> tuple[int, ...]:
+    return tuple(round(255 * float(channel)) for channel in ink)
