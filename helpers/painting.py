@@ -1,9 +1,9 @@
 """A small paint box: palettes, noise, flow fields, brush strokes with relief, and the light that shows them.
 
-Every length is a fraction of the picture's side and every random number belongs to a stroke, a cell or a noise
-lattice, never to a pixel. That is why a picture drawn at 256 and at 1024 is the same picture, only sharper.
+Every length is a fraction of the picture's side and every random number belongs to a stroke, a cell or a
+noise lattice, never to a pixel: a picture drawn at 256 and at 1024 is the same picture, only sharper.
 
-Colours are float arrays `(..., 3)` in [0, 1]; x runs right and y runs down, both from 0 to 1 over the picture.
+Colours are float arrays `(..., 3)` in [0, 1]; x runs right and y runs down, both 0 to 1 over the picture.
 
 The layered strokes, coarse to fine, that follow a field and stop where the colour changes, are the idea of
 Hertzmann, "Painterly Rendering with Curved Brush Strokes of Multiple Sizes" (SIGGRAPH 1998). The noise is
@@ -37,10 +37,9 @@ def palette(codes: str) -> Array:
     return np.array([tuple(bytes.fromhex(code)) for code in codes.split()], np.float32) / 255
 
 
-def ramp(t: Array, colours: Array, stops: Array | list[float] | None = None) -> Array:
-    """Colours `(..., 3)` at positions `t` along `colours` `(K, 3)`; `stops` (evenly in [0, 1]) places them."""
-    stops = np.linspace(0, 1, len(colours)) if stops is None else stops
-    t = np.asarray(t)
+def ramp(t: Array, colours: Array) -> Array:
+    """Colours `(..., 3)` at positions `t` in [0, 1] along `colours` `(K, 3)`, evenly spaced; t is clipped."""
+    stops = np.linspace(0, 1, len(colours))
     return np.stack([np.interp(t, stops, colours[:, c]) for c in range(3)], -1).astype(np.float32)
 
 
@@ -147,7 +146,7 @@ def scatter(rng: np.random.Generator, spacing: float, margin: float = 0.04) -> t
 
 
 def relax(rng: np.random.Generator, points: Array, count: int, rounds: int = 8) -> Array:
-    """`count` sites among `points` `(P, D)`, spread evenly by Lloyd's relaxation (1982): cells of like size."""
+    """`count` sites among `points` `(P, D)`, spread evenly by Lloyd's relaxation (1982)."""
     sites = points[rng.choice(len(points), count, replace=False)]
     for _ in range(rounds):
         nearest = cKDTree(sites).query(points)[1]
@@ -175,13 +174,13 @@ class Brush:
     chroma: float = 0.15
     light: float = 0.05
     tolerance: float = 0.22  # a stroke stops where the colour beneath has changed by this much
+    nodes: int = 10  # points of the path at which the field is asked; a dab needs few
 
 
 class Canvas:
     """Paint and its thickness on a square of `side` pixels, which `finish` lights and reduces to `size`."""
 
     BRISTLES = 9
-    NODES = 10
 
     def __init__(self, size: int):
         self.size = size
@@ -213,7 +212,7 @@ class Canvas:
         angle: Scalar,
         where: Scalar | None = None,
     ) -> None:
-        """Covers the picture (or the points where `where` exceeds a draw from [0, 1]) with strokes of `brush`."""
+        """Covers the picture with strokes of `brush`; `where` is the share of them laid at a point."""
         x, y = scatter(rng, np.sqrt(brush.length * brush.width / brush.coverage))
         draw = rng.uniform(0, 1, len(x))
         if where is not None:
@@ -230,29 +229,34 @@ class Canvas:
         bristles = rng.uniform(-1, 1, (len(x), self.BRISTLES)).astype(np.float32)
         base = colour(x, y)
         paint = vary(base, rng, brush.hue, brush.chroma, brush.light)
-        nodes = _trace(x, y, angle, length, self.NODES)
+        nodes = _trace(x, y, angle, length, brush.nodes)
         changed = np.abs(colour(*nodes) - base[:, None]).max(-1) > brush.tolerance
         extent = _unchanged_extent(changed)
 
-        along_count = max(3, int(np.ceil(1.5 * 1.3 * brush.length * self.side)) + 1)
-        across_count = max(3, int(np.ceil(1.5 * 1.3 * brush.width * self.side)) + 1)
-        chunk = max(1, SAMPLES_AT_ONCE // (along_count * across_count))
+        # A sample and a half a pixel, at the widest and longest a stroke gets, leaves no pixel unpainted.
+        samples = (max(3, int(np.ceil(1.5 * 1.3 * w * self.side)) + 1) for w in (brush.length, brush.width))
+        t, u = np.linspace(0, 1, next(samples)), np.linspace(-1, 1, next(samples))
+        t, u = t.astype(np.float32), u.astype(np.float32)
+        chunk = max(1, SAMPLES_AT_ONCE // (len(t) * len(u)))
         for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
-            self._splat(
-                brush, nodes[:, part], extent[part], width[part], bristles[part], paint[part],
-                along_count, across_count,
-            )  # fmt: skip
+            self._splat(brush, t, u, nodes[:, part], extent[part], width[part], bristles[part], paint[part])
 
     def _splat(
-        self, brush: Brush, nodes: Array, extent: Array, width: Array, bristles: Array, paint: Array,
-        along_count: int, across_count: int,
-    ) -> None:  # fmt: skip
-        t = np.linspace(0, 1, along_count, dtype=np.float32)
-        u = np.linspace(-1, 1, across_count, dtype=np.float32)
+        self,
+        brush: Brush,
+        t: Array,
+        u: Array,
+        nodes: Array,
+        extent: Array,
+        width: Array,
+        bristles: Array,
+        paint: Array,
+    ) -> None:
+        """Paints strokes sampled at `t` in [0, 1] along and `u` in [-1, 1] across their paths."""
         begin, end = extent.T
-        at = (begin[:, None] + (end - begin)[:, None] * t) * (self.NODES - 1)
-        node = np.minimum(at.astype(np.int32), self.NODES - 2)
+        at = (begin[:, None] + (end - begin)[:, None] * t) * (brush.nodes - 1)
+        node = np.minimum(at.astype(np.int32), brush.nodes - 2)
         rest = at - node
         row = np.arange(len(width))[:, None]
         centre = [p[row, node] + rest * (p[row, node + 1] - p[row, node]) for p in nodes]
@@ -269,7 +273,7 @@ class Canvas:
         column, line = np.floor(x * self.side).astype(np.int32), np.floor(y * self.side).astype(np.int32)
         wet = bristle[:, None, :] > (2 * brush.dryness * smoothstep(0.3, 1, t) - 1)[None, :, None]
         inside = wet & (column >= 0) & (column < self.side) & (line >= 0) & (line < self.side)
-        owner, step, across = np.nonzero(inside)
+        owner, _, across = np.nonzero(inside)
         pixel = line[inside] * self.side + column[inside]
 
         tone = brush.streak * bristle[owner, across]
@@ -297,7 +301,7 @@ def _centres(side: int) -> tuple[Array, Array]:
 
 
 def _trace(x: Array, y: Array, angle: Scalar, length: Array, count: int) -> Array:
-    """Nodes `(2, S, count)` of the paths of `length` `(S,)` along `angle` whose middles are at `x`, `y` `(S,)`."""
+    """Nodes `(2, S, count)` of the paths along `angle` of `length` `(S,)` with middles `x`, `y` `(S,)`."""
     middle = count // 2
     nodes = np.empty((2, len(x), count), np.float32)
     step = length / (count - 1)
@@ -311,7 +315,7 @@ def _trace(x: Array, y: Array, angle: Scalar, length: Array, count: int) -> Arra
 
 
 def _unchanged_extent(changed: Array) -> Array:
-    """From `changed` `(S, N)`, the run of unchanged nodes about the middle as fractions `(S, 2)` of the path."""
+    """Begin and end `(S, 2)`, as shares of the path, of the nodes about the middle not `changed` `(S, N)`."""
     count = changed.shape[1]
     middle = count // 2
     forward = np.cumsum(changed[:, middle:], 1) == 0
@@ -355,6 +359,10 @@ class Block:
     def line(self, points: Array, ink: Array, width: float) -> None:
         """The open line through `points` `(N, 2)`."""
         self.pen.line(self._path(points), _eight_bit(ink), max(1, round(width * self.side)), joint="curve")
+
+    def box(self, left: float, top: float, right: float, bottom: float, ink: Array) -> None:
+        """A filled rectangle with level sides."""
+        self.shape(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]), ink)
 
     def disc(self, x: float, y: float, radius: float, ink: Array) -> None:
         """A filled circle."""

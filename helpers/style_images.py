@@ -1,4 +1,4 @@
-"""Style paintings drawn from a seed, so that style transfer has something to learn from and nothing is shipped.
+"""Style paintings drawn from a seed, so that style transfer has its style and no painting is shipped.
 
 `draw_style("swirl", 512, seed=3)` gives a square RGB picture. Each style is an idiom, not a copy of a work:
 the seed moves its suns, ridges and currents and keeps its manner.
@@ -38,7 +38,7 @@ SMALLEST, LARGEST = 64, 4096
 
 
 def draw_style(name: str, size: int = 512, seed: int = 0) -> Image.Image:
-    """The style painting `name` as an RGB picture of `size` by `size` pixels, the same for the same `seed`."""
+    """The style painting `name`, RGB, `size` by `size` pixels; the same `seed` gives the same bytes."""
     if name not in STYLES:
         raise UsageError(f"unknown style '{name}'; the styles are {', '.join(STYLES)}")
     if not SMALLEST <= size <= LARGEST:
@@ -67,7 +67,7 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
     field = palette("16324a 24604a 6f8f35 b98a24 e6b53a f6dc74")
 
     def ridge(index: int, x: Array) -> Array:
-        return levels[index] + 0.055 * ridges[index](x, np.full_like(x, 0.37))
+        return levels[index] + 0.055 * ridges[index](x, 0.37)
 
     def furrow(x: Array, below: Array) -> Array:
         return (x - vanishing) / (np.abs(below) + 0.06) + 0.25 * drift(x, below)
@@ -90,10 +90,8 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
         # Whole numbers of turns keep the phase continuous all round each whirl: arms instead of a seam.
         bands = np.sin(2 * np.pi * 5.5 * flow + 2 * turns[0] - 2 * turns[1] + 1.2 * drift(y, x))
         near = sum(np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (1.8 * r) ** 2) for cx, cy, r in whirls)
-        tone = (
-            0.3 + 0.16 * bands + 0.25 * smoothstep(0.25, 0.7, y) + np.clip(near, 0, 1) * (0.1 + 0.2 * bands)
-        )
-        result = ramp(tone + 0.06 * grain(x, y), sky)
+        tone = 0.3 + 0.16 * bands + 0.25 * smoothstep(0.25, 0.7, y) + 0.06 * grain(x, y)
+        result = ramp(tone + np.clip(near, 0, 1) * (0.1 + 0.2 * bands), sky)
         for cx, cy, r in orbs:
             distance = np.hypot(x - cx, y - cy) / r
             rings = distance + 0.22 * np.sin(distance * 5.5) + 0.12 * grain(x, y)
@@ -126,7 +124,7 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _place_orbs(rng: np.random.Generator, count: int, whirls: Array) -> Array:
-    """Lights `(count, 3)` as x, y, radius in the sky, the largest first, clear of the whirls and each other."""
+    """At most `count` lights `(N, 3)` as x, y, radius in the sky, clear of the whirls and each other."""
     orbs: list[tuple[float, float, float]] = []
     radii = np.concatenate([[0.062], np.linspace(0.036, 0.016, count - 1)])
     for radius in radii:
@@ -147,12 +145,7 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     side = rng.choice([-1, 1])
     horizon = 0.55 + rng.uniform(-0.04, 0.04)
     sun = np.array([0.5 + side * rng.uniform(0.08, 0.22), horizon - rng.uniform(0.1, 0.2)])
-    cloud, fine, ripple, bank_edge = (
-        Noise(rng, 2.5, 2),
-        Noise(rng, 8, 2),
-        Noise(rng, (5, 40), 2),
-        Noise(rng, 3, 2),
-    )
+    cloud, fine, ripple, bank_edge = (Noise(rng, f, 2) for f in (2.5, 8, (5, 40), 3))
     ridges = [Noise(rng, f, 2) for f in (2.2, 3.0)]
     sails = [
         (sun[0] + side * rng.uniform(0.05, 0.12), horizon + 0.012, 0.13),
@@ -176,7 +169,7 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
         disc = ramp(distance / 0.06, palette("fffef0 fff6b0 ffdc50 ff9a3a"))
         result = np.where((distance < 0.06)[..., None], disc, result)
         for index, height in enumerate((0.085, 0.045)):
-            top = horizon - height * (0.65 + 0.9 * ridges[index](x, np.full_like(x, 0.5)))
+            top = horizon - height * (0.65 + 0.9 * ridges[index](x, 0.5))
             tone = (y - top) / 0.1 + 0.35 * fine(x, y) + 0.2
             result = np.where((y > top)[..., None], ramp(tone, hill[index]), result)
         for index, (mast, water, tall) in enumerate(sails):
@@ -193,21 +186,17 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     def colour(x: Array, y: Array) -> Array:
         below = y - horizon
         wave = ripple(x, y)
-        mirrored = above(
-            x + 0.03 * wave, horizon - np.abs(below) * 0.9 + 0.03 * wave * smoothstep(0, 0.1, below)
-        )
+        height = 0.9 * np.abs(below) - 0.03 * wave * smoothstep(0, 0.1, below)
+        mirrored = above(x + 0.03 * wave, horizon - height)
         # A dab of water shows either the sky or the depth: mixed, orange and blue would make grey.
         depth = ramp(below / 0.4 + 0.4 * fine(x, y), palette("4f9fd8 2f6fc8 1f3fa0"))
         water = blend(mirrored * 0.95, depth, 0.9 * smoothstep(0.05, 0.2, wave + 0.5 * below - 0.08))
         path = np.exp(-(((x - sun[0]) / (0.03 + 0.2 * np.abs(below))) ** 2))
-        water = blend(
-            water,
-            ramp(below / 0.35, palette("fff2a8 ffd84f")),
-            smoothstep(0.36, 0.44, path * (0.6 + 2.2 * wave)),
-        )
+        glitter = ramp(below / 0.35, palette("fff2a8 ffd84f"))
+        water = blend(water, glitter, smoothstep(0.36, 0.44, path * (0.6 + 2.2 * wave)))
         result = np.where((below > 0)[..., None], water, above(x, y))
 
-        edge = 0.9 - 0.1 * side * (0.5 - x) + 0.03 * bank_edge(x, np.full_like(x, 0.2))
+        edge = 0.9 - 0.1 * side * (0.5 - x) + 0.03 * bank_edge(x, 0.2)
         tone = 0.35 + 1.5 * (y - edge) + 0.5 * bank_edge(3 * x, 6 * y) + 0.2 * fine(x, y)
         result = np.where((y > edge)[..., None], ramp(tone, meadow), result)
 
@@ -231,9 +220,7 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
 
     canvas = Canvas(size)
     canvas.underpaint(colour)
-    dab = Brush(
-        0.03, 0.022, bluntness=2.5, coverage=2.4, dryness=0, streak=0.05, hue=0.2, chroma=0.25, body=0.08
-    )
+    dab = Brush(0.03, 0.022, 2.4, bluntness=2.5, streak=0.05, dryness=0, hue=0.2, chroma=0.25, nodes=4)
     canvas.cover(rng, dab, colour, angle)
     dab = replace(dab, length=0.0145, width=0.0115, coverage=1.5, hue=0.3, light=0.07, body=0.16)
     canvas.cover(rng, dab, colour, angle)
@@ -257,10 +244,9 @@ def discs(size: int, rng: np.random.Generator) -> Image.Image:
     edges = np.cumsum(rng.uniform(0.5, 1.5, (len(wheels), rings)), 1)
     edges /= edges[:, -1:]
     sectors = rng.choice([2, 2, 4, 4, 3, 6, 8], (len(wheels), rings))
-    spin = rng.uniform(0, 2 * np.pi, (len(wheels), 1)) + rng.choice(
-        [0, 0, np.pi / 4, np.pi / 8], (len(wheels), rings)
-    )
-    # Steps of about half the wheel of tints set near-complements side by side, ring to ring and sector to sector.
+    spin = rng.uniform(0, 2 * np.pi, (len(wheels), 1))
+    spin = spin + rng.choice([0, 0, np.pi / 4, np.pi / 8], (len(wheels), rings))
+    # Steps of nearly half the wheel of tints set contrasts side by side, from ring to ring and across.
     start = rng.integers(0, len(tints), (len(wheels), 1))
     order = (start + np.arange(rings) * 5 + rng.integers(0, 2, (len(wheels), rings))) % len(tints)
 
@@ -351,12 +337,12 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
         tone = 0.62 - 0.75 * (distance - 0.3) + 0.45 * leaf(y, x) + 0.3 * mass(y, x)
         result = blend(result, ramp(tone, foliage), smoothstep(-0.15, 0.05, cover))
         ground = ramp(0.45 + 0.5 * leaf(x, 2 * y) - 2 * (y - shore + 0.06) + 0.3 * fine(x, y), floor)
-        bank = y - shore + 0.07 + 0.03 * mass(x, np.full_like(x, 0.3))
+        bank = y - shore + 0.07 + 0.03 * mass(x, 0.3)
         result = np.where((bank > 0)[..., None], ground, result)
         return trunks(result, x, y, near, None)
 
     def colour(x: Array, y: Array) -> Array:
-        below = y - shore - 0.02 * mass(2 * x, np.full_like(x, 0.7)) - 0.02
+        below = y - shore - 0.02 * mass(2 * x, 0.7) - 0.02
         wave = ripple(x, y)
         mirror = wood(x + 0.025 * wave * smoothstep(0, 0.2, below), shore - 1.25 * np.abs(below))
         depth = ramp(below / 0.35 + 0.3 * leaf(x, y), palette("4f7fc0 2f5fa0 24407f"))
@@ -441,7 +427,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     frame = 0.045
 
     def ridge(index: int, x: Array) -> Array:
-        swell = 0.06 * wobble(x * (1 + 0.3 * index), np.full_like(x, 0.31 + index))
+        swell = 0.06 * wobble(x * (1 + 0.3 * index), 0.31 + index)
         return (0.6, 0.7, 0.82)[index] + swell + 0.05 * side * (-1) ** index * (x - 0.5)
 
     def river(x: Array, y: Array) -> Array:
@@ -510,7 +496,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     x, y = canvas.grid()
     parts = region(x, y)
     cells = _cells(rng, region, panes, x, y)
-    # Numbers are drawn for every cell there can be: a cell too small to show must not shift those of the others.
+    # Every cell there can be draws its numbers: one too small to show must not shift those of the others.
     count = MOST_CELLS * len(panes)
     area = np.maximum(np.bincount(cells.ravel(), minlength=count), 1)
     cx, cy = (np.bincount(cells.ravel(), w.ravel(), count) / area for w in (x, y))
@@ -598,7 +584,7 @@ INK = dict(
 
 
 def waves(size: int, rng: np.random.Generator) -> Image.Image:
-    """Clawed breakers over a sea of fish-scale swell under a red sun, cut in blocks and printed with grain."""
+    """Clawed breakers over a sea of fish-scale swell under a red sun, printed from wood blocks."""
     side = rng.choice([-1, 1])
     canvas = Canvas(size)
     block = Block(canvas.side)
@@ -636,7 +622,7 @@ def _mist(block: Block, rng: np.random.Generator, side: int) -> None:
     """A graded sky with a red sun and round-ended bands of mist, none across the sun's face."""
     sky = palette("2f6f9f 7fb0b8 e6d8b0 f4e2b8 f2c088 e59a68")
     for y in np.linspace(0, 0.7, 180):
-        block.shape(np.array([[0, y], [1, y], [1, y + 0.006], [0, y + 0.006]]), ramp(y / 0.62, sky))
+        block.box(0, y, 1, y + 0.006, ramp(y / 0.62, sky))
     sun_x, sun_y, radius = 0.5 + side * rng.uniform(0.14, 0.24), rng.uniform(0.2, 0.27), 0.095
     block.disc(sun_x, sun_y, radius, INK["red"])
     for band in range(9):
@@ -648,13 +634,7 @@ def _mist(block: Block, rng: np.random.Generator, side: int) -> None:
             thick = tall + grow
             for right, down, share in ((0, 0, 1.0), (0.35, 1.7, 0.6), (-0.4, -1.7, 0.5)):
                 cx, cy, w = x + right * half, y + down * tall, half * share
-                corners = [
-                    [cx - w, cy - thick],
-                    [cx + w, cy - thick],
-                    [cx + w, cy + thick],
-                    [cx - w, cy + thick],
-                ]
-                block.shape(np.array(corners), INK[tint])
+                block.box(cx - w, cy - thick, cx + w, cy + thick, INK[tint])
                 for end in (-w, w):
                     block.disc(cx + end, cy, thick, INK[tint])
 
@@ -688,14 +668,14 @@ def _breaker(block: Block, rng: np.random.Generator, foot: Array, tall: float, w
 
 
 def _curl(headings: tuple[float, ...], length: float) -> Array:
-    """An outline `(120, 2)` from the origin, x forward and y up, that takes `headings` (radians) evenly in turn."""
+    """An outline `(120, 2)` from the origin, x forward and y up, through `headings` (radians) in turn."""
     s = np.linspace(0, 1, 120)
     heading = PchipInterpolator(np.linspace(0, 1, len(headings)), headings)(s)
     return np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * length / len(s), 0)
 
 
 def _claws(block: Block, rng: np.random.Generator, crest: Array, size: float, way: int) -> None:
-    """Fingers of foam up to `size` long along `crest` `(N, 2)`, on its left (`way` -1) or right, with curls inside."""
+    """Fingers of foam up to `size` long along `crest` `(N, 2)`, on the side that `way` (-1 or 1) picks."""
     index = np.linspace(0, len(crest) - 1, 26).astype(int)
     tangent = np.gradient(crest, axis=0)[index]
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
@@ -736,9 +716,8 @@ def _printed(canvas: Canvas, block: Block, rng: np.random.Generator) -> Image.Im
     inked = 1 - colour @ LUMA
     tone = 0.035 * rings + (0.05 + 0.09 * inked) * grain + 0.06 * pressed + 0.05 * fibre
     bare = smoothstep(0.35, 0.95, grain + 0.5 * fibre + 0.35 * rings)
-    canvas.colour = blend(
-        colour * (1 + tone[..., None]), INK["paper"], 0.4 * bare * smoothstep(0.2, 0.6, inked)
-    )
+    worn = 0.4 * bare * smoothstep(0.2, 0.6, inked)
+    canvas.colour = blend(colour * (1 + tone[..., None]), INK["paper"], worn)
     canvas.height = 0.0005 * fibre + 0.0006 * grain
     return canvas.finish(relief=0.5, gloss=0.0)
 
