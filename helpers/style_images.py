@@ -240,6 +240,7 @@ def discs(size: int, rng: np.random.Generator) -> Image.Image:
     )
     wheels = _place_wheels(rng)
     worn = Noise(rng, 6, 2)
+    beams = rng.uniform(0, 2 * np.pi)
     rings = 9
     edges = np.cumsum(rng.uniform(0.5, 1.5, (len(wheels), rings)), 1)
     edges /= edges[:, -1:]
@@ -270,8 +271,10 @@ def discs(size: int, rng: np.random.Generator) -> Image.Image:
         tint = tints[(order[top, ring] + 3 * sector + 4 * (sector % 2)) % len(tints)]
         inner = np.where(ring > 0, edges[top, np.maximum(ring - 1, 0)], 0)
         within = (radius - inner) / (edges[top, ring] - inner)
-        fade = 0.16 * (place - sector - 0.5) + 0.12 * (within - 0.5) + 0.14 * worn(x, y)
-        return shift(tint, 0.5 * fade, 1.0, 0.5 * fade)
+        fade = 0.42 * (place - sector - 0.5) + 0.3 * (within - 0.5) + 0.2 * worn(x, y)
+        # Four beams from one wheel cross all the others and hold the picture together.
+        beam = np.cos(2 * np.arctan2(y - wheels[0, 1], x - wheels[0, 0]) - beams)
+        return shift(tint, 0.7 * fade, 1.0, 0.34 * fade + 0.07 * np.tanh(9 * beam))
 
     def angle(x: Array, y: Array) -> Array:
         return polar(x, y)[2] + np.pi / 2 + 0.15 * worn(x, y)
@@ -319,11 +322,9 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
 
     def trunks(result: Array, x: Array, y: Array, stems: Array, tint: Array | None) -> Array:
         for foot, base, width, lean in stems:
-            across = (x - foot - lean * (base - y) - 0.008 * np.sin(9 * y + 40 * foot)) / (
-                width * (0.55 + 0.45 * y / base)
-            )
-            tone = 0.5 + 0.55 * across + 0.25 * leaf(3 * x, y)
-            paint = ramp(tone, bark)
+            middle = foot + lean * (base - y) + 0.008 * np.sin(9 * y + 40 * foot)
+            across = (x - middle) / (width * (0.55 + 0.45 * y / base))
+            paint = ramp(0.5 + 0.55 * across + 0.25 * leaf(3 * x, y), bark)
             if tint is not None:
                 paint = blend(paint, tint, 0.45)
             result = np.where(((np.abs(across) < 1) & (y < base))[..., None], paint, result)
@@ -357,7 +358,7 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
     canvas = Canvas(size)
     canvas.underpaint(colour)
     knife = Brush(
-        0.075, 0.034, bluntness=10, coverage=2, streak=0.12, dryness=0.35, ridge=1.1, body=0.07, tolerance=0.3
+        0.075, 0.034, 2, bluntness=10, streak=0.12, dryness=0.35, body=0.07, ridge=1.1, tolerance=0.3
     )
     canvas.cover(rng, knife, colour, angle)
     canvas.cover(rng, replace(knife, length=0.036, width=0.016, coverage=1.8, tolerance=0.25), colour, angle)
@@ -366,13 +367,12 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
     foot, base, width, lean = near[rng.integers(0, len(near), 130)].T
     y = rng.uniform(0, 1, 130) * base
     x = foot + lean * (base - y) + width * rng.uniform(-0.8, 0.8, 130)
-    ink = Brush(0.022, 0.006, dryness=0.5, bluntness=3, tolerance=2)
-    dark = palette("2a2038")[0]
-    canvas.strokes(
-        rng, ink, x, y, lambda x, y: np.broadcast_to(dark, (*x.shape, 3)), lambda x, y: 0.3 * leaf(x, y)
-    )
+    scar = Brush(0.022, 0.006, bluntness=3, dryness=0.5)
 
-    leaves = Brush(0.013, 0.0085, coverage=1.2, bluntness=2.5, hue=0.2, light=0.06, body=0.2, tolerance=2)
+    def dark(x: Array, y: Array) -> Array:
+        return np.broadcast_to(palette("2a2038")[0], (*x.shape, 3))
+
+    canvas.strokes(rng, scar, x, y, dark, lambda x, y: 0.3 * leaf(x, y))
 
     def leafy(x: Array, y: Array) -> Array:
         return smoothstep(0.1, 0.6, leaf(x, y) + mass(x, y)) * np.where(y < shore - 0.05, 0.75, 0.22)
@@ -380,6 +380,7 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
     def bright(x: Array, y: Array) -> Array:
         return ramp(0.62 + 0.5 * leaf(2 * x, 2 * y) + 0.1 * mass(y, x), foliage)
 
+    leaves = Brush(0.013, 0.0085, 1.2, bluntness=2.5, body=0.2, hue=0.2, light=0.06, tolerance=2, nodes=4)
     canvas.cover(rng, leaves, bright, lambda x, y: 3 * fine(x, y), leafy)
     return canvas.finish(relief=1.1)
 
@@ -387,15 +388,9 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
 def _place_trunks(rng: np.random.Generator, count: int, base: float, width: float) -> Array:
     """Stems `(count, 4)` as foot x, foot y, half width and lean, spread unevenly over the picture."""
     foot = (np.arange(count) + rng.uniform(0.1, 0.9, count)) / count
-    return np.stack(
-        [
-            foot,
-            base + rng.uniform(-0.03, 0.03, count),
-            width * rng.uniform(0.5, 1.0, count),
-            rng.normal(0, 0.06, count),
-        ],
-        1,
-    )
+    base = base + rng.uniform(-0.03, 0.03, count)
+    width = width * rng.uniform(0.5, 1.0, count)
+    return np.stack([foot, base, width, rng.normal(0, 0.06, count)], 1)
 
 
 # ---------------------------------------------------------------------------------------- stained glass
@@ -438,15 +433,13 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
         return np.hypot(x - sun[0], y - sun[1]) / rose, np.arctan2(y - sun[1], x - sun[0])
 
     def region(x: Array, y: Array) -> Array:
-        part = np.zeros(np.broadcast(x, y).shape, np.int32)
+        part = np.zeros(x.shape, np.int32)
         for index in range(3):
             part[y > ridge(index, x)] = 1 + index
         part[(np.abs(river(x, y)) < 1) & (y > ridge(0, x) + 0.015)] = 4
         part[polar(x, y)[0] < 1] = 5
-        trunk = (
-            np.abs(x - tree[0] - 0.02 * np.sin(9 * y))
-            < 0.016 + 0.1 * np.clip(y - tree[1] - 0.25, 0, 1) ** 1.3
-        )
+        width = 0.016 + 0.1 * np.clip(y - tree[1] - 0.25, 0, 1) ** 1.3
+        trunk = np.abs(x - tree[0] - 0.02 * np.sin(9 * y)) < width
         part[trunk & (y > tree[1]) & (y < 0.86)] = 6
         crown = np.hypot(x - tree[0], 1.1 * (y - tree[1]))
         lobes = np.arctan2(y - tree[1], x - tree[0])
@@ -468,11 +461,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
 
     def rose_cells(x: Array, y: Array) -> Array:
         radius, turn = polar(x, y)
-        petals = (
-            0.24 + 0 * turn,
-            0.5 + 0.12 * np.abs(np.cos(4 * turn)),
-            0.8 + 0.09 * np.abs(np.cos(8 * turn)),
-        )
+        petals = (0.24, 0.5 + 0.12 * np.abs(np.cos(4 * turn)), 0.8 + 0.09 * np.abs(np.cos(8 * turn)))
         ring = sum((radius > rim).astype(int) for rim in petals)
         count = np.array([1, 8, 16, 32])[ring]
         offset = np.array([0, np.pi / 8, np.pi / 16, 0])[ring]
@@ -521,19 +510,15 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     u, v = c * x + s * y, c * y - s * x
     lean = (c * (x - cx[cells]) + s * (y - cy[cells])) / np.sqrt(area / x.size)[cells]
     veins = streak(u + 3 * c, v + 3 * s)
-    canvas.colour = shift(
-        glass[cells], 0.28 * veins + 0.18 * lean, 1 + 0.1 * veins, 0.16 * veins + 0.10 * lean
-    )
+    lit = 0.16 * veins + 0.1 * lean
+    canvas.colour = shift(glass[cells], 1.8 * lit, 1 + 0.1 * veins, lit)
     canvas.colour *= (1.2 - 0.36 * smoothstep(0.1, 0.85, np.hypot(x - sun[0], y - sun[1])))[..., None]
     canvas.height = 0.0008 * hammer(x, y) + 0.0012 * veins
 
     bx, by = rng.uniform(0, 1, (2, 900)).astype(np.float32)
-    bubble = Brush(
-        0.005, 0.004, bluntness=2, streak=0, dryness=0, body=0.35, hue=0, chroma=0, light=0, tolerance=9
-    )
-    canvas.strokes(
-        rng, bubble, bx, by, lambda x, y: np.minimum(1.15 * canvas.at(x, y), 1), lambda x, y: 6 * x
-    )
+    clear = {"streak": 0, "dryness": 0, "hue": 0, "chroma": 0, "light": 0}
+    bubble = Brush(0.005, 0.004, bluntness=2, body=0.35, tolerance=2, nodes=4, **clear)
+    canvas.strokes(rng, bubble, bx, by, lambda x, y: 1.15 * canvas.at(x, y), lambda x, y: 6 * x)
 
     bloom = ndimage.gaussian_filter(canvas.colour, (0.012 * canvas.side,) * 2 + (0,))
     for edges, width in ((cells, 0.0036), (parts, 0.0062)):
