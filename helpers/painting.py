@@ -122,13 +122,12 @@ class Noise:
         return top + fade_v * (bottom - top)
 
 
-def along(stream: Scalar, step: float = 2e-3) -> Scalar:
+def along(stream: Scalar, step: float = 1e-3) -> Scalar:
     """The angle field that follows the contours of a stream function, so that strokes never cross one."""
 
     def angle(x: Array, y: Array) -> Array:
-        dx = stream(x + step, y) - stream(x - step, y)
-        dy = stream(x, y + step) - stream(x, y - step)
-        return np.arctan2(-dx, dy)
+        here = stream(x, y)
+        return np.arctan2(here - stream(x + step, y), stream(x, y + step) - here)
 
     return angle
 

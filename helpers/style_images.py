@@ -116,7 +116,7 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
     def lively(x: Array, y: Array) -> Array:
         return 0.25 + 0.5 * sum(np.exp(-((np.hypot(x - cx, y - cy) / r / 2.2) ** 2)) for cx, cy, r in orbs)
 
-    canvas.cover(rng, Brush(0.035, 0.005, light=0.09, hue=0.2), colour, angle, lively)
+    canvas.cover(rng, Brush(0.035, 0.005, hue=0.2, light=0.09, nodes=6), colour, angle, lively)
     # No stroke can turn as tightly as the middle of a light: a few dabs close it.
     cores = np.repeat(orbs, 6, 0) + rng.normal(0, 1, (6 * len(orbs), 3)) * orbs[:, 2].mean() * [0.14, 0.14, 0]
     canvas.strokes(rng, Brush(0.013, 0.01, body=0.2), cores[:, 0], cores[:, 1], colour, angle)
@@ -157,10 +157,10 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     crowns[:, 0] += foot + side * 0.06
     crowns[:, 1] += 0.23 + 0.6 * np.abs(crowns[:, 0] - foot - side * 0.06)
 
-    sky = palette("ffd95a ffb83f ff9440 f4705a d85a90 9a5ab8 5f68cc 3a6fd0 2448a0")
+    sky = palette("ffd95a ffb83f ff9440 f4705a d85a90 9a5ab8 5058c0 2c5cc4 16307f")
     hill = [palette("c08ac0 7a7ac8 4a6fb8"), palette("e8a860 6f9a78 2f5f88")]
-    meadow = palette("1f4a6a 2f7a5a 7fae3a e0c840 f08a3a")
-    needle = palette("1a2a6a 1f5a5a 3f8a3a b8c83a ffd84a")
+    meadow = palette("14304f 1f6a55 6fa53a e0c840 f08a3a")
+    needle = palette("10184a 143f4a 2f7a3a a8c03a ffd84a")
 
     def above(x: Array, y: Array) -> Array:
         distance = np.hypot(x - sun[0], y - sun[1])
@@ -186,15 +186,17 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     def colour(x: Array, y: Array) -> Array:
         below = y - horizon
         wave = ripple(x, y)
-        height = 0.9 * np.abs(below) - 0.03 * wave * smoothstep(0, 0.1, below)
-        mirrored = above(x + 0.03 * wave, horizon - height)
+        # Sky and its reflection are one evaluation, at the point itself or at the point mirrored.
+        wet = below > 0
+        height = 0.9 * below - 0.03 * wave * smoothstep(0, 0.1, below)
+        seen = above(np.where(wet, x + 0.03 * wave, x), np.where(wet, horizon - height, y))
         # A dab of water shows either the sky or the depth: mixed, orange and blue would make grey.
-        depth = ramp(below / 0.4 + 0.4 * fine(x, y), palette("4f9fd8 2f6fc8 1f3fa0"))
-        water = blend(mirrored * 0.95, depth, 0.9 * smoothstep(0.05, 0.2, wave + 0.5 * below - 0.08))
+        depth = ramp(below / 0.4 + 0.4 * fine(x, y), palette("4f9fd8 2460c0 12287f"))
+        water = blend(seen * 0.95, depth, 0.9 * smoothstep(0.05, 0.2, wave + 0.5 * below - 0.08))
         path = np.exp(-(((x - sun[0]) / (0.03 + 0.2 * np.abs(below))) ** 2))
         glitter = ramp(below / 0.35, palette("fff2a8 ffd84f"))
         water = blend(water, glitter, smoothstep(0.36, 0.44, path * (0.6 + 2.2 * wave)))
-        result = np.where((below > 0)[..., None], water, above(x, y))
+        result = np.where(wet[..., None], water, seen)
 
         edge = 0.9 - 0.1 * side * (0.5 - x) + 0.03 * bank_edge(x, 0.2)
         tone = 0.35 + 1.5 * (y - edge) + 0.5 * bank_edge(3 * x, 6 * y) + 0.2 * fine(x, y)
@@ -345,10 +347,12 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
     def colour(x: Array, y: Array) -> Array:
         below = y - shore - 0.02 * mass(2 * x, 0.7) - 0.02
         wave = ripple(x, y)
-        mirror = wood(x + 0.025 * wave * smoothstep(0, 0.2, below), shore - 1.25 * np.abs(below))
+        wet = below > 0
+        sway = 0.025 * wave * smoothstep(0, 0.2, below)
+        seen = wood(np.where(wet, x + sway, x), np.where(wet, shore - 1.25 * below, y))
         depth = ramp(below / 0.35 + 0.3 * leaf(x, y), palette("4f7fc0 2f5fa0 24407f"))
-        water = blend(mirror * 0.92, depth, 0.15 + 0.7 * smoothstep(0.1, 0.3, wave))
-        return np.where((below > 0)[..., None], water, wood(x, y))
+        water = blend(seen * 0.92, depth, 0.15 + 0.7 * smoothstep(0.1, 0.3, wave))
+        return np.where(wet[..., None], water, seen)
 
     def angle(x: Array, y: Array) -> Array:
         scattered = np.pi / 2 + 1.5 * leaf(1.5 * y, 1.5 * x)
@@ -357,9 +361,7 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
 
     canvas = Canvas(size)
     canvas.underpaint(colour)
-    knife = Brush(
-        0.075, 0.034, 2, bluntness=10, streak=0.12, dryness=0.35, body=0.07, ridge=1.1, tolerance=0.3
-    )
+    knife = Brush(0.075, 0.034, 2, bluntness=10, streak=0.12, dryness=0.35, body=0.07, ridge=1.1, nodes=5)
     canvas.cover(rng, knife, colour, angle)
     canvas.cover(rng, replace(knife, length=0.036, width=0.016, coverage=1.8, tolerance=0.25), colour, angle)
     canvas.cover(rng, replace(knife, length=0.022, width=0.008, coverage=1.4, tolerance=0.2), colour, angle)
