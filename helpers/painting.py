@@ -72,9 +72,8 @@ def shift(
     part = colours - grey
     # Rodrigues' rotation about (1, 1, 1): the cross product with the axis is a difference of neighbours.
     cross = (np.roll(part, 1, -1) - np.roll(part, -1, -1)) / np.sqrt(3.0)
-    return np.clip(grey + strength * (part * np.cos(turn) + cross * np.sin(turn)) + lift, 0, 1).astype(
-        np.float32
-    )
+    turned = part * np.cos(turn) + cross * np.sin(turn)
+    return np.clip(grey + strength * turned + lift, 0, 1).astype(np.float32)
 
 
 # ---------------------------------------------------------------------------------- noise and flow fields
@@ -95,6 +94,8 @@ class Noise:
         self.frequency = np.broadcast_to(np.asarray(frequency, np.float32), 2)
         self.gain = gain
         angle = rng.uniform(0, 2 * np.pi, (octaves, self.LATTICE, self.LATTICE))
+        # One more row and column, so that a corner's neighbours need no wrapping of their own.
+        angle = np.pad(angle, ((0, 0), (0, 1), (0, 1)), mode="wrap").reshape(octaves, -1)
         self.gradient = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
         self.offset = rng.uniform(0, self.LATTICE, (octaves, 2)).astype(np.float32)
 
@@ -108,18 +109,20 @@ class Noise:
         return total * 1.5
 
     def _octave(self, u: Array, v: Array, gradient: Array) -> Array:
-        i, j = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
-        u, v = u - i, v - j
-        i, j = i % self.LATTICE, j % self.LATTICE
+        left, top = np.floor(u), np.floor(v)
+        u, v = u - left, v - top
+        i, j = left.astype(np.int32) % self.LATTICE, top.astype(np.int32) % self.LATTICE
+        cell = j * (self.LATTICE + 1) + i
         fade_u, fade_v = (w * w * w * (w * (w * 6 - 15) + 10) for w in (u, v))
 
         def corner(di: int, dj: int) -> Array:
-            at = (j + dj) % self.LATTICE, (i + di) % self.LATTICE
-            return gradient[0][at] * (u - di) + gradient[1][at] * (v - dj)
+            at = cell + (di + dj * (self.LATTICE + 1))
+            return gradient[0].take(at) * (u - di) + gradient[1].take(at) * (v - dj)
 
-        top = corner(0, 0) + fade_u * (corner(1, 0) - corner(0, 0))
-        bottom = corner(0, 1) + fade_u * (corner(1, 1) - corner(0, 1))
-        return top + fade_v * (bottom - top)
+        upper, lower = corner(0, 0), corner(0, 1)
+        upper += fade_u * (corner(1, 0) - upper)
+        lower += fade_u * (corner(1, 1) - lower)
+        return upper + fade_v * (lower - upper)
 
 
 def along(stream: Scalar, step: float = 1e-3) -> Scalar:
@@ -137,11 +140,9 @@ def scatter(rng: np.random.Generator, spacing: float, margin: float = 0.04) -> t
     count = int(np.ceil((1 + 2 * margin) / spacing))
     jitter = rng.uniform(0, 1, (2, count * count))
     cells = rng.permutation(count * count)
-    x = (cells % count + jitter[0]) / count
-    y = (cells // count + jitter[1]) / count
-    return ((1 + 2 * margin) * x - margin).astype(np.float32), ((1 + 2 * margin) * y - margin).astype(
-        np.float32
-    )
+    places = (np.stack([cells % count, cells // count]) + jitter) / count
+    x, y = ((1 + 2 * margin) * places - margin).astype(np.float32)
+    return x, y
 
 
 def relax(rng: np.random.Generator, points: Array, count: int, rounds: int = 8) -> Array:

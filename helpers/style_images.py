@@ -206,10 +206,11 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
         bark = (np.abs(x - lean) < 0.008 + 0.012 * y) & (y > 0.27) & (y < edge + 0.03)
         lit = ramp(0.5 + side * (x - lean) * 30 + 0.2 * fine(x, y), palette("3a2a6a 8a3a4a f0a050"))
         result = np.where(bark[..., None], lit, result)
+        rough, tufts = 0.35 * fine(2 * x, 2 * y), 0.3 * fine(3 * x, 3 * y)
         for cx, cy, r in crowns[np.argsort(crowns[:, 1])]:
             u, v = (x - cx) / (1.25 * r), (y - cy) / (0.62 * r)
-            inside = np.hypot(u, v) + 0.35 * fine(2 * x, 2 * y) < 1
-            tone = 0.45 + 0.3 * side * u - 0.35 * v + 0.3 * fine(3 * x, 3 * y)
+            inside = np.hypot(u, v) + rough < 1
+            tone = 0.45 + 0.3 * side * u - 0.35 * v + tufts
             result = np.where(inside[..., None], ramp(tone, needle), result)
         return result
 
