@@ -576,7 +576,7 @@ def waves(size: int, rng: np.random.Generator) -> Image.Image:
     side = rng.choice([-1, 1])
     canvas = Canvas(size)
     block = Block(canvas.side)
-    _mist(block, rng, side)
+    sun_x, sun_y, sun_radius = _mist(block, rng, side)
 
     rows = 0.52 + 0.5 * np.linspace(0, 1, 15) ** 1.35
     phase = rng.uniform(0, 2 * np.pi, 2)
@@ -602,12 +602,13 @@ def waves(size: int, rng: np.random.Generator) -> Image.Image:
 
     hero = breakers[9]
     flecks = np.stack([hero[0] + rng.normal(0, 0.2, 150), 0.36 + rng.normal(0, 0.12, 150)], 1)
-    _foam(block, flecks, rng.uniform(0.0012, 0.005, 150), outline=0.0018)
+    flecks = flecks[np.hypot(flecks[:, 0] - sun_x, flecks[:, 1] - sun_y) > 1.1 * sun_radius]
+    _foam(block, flecks, rng.uniform(0.0012, 0.005, len(flecks)), outline=0.0018)
     return _printed(canvas, block, rng)
 
 
-def _mist(block: Block, rng: np.random.Generator, side: int) -> None:
-    """A graded sky with a red sun and round-ended bands of mist, none across the sun's face."""
+def _mist(block: Block, rng: np.random.Generator, side: int) -> tuple[float, float, float]:
+    """A graded sky with round-ended bands of mist that leave the red sun free; gives its x, y, radius."""
     sky = palette("2f6f9f 7fb0b8 e6d8b0 f4e2b8 f2c088 e59a68")
     for y in np.linspace(0, 0.7, 180):
         block.box(0, y, 1, y + 0.006, ramp(y / 0.62, sky))
@@ -625,6 +626,7 @@ def _mist(block: Block, rng: np.random.Generator, side: int) -> None:
                 block.box(cx - w, cy - thick, cx + w, cy + thick, INK[tint])
                 for end in (-w, w):
                     block.disc(cx + end, cy, thick, INK[tint])
+    return sun_x, sun_y, radius
 
 
 def _scales(block: Block, x: Array, y: Array, radius: float, haze: float) -> None:
