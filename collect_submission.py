@@ -407,12 +407,10 @@ def check_tests(root: Path, timeout: float = 1800, show_progress: bool = False) 
 
 def _failure(case: ElementTree.Element, outcome: ElementTree.Element) -> Problem:
     """One failing test of pytest's report."""
-    file, name = case.get("file", "tests"), case.get("name", "")
-    if not case.get(
-        "classname"
-    ):  # a test file that cannot be imported stands there as a test without a class
+    file, name, owner = case.get("file", "tests"), case.get("name", ""), case.get("classname", "")
+    if not owner:  # how a test file that cannot be imported is reported
         return Problem(file, None, f"cannot be collected: {_told(outcome)}")
-    inner = case.get("classname", "").removeprefix(file.removesuffix(".py").replace("/", ".")).strip(".")
+    inner = owner.removeprefix(file.removesuffix(".py").replace("/", ".")).strip(".")
     test = "::".join([*inner.split("."), name] if inner else [name])
     return Problem(file, int(case.get("line", 0)) + 1, f"{test} failed: {_told(outcome)}")
 
