@@ -226,7 +226,7 @@ def check_imports(root: Path, timeout: float = 120) -> list[Problem]:
         # -P keeps the working folder off the path; unlike -I it leaves packages of the user's own in reach.
         child = "import runpy, sys; runpy.run_path(sys.argv[1])['_import_each'](*sys.argv[2:])"
         command = [
-            *(sys.executable, "-P", "-B", "-c", child),
+            *(sys.executable, "-P", "-c", child),
             *(__file__, str(stage), str(log), str(timeout), *modules),
         ]
         try:
@@ -347,7 +347,7 @@ def _leftover(node: ast.AST) -> str:
             return "set_trace()"
         case ast.Import(names=names):
             modules = [alias.name for alias in names]
-        case ast.ImportFrom(module=str(module), level=0):
+        case ast.ImportFrom(module=str(module)):
             modules = [module]
         case _:
             modules = []
@@ -384,7 +384,7 @@ def check_tests(root: Path, timeout: float = 1800, show_progress: bool = False) 
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch, "report.xml")
         command = [
-            *(sys.executable, "-B", "-m", "pytest", "tests", "-q"),
+            *(sys.executable, "-B", "-m", "pytest", str(root / "tests"), "-q"),
             *(f"--rootdir={root}", "-p", "no:cacheprovider"),
             *("--tb=short", "--no-summary", "--continue-on-collection-errors"),
             *(f"--junit-xml={report}", "-o", "junit_family=xunit1"),  # xunit1 says file and line

@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
     for name in PICTURES:
         put(root, f"visualization/{name}.png", b"\x89PNG " + name.encode())
     put(root, "helpers/answers.json", "{}")
-    put(root, "tests/test_public.py", "def test_sum():\n    assert 1 + 1 == 2\n")
+    put(root, "tests/test_public.py", "import style_utils\ndef test_doc():\n    assert style_utils.__doc__\n")
     put(root, "README.md", "Read me.\n")
     put(root, "requirements-dev.txt", "pytest\n")
     return root
@@ -50,10 +50,12 @@ def archive(root: Path) -> bytes:
     return (root / submission.ZIP_NAME).read_bytes()
 
 
-def run_script(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """As a student does: the script lies in the project and is run from the shell."""
-    script = shutil.copy(submission.__file__, root)
-    return subprocess.run([sys.executable, script, *options], capture_output=True, text=True, timeout=60)
+def run_script(root: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """As a student does: the script lies in the project and is run from the shell, someone at the keys."""
+    command = [sys.executable, shutil.copy(submission.__file__, root), *options]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    settings |= variables
+    return subprocess.run(command, env=settings, input="yes\n", capture_output=True, text=True, timeout=60)
 
 
 # What goes in
@@ -141,6 +143,14 @@ def test_the_same_files_give_the_same_bytes(root):
         os.umask(umask)
     put(root, "style_utils.py", "rate = 3.0\n")
     assert archive(root) != first, "another content"
+
+
+def test_another_system_gives_the_same_bytes(root, tmp_path, monkeypatch):
+    first = archive(root)
+    names = submission.collect(root)
+    monkeypatch.setattr(sys, "platform", "win32")
+    submission.write_zip(root, reversed(names), tmp_path / "other.zip")
+    assert (tmp_path / "other.zip").read_bytes() == first
 
 
 def test_entries_carry_fixed_times_and_scripts_stay_executable(root):
@@ -352,12 +362,25 @@ def test_an_endless_import_that_lets_nothing_else_run_is_killed(root, monkeypatc
     ]
 
 
-def test_importing_leaves_no_trace_and_reads_no_input(root):
-    put(root, "style_utils.py", "import helpers\nprint('loud')\ninput()\n")
-    before = sorted(root.rglob("*"))
-    (problem,) = submission.check_imports(root)
-    assert (problem.line, problem.message) == (3, "EOFError: EOF when reading a line (importing style_utils)")
-    assert sorted(root.rglob("*")) == before
+def test_a_thread_left_running_does_not_hold_up_the_check(root):
+    put(root, "style_utils.py", "import threading\nthreading.Thread(target=threading.Event().wait).start()\n")
+    assert submission.check_imports(root, timeout=5) == []
+
+
+def test_importing_leaves_no_trace_prints_nothing_and_reads_no_input(root):
+    put(root, "style_utils.py", "import sys\nsys.stdout.write('loud')\ninput()\n")
+    before = {*root.rglob("*")}
+    result = run_script(root, "--quiet")
+    assert result.stdout == ""
+    assert result.stderr.startswith("style_utils.py:3: EOFError: EOF when reading a line")
+    assert {*root.rglob("*")} - before == {root / "collect_submission.py"}
+
+
+def test_the_projects_packages_come_before_installed_ones_of_the_same_name(root, tmp_path, monkeypatch):
+    put(tmp_path, "installed/helpers/__init__.py", "1 / 0\n")
+    put(root, "style_utils.py", "import helpers\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+    assert submission.check_imports(root) == []
 
 
 def test_a_submission_that_is_too_large_names_its_largest_files(root):
@@ -368,8 +391,14 @@ def test_a_submission_that_is_too_large_names_its_largest_files(root):
     assert (
         "105.0 MB, the limit is 100.0 MB; largest: helpers/a.npz (60.0 MB), helpers/b.npz" in problem.message
     )
-    os.truncate(root / "helpers/a.npz", 50 * 10**6)
+
+
+def test_a_submission_may_be_as_large_as_the_limit(root, monkeypatch):
+    total = sum((root / name).stat().st_size for name in submission.collect(root))
+    monkeypatch.setattr(submission, "SIZE_LIMIT", total)
     assert submission.check_contents(root) == []
+    monkeypatch.setattr(submission, "SIZE_LIMIT", total - 1)
+    assert len(submission.check_contents(root)) == 1
 
 
 # The public tests
@@ -476,9 +505,12 @@ def test_a_stray_file_cannot_stop_the_diagnosis(root, name):
 
 
 def test_help_is_quick_and_names_the_options(root):
-    begun = time.monotonic()
-    result = run_script(root, "--help")
-    assert time.monotonic() - begun < 0.5
+    times = []
+    for _ in range(3):  # the best of three, since the machine may be busy with something else
+        begun = time.monotonic()
+        result = run_script(root, "--help")
+        times.append(time.monotonic() - begun)
+    assert min(times) < 0.5
     assert result.returncode == 0
     assert all(option in result.stdout for option in ("--output", "--skip-tests", "--list", "--quiet"))
 
@@ -507,6 +539,25 @@ def test_wrong_usage_is_one_line_and_status_2(root, options, capsys, monkeypatch
     assert stop.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert (root / "style_utils.py").read_bytes() == before
+
+
+def test_an_interruption_is_one_line_and_leaves_the_old_zip(root, capsys, monkeypatch):
+    old = put(root, submission.ZIP_NAME, b"yesterday's")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submission, "check_imports", interrupt)
+    assert collect(root, "--quiet") == 1
+    assert capsys.readouterr().err == "no zip written: interrupted\n"
+    assert old.read_bytes() == b"yesterday's"
+
+
+def test_a_terminal_that_cannot_show_a_name_is_no_obstacle(root):
+    put(root, "visualization/\u00e9tude.png")
+    result = run_script(root, "--list", PYTHONIOENCODING="ascii")
+    assert result.returncode == 0, result.stderr
+    assert "visualization/\\xe9tude.png" in result.stdout
 
 
 def test_a_failed_write_leaves_the_old_zip_and_no_remains(root, capsys, monkeypatch):
