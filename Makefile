@@ -45,7 +45,7 @@ format: $(VENV)/.dev  ## put the code into the house's format
 bench: $(VENV)/.dev  ## measure speed against the plain loops and other libraries
 	$(BIN)/python -m benchmarks
 
-submission: $(VENV)/.runtime  ## check the work and zip it for the autograder
+submission: $(VENV)/.dev  ## check the work and zip it for the autograder
 	$(BIN)/python collect_submission.py
 
 clean:  ## remove outputs and caches (the environment stays)
