@@ -1,7 +1,8 @@
 """Every picture carries its recipe, and can be made again from it.
 
-A PNG that a runner writes holds, as text under the key "recipe", what made it: program, arguments, the hashes of weights and
-input images, versions. `--replay FILE.png` reads it, checks that weights and images are still the same, and runs it again.
+A PNG that a runner writes holds, as text under the key "recipe", what made it: program, arguments, the hashes of
+weights and input images, versions. `--replay FILE.png` reads it, checks that weights and images are still the
+same, and runs it again.
 """
 
 import argparse
