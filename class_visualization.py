@@ -64,6 +64,7 @@ def work(args: argparse.Namespace) -> object:
     from helpers.figures import Cell, save_grid
     from helpers.image_utils import deprocess
     from helpers.models import choose_device, load_classifier
+    from helpers.recipe import make_recipe
     from visualizers.class_ascent import climb
 
     names = class_names()
@@ -112,6 +113,7 @@ def work(args: argparse.Namespace) -> object:
     return save_grid(
         args.output,
         rows,
+        metadata=make_recipe(args, model, {}),
         row_labels=labels,
         heading="What the network believes these classes look like",
         note="Each picture was changed, pixel by pixel, to raise the raw score of its class. The probability is the "

@@ -37,6 +37,7 @@ def work(args: argparse.Namespace) -> object:
     from helpers.explain import explained_images
     from helpers.figures import Cell, overlay, save_grid, signed_picture
     from helpers.models import choose_device, load_classifier
+    from helpers.recipe import make_recipe
     from visualizers import GradCam
     from visualizers.layer_gradcam import grad_cam_at, guided_grad_cam, map_layers, spread_layers
 
@@ -74,6 +75,7 @@ def work(args: argparse.Namespace) -> object:
     return save_grid(
         args.output,
         rows,
+        metadata=make_recipe(args, model, batch.sources),
         row_labels=labels,
         heading="Where is the evidence for the class?",
         note="Red: the layer named at the left finds strong evidence for the class in the title; untinted: none. "

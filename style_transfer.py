@@ -107,25 +107,30 @@ def work(args: argparse.Namespace) -> object:
     for preset, content, style in jobs:
         name = args.name or f"{image_name(content)}_{image_name(style)}"
         path = target if target.suffix else target / f"{name}.png"
-        written = paint(args, cnn, preset, content, style, path)
+        # Each picture's own recipe, so that --replay paints the one it is given.
+        job = argparse.Namespace(
+            **vars(args) | {"preset": preset, "content": content, "style": style, "name": name}
+        )
+        written = paint(job, cnn, path)
         if len(jobs) > 1 and not args.quiet:
             print(written, file=sys.stderr)
     return written
 
 
-def paint(args: argparse.Namespace, cnn, preset: str, content: str, style: str, path: Path) -> Path:
+def paint(args: argparse.Namespace, cnn, path: Path) -> Path:
     """One picture by the graded loop; writes it to `path`, and the panel content | style | result beside it."""
     import torch
 
     from helpers.data_utils import image_name, open_image
     from helpers.figures import Cell, save_grid, save_image
     from helpers.image_utils import deprocess
+    from helpers.recipe import make_recipe
     from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
     from style_utils import style_transfer
 
-    settings = settings_of(args, preset, len(cnn))
-    content_image = open_image(content, seed=args.seed)
-    style_image = open_image(style, seed=args.seed)
+    settings = settings_of(args, len(cnn))
+    content_image = open_image(args.content, seed=args.seed)
+    style_image = open_image(args.style, seed=args.seed)
     cli.seed_everything(args.seed)
     img = style_transfer(
         name=path.stem,
@@ -141,27 +146,29 @@ def paint(args: argparse.Namespace, cnn, preset: str, content: str, style: str, 
         **settings,
     )
     result = deprocess(img)
-    save_image(path, result)
+    recipe = make_recipe(args, cnn, {args.content: content_image, args.style: style_image})
+    save_image(path, result, recipe)
     return save_grid(
         path.with_name(f"{path.stem}_panel.png"),
         [
             [
-                Cell(content_image, "content", image_name(content)),
-                Cell(style_image, "style", image_name(style)),
+                Cell(content_image, "content", image_name(args.content)),
+                Cell(style_image, "style", image_name(args.style)),
                 Cell(result, "result", f"{result.width} x {result.height} pixels"),
             ]
         ],
         height=3.2,
+        metadata=recipe,
     )
 
 
-def settings_of(args: argparse.Namespace, preset: str, depth: int) -> dict:
+def settings_of(args: argparse.Namespace, depth: int) -> dict:
     """The preset, with what the command line says instead. Raises UsageError for layers that do not exist or
     do not match.
     """
     from helpers.errors import UsageError
 
-    settings = {"content_layer": CONTENT_LAYER, "style_layers": STYLE_LAYERS, **PRESETS[preset]}
+    settings = {"content_layer": CONTENT_LAYER, "style_layers": STYLE_LAYERS, **PRESETS[args.preset]}
     settings |= {key: getattr(args, key) for key in settings if getattr(args, key) is not None}
     for layer in (settings["content_layer"], *settings["style_layers"]):
         if not 0 <= layer < depth:

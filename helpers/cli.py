@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from helpers.errors import CannotError, UsageError
+from helpers.recipe import replayed
 
 # What a wrong or missing environment shows itself by.
 OURS = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "PIL", "tqdm")
@@ -44,6 +45,9 @@ def make_parser(description: str, *, output: str, epilog: str = "") -> argparse.
         "--seed", type=int, default=0, help="same seed, same machine: same picture (default 0)"
     )
     common.add_argument("--output", metavar="FILE", default=output, help=f"where it goes (default {output})")
+    common.add_argument(
+        "--replay", metavar="FILE.png", help="make the picture FILE.png again from the recipe in it"
+    )
     common.add_argument("--quiet", action="store_true", help="no progress bars, no last line")
     common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     return parser
@@ -78,10 +82,11 @@ def run(
     An error is one line on stderr. What `work` returns, the path written, is printed last.
     """
     args = parser.parse_args(argv)
+    args.program, args.recorded = Path(parser.prog).stem, None
     if args.quiet:
         os.environ["TQDM_DISABLE"] = "1"
     try:
-        written = work(args)
+        written = work(replayed(args, parser) if args.replay else args)
     except KeyboardInterrupt:
         return _fail(parser.prog, "interrupted; nothing was written", 130)
     except Exception as error:

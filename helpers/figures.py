@@ -61,7 +61,7 @@ def overlay(photo: np.ndarray, heat: np.ndarray, colors: str = "turbo", strength
 
 
 def glow(photo: np.ndarray, heat: np.ndarray, sigma: float = 4.0) -> np.ndarray:
-    """A speckled map (H, W) over its photo: the map is first blurred by `sigma` pixels, so that the eye sees regions."""
+    """A speckled map (H, W) over its photo: blurred by `sigma` pixels, so that the eye sees regions."""
     smooth = gaussian_filter(heat.astype(np.float64), sigma)
     peak = smooth.max(initial=0.0)
     return overlay(photo, smooth / peak if peak > 0 else smooth)
