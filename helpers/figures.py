@@ -174,6 +174,41 @@ def save_image(
     return path
 
 
+def save_animation(
+    path: str | os.PathLike,
+    frames: Sequence[Sequence[Image.Image]],
+    columns: int,
+    *,
+    milliseconds: int = 80,
+    max_pixels: int = 10_000_000,
+) -> Path:
+    """Writes a GIF whose frames are grids of equally large pictures, whole or not at all; returns the path.
+
+    All frames share one palette of 256 colours, so that nothing flickers, and the last frame stays for two
+    seconds. Pictures are made smaller where all frames together had more than `max_pixels`, about a byte
+    each.
+    """
+    rows = -(-len(frames[0]) // columns)
+    width, height = frames[0][0].size
+    shrink = min(1.0, (max_pixels / (len(frames) * rows * columns * width * height)) ** 0.5)
+    width, height = max(1, int(width * shrink)), max(1, int(height * shrink))
+    sheets = []
+    for pictures in frames:
+        sheet = Image.new("RGB", (columns * width, rows * height), "white")
+        for i, picture in enumerate(pictures):
+            place = (i % columns * width, i // columns * height)
+            sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), place)
+        sheets.append(sheet)
+    # The last frame has the colours that matter, the first the greys that it all starts from.
+    sample = Image.fromarray(np.concatenate([np.asarray(sheets[0]), np.asarray(sheets[-1])]))
+    palette = sample.quantize(256, Image.Quantize.MEDIANCUT)
+    first, *others = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
+    times = [milliseconds] * len(others) + [2000]
+    with whole_file(path) as partial:
+        first.save(partial, save_all=True, append_images=others, duration=times, loop=0, optimize=True)
+    return Path(path)
+
+
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary name beside `path` to write to; renamed to `path` at the end, removed after an exception."""

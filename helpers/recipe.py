@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KEY = "recipe"
 # What changes where and how a picture is written, but not the picture.
-NOT_THE_PICTURE = {"output", "quiet", "debug", "replay", "recorded", "program"}
+NOT_THE_PICTURE = {"output", "quiet", "debug", "replay", "animate", "recorded", "program"}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib")
 
 

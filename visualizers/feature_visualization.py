@@ -139,7 +139,6 @@ def visualize(
     a class or channel that is not there, ValueError for a layer that returns no maps.
     """
     like = next(model.parameters())
-    count = len(targets) * variations
     target = torch.tensor(list(targets), device=like.device).repeat_interleave(variations)
     generators = [
         torch.Generator().manual_seed((seed * 1_000_003 + index) * 1_009 + variation)

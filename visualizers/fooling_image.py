@@ -20,13 +20,14 @@ class FoolingImage:
         *,
         learning_rate: float = 1.0,
         max_iterations: int = 100,
+        min_margin: float = 0.0,
     ) -> Tensor:
         """X <- X + learning_rate * g / ||g||_2 until the model predicts `target_y`, where g is the gradient of
         the margin s_y(X) - max over k != y of s_k(X).
 
         X: one normalized image (1, 3, H, W); it is not changed. Pixels stay within what a picture can hold.
         The margin, not s_y alone: a network that ends in a ReLU, as SqueezeNet does, scores many a class
-        exactly 0, with no gradient to follow.
+        exactly 0, with no gradient to follow. With `min_margin` the steps go on until the margin is above it.
 
         Returns the fooling image (1, 3, H, W), X itself where the model sees `target_y` already. Raises
         ValueError for another shape, IndexError for a class that the model does not have, RuntimeError where
@@ -43,7 +44,7 @@ class FoolingImage:
                 scores = model(fooled)
                 own = select(scores, target)
                 margin = own - scores.scatter(1, target[:, None], -torch.inf).amax(dim=1)
-                if margin > 0:
+                if margin > min_margin:
                     return fooled.detach()
                 if step == max_iterations:
                     break
