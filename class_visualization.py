@@ -15,7 +15,9 @@ from helpers import cli
 
 CLASSES = ["gorilla", "flamingo", "tarantula", "hourglass", "Yorkshire terrier"]
 HEADING = "What the network believes these classes look like"
-COLUMNS, FRAMES = 5, 48
+COLUMNS = 5
+# A GIF takes about a byte a pixel: ten megabytes in all, whatever is drawn.
+FRAMES, GIF_PIXELS = 48, 10_000_000
 # A fooled photo is pushed on until its new class leads by this: rounded to 8 bits, it must still fool.
 MIN_MARGIN = 4.0
 OUTPUT = "visualization/class_visualization.png"
@@ -62,7 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--method",
         choices=("fourier", "pixels"),
-        default="fourier",
         help="how to climb: on a spectrum, under random views (default), or on pixels, as the assignment does",
     )
     parser.add_argument(
@@ -119,6 +120,9 @@ def settle(args: argparse.Namespace) -> None:
     """Fills in the defaults of what was asked for. Raises UsageError for an option that does not go with it."""
     from helpers.errors import UsageError
 
+    if args.fool and args.method:
+        raise UsageError("--method goes with drawing, not with --fool")
+    args.method = args.method or (None if args.fool else "fourier")
     task = "--fool" if args.fool else f"--method {args.method}"
     for other, options in OPTIONS.items():
         for option in options:
@@ -291,12 +295,12 @@ def climbed(steps, args: argparse.Namespace) -> list:
 def animate(args: argparse.Namespace, states: list, columns: int) -> None:
     """Writes what --animate asks for, if it does."""
     if args.animate:
-        from helpers.figures import save_animation
+        from helpers.figures import save_animation, tile
         from helpers.image_utils import deprocess
 
-        kept = states[:: max(1, len(states) // FRAMES)]
-        kept += [states[-1]] if kept[-1] is not states[-1] else []
-        save_animation(args.animate, [[deprocess(image) for image in s.images] for s in kept], columns)
+        kept = [*states[: -1 : -(-len(states) // FRAMES)], states[-1]]
+        pictures = [[deprocess(image) for image in state.images] for state in kept]
+        save_animation(args.animate, [tile(row, columns, GIF_PIXELS / len(kept)) for row in pictures])
 
 
 def draw_fooled(args: argparse.Namespace, model, targets: list[int], names: list[str]) -> Path:

@@ -174,36 +174,38 @@ def save_image(
     return path
 
 
+def tile(pictures: Sequence[Image.Image], columns: int, max_pixels: float) -> Image.Image:
+    """Equally large pictures side by side, in rows of `columns`; made smaller where together they had more
+    than `max_pixels`.
+    """
+    rows = -(-len(pictures) // columns)
+    width, height = pictures[0].size
+    shrink = min(1.0, (max_pixels / (rows * columns * width * height)) ** 0.5)
+    width, height = max(1, int(width * shrink)), max(1, int(height * shrink))
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for i, picture in enumerate(pictures):
+        place = (i % columns * width, i // columns * height)
+        sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), place)
+    return sheet
+
+
 def save_animation(
     path: str | os.PathLike,
-    frames: Sequence[Sequence[Image.Image]],
-    columns: int,
+    frames: Sequence[Image.Image],
     *,
     milliseconds: int = 80,
-    max_pixels: int = 10_000_000,
+    hold: int = 2000,
 ) -> Path:
-    """Writes a GIF whose frames are grids of equally large pictures, whole or not at all; returns the path.
+    """Writes equally large frames as a GIF that runs for ever, whole or not at all; returns the path.
 
-    All frames share one palette of 256 colours, so that nothing flickers, and the last frame stays for two
-    seconds. Pictures are made smaller where all frames together had more than `max_pixels`, about a byte
-    each.
+    Each frame stays for `milliseconds`, the last for `hold`. All share one palette of 256 colours, so that
+    nothing flickers.
     """
-    rows = -(-len(frames[0]) // columns)
-    width, height = frames[0][0].size
-    shrink = min(1.0, (max_pixels / (len(frames) * rows * columns * width * height)) ** 0.5)
-    width, height = max(1, int(width * shrink)), max(1, int(height * shrink))
-    sheets = []
-    for pictures in frames:
-        sheet = Image.new("RGB", (columns * width, rows * height), "white")
-        for i, picture in enumerate(pictures):
-            place = (i % columns * width, i // columns * height)
-            sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), place)
-        sheets.append(sheet)
     # The last frame has the colours that matter, the first the greys that it all starts from.
-    sample = Image.fromarray(np.concatenate([np.asarray(sheets[0]), np.asarray(sheets[-1])]))
+    sample = Image.fromarray(np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])]))
     palette = sample.quantize(256, Image.Quantize.MEDIANCUT)
-    first, *others = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
-    times = [milliseconds] * len(others) + [2000]
+    first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [milliseconds] * len(others) + [hold]
     with whole_file(path) as partial:
         first.save(partial, save_all=True, append_images=others, duration=times, loop=0, optimize=True)
     return Path(path)
@@ -218,12 +220,13 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise CannotError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _aspect(cell: Cell) -> float:

@@ -108,6 +108,12 @@ def similarity(activations: Tensor, variations: int) -> Tensor:
     return others.flatten() / max(1, variations - 1)
 
 
+def roughness(x: Tensor) -> Tensor:
+    """The mean squared difference between neighbouring pixels, (N,), summed over channels and directions."""
+    down, right = x.diff(dim=2).square(), x.diff(dim=3).square()
+    return down.sum(dim=1).mean(dim=(1, 2)) + right.sum(dim=1).mean(dim=(1, 2))
+
+
 def visualize(
     targets: Sequence[int],
     model: nn.Module,
@@ -120,6 +126,7 @@ def visualize(
     size: int = 224,
     learning_rate: float = 0.05,
     rivalry: float = 0.9,
+    smoothness: float = 1.0,
     contrast: float = 1.0,
     max_shift: float = 1 / 7,
     max_rotation: float = 12.0,
@@ -141,7 +148,7 @@ def visualize(
     like = next(model.parameters())
     target = torch.tensor(list(targets), device=like.device).repeat_interleave(variations)
     generators = [
-        torch.Generator().manual_seed((seed * 1_000_003 + index) * 1_009 + variation)
+        torch.Generator().manual_seed(((seed * 1_000_003 + index) * 1_009 + variation) % 2**63)
         for index in targets
         for variation in range(variations)
     ]
@@ -161,15 +168,19 @@ def visualize(
             """The targets' own values, (N,), and all class scores."""
             scores = model(X)
             heard = seen[layer].mean(dim=(2, 3)) if layer else scores
-            return select(heard, target, f"channel of {layer}" if layer else "class"), scores
+            return select(heard, target, "channel" if layer else "class"), scores
 
         for t in range(num_iterations):
-            X = (pixels(spectrum, size, contrast) - mean) / std
-            value, scores = answers(look(X, random_views(generators, max_shift, max_rotation, zoom)))
+            x = pixels(spectrum, size, contrast)
+            value, scores = answers(
+                look((x - mean) / std, random_views(generators, max_shift, max_rotation, zoom))
+            )
             objective = value if layer else value - rivalry * scores.logsumexp(dim=1)
+            penalty = smoothness * roughness(x)
             if variations > 1:
-                alike = similarity(seen[compared], variations)
-                objective = objective - diversity * value.detach().abs() * alike
+                penalty = penalty + diversity * similarity(seen[compared], variations)
+            # In shares of the value itself: the same weights then serve any network, layer and stage.
+            objective = objective - value.detach().abs() * penalty
             (gradient,) = torch.autograd.grad(objective.sum(), spectrum)
             spectrum.grad = -gradient
             optimizer.step()

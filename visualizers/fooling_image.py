@@ -51,7 +51,8 @@ class FoolingImage:
                 (g,) = torch.autograd.grad(margin.sum(), fooled)
                 fooled = fooled.detach() + learning_rate * g / g.norm().clamp(min=1e-12)
                 fooled = torch.clamp(fooled, -mean / std, (1 - mean) / std)
+        steps = "1 step" if max_iterations == 1 else f"{max_iterations} steps"
         raise RuntimeError(
-            f"after {max_iterations} steps the network still does not see class {target_y}: "
-            "allow more iterations, or longer steps"
+            f"after {steps} the network still does not see class {target_y}: allow more or longer ones, or a "
+            "larger image"
         )

@@ -59,7 +59,7 @@ def select(scores: Tensor, y: Tensor, what: str = "class") -> Tensor:
     out_of_range = y[(y < 0) | (y >= scores.shape[1])]
     if len(out_of_range):
         raise IndexError(
-            f"{what} {int(out_of_range[0])} does not exist: this model has 0 to {scores.shape[1] - 1}"
+            f"{what} {int(out_of_range[0])} does not exist: there are 0 to {scores.shape[1] - 1}"
         )
     return scores.gather(1, y[:, None]).squeeze(1)
 

@@ -1,0 +1,251 @@
+"""Pictures of classes and channels: the parametrization, the views, the climb."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.data_utils import PHOTOS, load_photo
+from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, square
+from visualizers.feature_visualization import (
+    COLOUR_COVARIANCE,
+    colour_axes,
+    frequency_scale,
+    look,
+    pixels,
+    random_views,
+    roughness,
+    similarity,
+    visualize,
+)
+
+
+def coordinates(x):
+    """What `pixels` maps to x: A^-1 logit(x) / 4, (N, 3, size, size)."""
+    return torch.einsum("ij,njhw->nihw", torch.linalg.inv(colour_axes().to(x)), x.logit() / 4)
+
+
+def spectrum_of(x):
+    size = x.shape[-1]
+    spectrum = torch.fft.rfft2(coordinates(x), norm="ortho") / frequency_scale(size).to(x)
+    return torch.view_as_real(spectrum)
+
+
+def random_spectrum(size, seed=0, n=2):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 3, size, size // 2 + 1, 2, generator=generator, dtype=torch.float64)
+
+
+def last(steps):
+    return [state for state in steps if state is not None][-1]
+
+
+def test_colour_axes_are_a_square_root_of_the_covariance_longest_first():
+    A = colour_axes()
+    torch.testing.assert_close(A @ A.T, COLOUR_COVARIANCE, rtol=0, atol=1e-12)
+    lengths = A.norm(dim=0)
+    torch.testing.assert_close(A.T @ A, torch.diag(lengths**2), rtol=0, atol=1e-12)
+    assert lengths[0] > lengths[1] > lengths[2] > 0
+    assert len(set(A[:, 0].sign().tolist())) == 1, "the longest axis is brightness: all channels together"
+
+
+def test_the_covariance_is_that_of_the_bundled_photos():
+    photos = [np.asarray(square(load_photo(name))).reshape(-1, 3) / 255 for name in PHOTOS]
+    measured = np.mean([np.cov(photo.T) for photo in photos], axis=0)
+    np.testing.assert_allclose(COLOUR_COVARIANCE.numpy(), measured, rtol=0, atol=1e-4)
+
+
+def test_the_scale_is_one_over_frequency_and_finite_at_zero():
+    scale = frequency_scale(8)
+    assert scale.shape == (8, 5)
+    assert scale[0, 0] == 8
+    assert scale[0, 1] == scale[1, 0] == scale[7, 0] == 8
+    assert scale[0, 4] == 2  # two pixels a cycle
+    assert scale[3, 4] == pytest.approx(1 / 0.625)
+
+
+@pytest.mark.parametrize("size", [16, 17])
+def test_any_quiet_picture_has_a_spectrum_that_gives_it_back(size):
+    generator = torch.Generator().manual_seed(1)
+    x = 0.4 + 0.2 * torch.rand(2, 3, size, size, generator=generator, dtype=torch.float64)
+    x = x.mean(dim=1, keepdim=True) + 0.1 * (x - x.mean(dim=1, keepdim=True))
+    assert (coordinates(x).flatten(2).std(dim=2) < 1).all()
+    torch.testing.assert_close(pixels(spectrum_of(x), size), x, rtol=0, atol=1e-12)
+
+
+def test_equal_coefficients_make_waves_whose_height_falls_as_one_over_frequency():
+    size = 32
+
+    def height(cycles):
+        spectrum = torch.zeros(1, 3, size, size // 2 + 1, 2, dtype=torch.float64)
+        spectrum[0, 0, 0, cycles, 0] = 0.1
+        return coordinates(pixels(spectrum, size))[0, 0].amax()
+
+    assert height(1) / height(4) == pytest.approx(4)
+    assert height(2) / height(8) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("contrast", [0.5, 1.0])
+def test_a_loud_spectrum_spreads_no_wider_than_a_photo_and_a_quiet_one_keeps_its_spread(contrast):
+    loud, quiet = random_spectrum(24) * 3, random_spectrum(24) * 1e-3
+    spread = coordinates(pixels(loud, 24, contrast)).flatten(2).std(dim=2)
+    torch.testing.assert_close(spread, torch.full_like(spread, contrast), rtol=1e-9, atol=0)
+    z = torch.fft.irfft2(torch.view_as_complex(quiet) * frequency_scale(24), s=(24, 24), norm="ortho")
+    torch.testing.assert_close(coordinates(pixels(quiet, 24, contrast)), contrast * z, rtol=1e-9, atol=1e-12)
+
+
+def test_pixels_stay_inside_the_range_and_carry_gradients():
+    spectrum = (random_spectrum(12) * 1e4).requires_grad_()
+    x = pixels(spectrum, 12)
+    assert x.shape == (2, 3, 12, 12)
+    assert 0 <= x.min() < x.max() <= 1
+    small = random_spectrum(6, n=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: pixels(s, 6), (small,))
+
+
+def views_of(seeds, shift=0.2, rotation=30.0, zoom=(0.5, 2.0)):
+    return random_views([torch.Generator().manual_seed(s) for s in seeds], shift, rotation, zoom)
+
+
+def test_views_switched_off_change_nothing():
+    X = torch.rand(2, 3, 9, 9, dtype=torch.float64)
+    views = views_of([0, 1], 0, 0, (1, 1))
+    assert torch.equal(views, torch.eye(2, 3).expand(2, 2, 3))
+    torch.testing.assert_close(look(X, views), X, rtol=0, atol=1e-12)
+
+
+def test_views_keep_within_their_bounds_and_use_them():
+    views = views_of(range(200))
+    zooms = torch.linalg.det(views[:, :, :2]) ** -0.5
+    angles = torch.atan2(views[:, 1, 0], views[:, 0, 0]) * 180 / math.pi
+    for values, low, high in ((zooms, 0.5, 2), (angles, -30, 30), (views[:, :, 2], -0.4, 0.4)):
+        assert low <= values.min() < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < values.max() <= high
+
+
+def test_each_picture_draws_its_own_views():
+    assert torch.equal(views_of([3, 4, 5])[1], views_of([4])[0])
+
+
+def test_a_quarter_turn_and_a_shift_by_whole_pixels_are_exact():
+    X = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    turn = torch.tensor([[[0.0, -1, 0], [1, 0, 0]]])
+    torch.testing.assert_close(look(X, turn), X.rot90(1, (2, 3)), rtol=0, atol=1e-12)
+    right = torch.tensor([[[1.0, 0, 2 * 2 / 8], [0, 1, 0]]])  # looks two pixels further right
+    torch.testing.assert_close(look(X, right)[..., :6], X[..., 2:], rtol=0, atol=1e-12)
+
+
+def test_looking_is_differentiable():
+    X = torch.rand(2, 1, 5, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: look(x, views_of([0, 1])), (X,))
+
+
+def test_roughness_by_hand():
+    flat = torch.full((1, 3, 4, 4), 0.3)
+    steps = torch.arange(4.0).reshape(1, 1, 1, 4).expand(1, 3, 4, 4) / 10
+    torch.testing.assert_close(roughness(torch.cat([flat, steps])), torch.tensor([0.0, 3 * 0.01]))
+
+
+def test_similarity_is_one_for_equal_texture_and_zero_for_none_in_common():
+    a = torch.zeros(4, 2, 2, 2)
+    a[0, 0] = 1.0
+    a[1, 0] = torch.tensor([[2.0, 2], [2, 2]])  # the same texture, louder
+    a[2, 0] = 1.0
+    a[3, 1] = 1.0  # another channel altogether
+    torch.testing.assert_close(similarity(a, 2), torch.tensor([1.0, 1.0, 0.0, 0.0]))
+    moved = torch.rand(1, 3, 2, 4)
+    torch.testing.assert_close(similarity(torch.cat([moved, moved.flip(3)]), 2), torch.ones(2))
+
+
+def test_a_picture_does_not_depend_on_its_neighbours_and_a_seed_repeats_it(tiny):
+    def draw(targets, **options):
+        return last(visualize(targets, tiny, num_iterations=6, size=12, **options))
+
+    together = draw([1, 3])
+    torch.testing.assert_close(together.images[1:], draw([3]).images, rtol=0, atol=1e-9)
+    assert torch.equal(together.images, draw([1, 3]).images)
+    assert not torch.allclose(together.images, draw([1, 3], seed=1).images, atol=1e-3)
+    varied = draw([1, 3], variations=2, diversity=0.0)
+    torch.testing.assert_close(varied.images[::2], together.images, rtol=0, atol=1e-9)
+    assert not torch.allclose(varied.images[0], varied.images[1], atol=1e-3)
+    assert together.images.dtype == torch.float64
+
+
+def test_stages_come_when_asked_for(tiny):
+    states = list(visualize([0], tiny, num_iterations=7, show_every=3, size=12))
+    assert [state and state.iteration for state in states] == [1, None, 3, None, None, 6, 7]
+    assert list(visualize([0], tiny, num_iterations=0, size=12)) == []
+
+
+def test_the_values_told_are_those_of_the_picture_shown(net):
+    state = last(visualize([130, 366], net, num_iterations=2, size=64))
+    with torch.no_grad():
+        scores = net(state.images)
+    torch.testing.assert_close(state.scores, scores[[0, 1], [130, 366]])
+    torch.testing.assert_close(state.probabilities, scores.softmax(dim=1)[[0, 1], [130, 366]])
+
+
+def test_the_network_is_sure_of_its_pictures_and_they_are_pictures(net):
+    state = last(visualize([130, 1], net, num_iterations=32, size=96))
+    assert (state.probabilities > 0.9).all()
+    x = state.images * SQUEEZENET_STD[:, None, None] + SQUEEZENET_MEAN[:, None, None]
+    assert -1e-6 < x.min() < x.max() < 1 + 1e-6
+    deviations = x.flatten(2).std(dim=2)
+    assert (deviations > 0.05).all(), "a grey picture shows nothing"
+    assert (deviations < 0.3).all()
+
+
+def test_a_channel_answers_ever_more_strongly(net):
+    states = [s for s in visualize([5, 12], net, layer="features.7", num_iterations=12, size=48) if s]
+    first, end = states[0], states[-1]
+    assert (end.scores > 5 * first.scores.clamp(min=0.01)).all()
+    assert end.probabilities is None
+    kept = {}
+    handle = net.features[7].register_forward_hook(lambda module, inputs, output: kept.update(maps=output))
+    with torch.no_grad():
+        net(end.images)
+    handle.remove()
+    torch.testing.assert_close(end.scores, kept["maps"].mean(dim=(2, 3))[[0, 1], [5, 12]])
+
+
+def test_diversity_makes_variations_less_alike(net):
+    def alike(diversity):
+        state = last(visualize([130], net, variations=2, diversity=diversity, num_iterations=10, size=64))
+        with torch.no_grad():
+            return similarity(net.features(state.images), 2).mean()
+
+    assert alike(2.0) < alike(0.0) - 0.05
+
+
+def state_of(model):
+    return (
+        [(name, value.clone()) for name, value in model.state_dict().items()],
+        [p.requires_grad for p in model.parameters()],
+        [(m.training, getattr(m, "inplace", None), len(m._forward_hooks)) for m in model.modules()],
+    )
+
+
+def assert_same_state(model, before):
+    values, *rest = state_of(model)
+    assert rest == list(before[1:])
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(values, before[0], strict=True))
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_model_comes_back_untouched_whatever_happens(tiny):
+    tiny.train()
+    before = state_of(tiny)
+    list(visualize([1], tiny, num_iterations=2, size=12, variations=2))
+    assert_same_state(tiny, before)
+    with pytest.raises(IndexError, match="class 5 does not exist.*0 to 4"):
+        list(visualize([5], tiny, num_iterations=2, size=12))
+    with pytest.raises(IndexError, match="channel 8 does not exist.*0 to 7"):
+        list(visualize([8], tiny, layer="3", num_iterations=2, size=12))
+    with pytest.raises(ValueError, match="not maps"):
+        list(visualize([1], tiny, layer="6", num_iterations=2, size=12))
+    assert_same_state(tiny, before)
+    abandoned = visualize([1], tiny, num_iterations=5, size=12)
+    next(abandoned)
+    abandoned.close()
+    assert_same_state(tiny, before)
