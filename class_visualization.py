@@ -9,11 +9,12 @@ import sys
 
 from helpers import cli
 
-CLASSES = ["gorilla", "flamingo", "tarantula", "hourglass", "Yorkshire terrier"]
+CLASSES = ["gorilla", "flamingo", "tiger", "hourglass", "daisy"]
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "class_visualization.py",
         __doc__,
         output="visualization/class_visualization.png",
         epilog="example: ./class_visualization.py --classes flamingo 'tiger cat' 417 --iterations 300",
@@ -47,10 +48,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--l2-reg", type=cli.non_negative, default=1e-3, help="weight of ||I||^2 (default 0.001)"
     )
     parser.add_argument(
-        "--blur-every", type=cli.positive_int, default=10, help="steps between two blurs (default 10)"
+        "--blur-every", type=cli.positive_int, default=4, help="steps between two blurs (default 4)"
     )
     parser.add_argument(
-        "--blur-sigma", type=cli.non_negative, default=0.5, help="width of the blur in pixels (default 0.5)"
+        "--blur-sigma",
+        type=cli.non_negative,
+        nargs=2,
+        default=(1.2, 0.35),
+        metavar=("FIRST", "LAST"),
+        help="width of the blur in pixels, at the start and at the end (default 1.2 0.35)",
     )
     parser.add_argument(
         "--max-jitter", type=int, default=16, help="largest shift of a step in pixels (default 16)"
