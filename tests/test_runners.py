@@ -118,9 +118,6 @@ def test_help_names_the_common_options(name):
     assert done.returncode == 0
     for option in ("--model", "--weights", "--device", "--seed", "--output", "--quiet", "--replay"):
         assert option in done.stdout
-    assert (
-        seconds < 5
-    )  # torch alone takes longer to import on a busy machine; see the next test for what is imported
 
 
 @pytest.mark.parametrize("name", RUNNERS)
