@@ -13,7 +13,7 @@ from pathlib import Path
 
 from helpers import cli
 
-CLASSES = ["gorilla", "flamingo", "tarantula", "hourglass", "Yorkshire terrier"]
+CLASSES = ["gorilla", "flamingo", "tiger", "hourglass", "daisy"]
 HEADING = "What the network believes these classes look like"
 COLUMNS = 5
 # A GIF takes about a byte a pixel: ten megabytes in all, whatever is drawn.
@@ -37,8 +37,8 @@ OPTIONS = {
         "rows": 4,
         "init": "noise",
         "l2_reg": 1e-3,
-        "blur_every": 10,
-        "blur_sigma": 0.5,
+        "blur_every": 4,
+        "blur_sigma": (1.2, 0.35),
         "max_jitter": 16,
         "animate": None,
     },
@@ -48,6 +48,7 @@ OPTIONS = {
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "class_visualization.py",
         __doc__,
         output=OUTPUT,
         epilog="examples: ./class_visualization.py --classes flamingo 'tiger cat' 417 --variations 3\n"
@@ -95,9 +96,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--init", choices=("noise", "zero"), help="start from noise (default) or a grey image"
     )
     pixels.add_argument("--l2-reg", type=cli.non_negative, help="weight of ||I||^2 (default 0.001)")
-    pixels.add_argument("--blur-every", type=cli.positive_int, help="steps between two blurs (default 10)")
+    pixels.add_argument("--blur-every", type=cli.positive_int, help="steps between two blurs (default 4)")
     pixels.add_argument(
-        "--blur-sigma", type=cli.non_negative, help="width of the blur in pixels (default 0.5)"
+        "--blur-sigma",
+        type=cli.non_negative,
+        nargs=2,
+        metavar=("FIRST", "LAST"),
+        help="width of the blur in pixels, at the start and at the end (default 1.2 0.35)",
     )
     pixels.add_argument("--max-jitter", type=int, help="largest shift of a step in pixels (default 16)")
 
@@ -134,8 +139,8 @@ def settle(args: argparse.Namespace) -> None:
             setattr(args, option, default)
     if not 32 <= args.size <= 2048:
         raise UsageError(f"--size {args.size} must be from 32 to 2048")
-    if args.animate and Path(args.animate).suffix.lower() != ".gif":
-        raise UsageError(f"--animate {args.animate}: an animation is a GIF; call it FILE.gif")
+    if args.animate:
+        cli.check_output(Path(args.animate), "--animate", (".gif",))
     if args.layer and args.classes:
         raise UsageError("--classes and --layer are two different things to draw: give one of them")
     if bool(args.layer) != bool(args.channel):

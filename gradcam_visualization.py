@@ -12,6 +12,7 @@ from helpers import cli
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "gradcam_visualization.py",
         __doc__,
         output="visualization/gradcam_visualization.png",
         epilog="example: ./gradcam_visualization.py --images my_dog.jpg --layers features.7 features.12 --guided",

@@ -12,6 +12,7 @@ from helpers import cli
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "saliency_visualization.py",
         __doc__,
         output="visualization/saliency_visualization.png",
         epilog="example: ./saliency_visualization.py --images my_dog.jpg chelsea --classes 'tiger cat'",

@@ -15,12 +15,14 @@ from helpers.recipe import replayed
 
 # What a wrong or missing environment shows itself by.
 OURS = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "PIL", "tqdm")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-def make_parser(description: str, *, output: str, epilog: str = "") -> argparse.ArgumentParser:
+def make_parser(program: str, description: str, *, output: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser with the options that are spelled the same everywhere; `output` is the default of --output."""
     parser = argparse.ArgumentParser(
+        prog=program,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -82,10 +84,11 @@ def run(
     An error is one line on stderr. What `work` returns, the path written, is printed last.
     """
     args = parser.parse_args(argv)
-    args.program, args.recorded = Path(parser.prog).stem, None
+    args.program, args.recorded = parser.prog, None
     if args.quiet:
         os.environ["TQDM_DISABLE"] = "1"
     try:
+        check_output(Path(args.output))
         written = work(replayed(args, parser) if args.replay else args)
     except KeyboardInterrupt:
         return _fail(parser.prog, "interrupted; nothing was written", 130)
@@ -96,6 +99,19 @@ def run(
     if written is not None and not args.quiet:
         print(written)
     return 0
+
+
+def check_output(path: Path, option: str = "--output", endings: tuple[str, ...] = ENDINGS) -> None:
+    """Raises CannotError where no picture can be written to `path`: better said before the work than after it."""
+    if path.suffix and path.suffix.lower() not in endings:
+        raise CannotError(
+            f"{option} {path}: its ending names no picture format; use {'one of ' if len(endings) > 1 else ''}{', '.join(endings)}"
+        )
+    folder = path.absolute().parent if path.suffix else path.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise CannotError(f"{option} {path} cannot be written: {folder} is no folder one may write to")
 
 
 def positive_int(text: str) -> int:

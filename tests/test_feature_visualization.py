@@ -187,8 +187,8 @@ def test_the_values_told_are_those_of_the_picture_shown(net):
 
 
 def test_the_network_is_sure_of_its_pictures_and_they_are_pictures(net):
-    state = last(visualize([130, 1], net, num_iterations=32, size=96))
-    assert (state.probabilities > 0.9).all()
+    state = last(visualize([130, 1], net, num_iterations=48, size=96))
+    assert (state.probabilities > 0.8).all()
     x = state.images * SQUEEZENET_STD[:, None, None] + SQUEEZENET_MEAN[:, None, None]
     assert -1e-6 < x.min() < x.max() < 1 + 1e-6
     deviations = x.flatten(2).std(dim=2)
