@@ -140,6 +140,8 @@ def settle(args: argparse.Namespace) -> None:
     if not 32 <= args.size <= 2048:
         raise UsageError(f"--size {args.size} must be from 32 to 2048")
     if args.animate:
+        if Path(args.animate).suffix.lower() != ".gif":
+            raise UsageError(f"--animate {args.animate}: an animation is a GIF; call it FILE.gif")
         cli.check_output(Path(args.animate), "--animate", (".gif",))
     if args.layer and args.classes:
         raise UsageError("--classes and --layer are two different things to draw: give one of them")

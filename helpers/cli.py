@@ -104,9 +104,7 @@ def run(
 def check_output(path: Path, option: str = "--output", endings: tuple[str, ...] = ENDINGS) -> None:
     """Raises CannotError where no picture can be written to `path`: better said before the work than after it."""
     if path.suffix and path.suffix.lower() not in endings:
-        raise CannotError(
-            f"{option} {path}: its ending names no picture format; use {'one of ' if len(endings) > 1 else ''}{', '.join(endings)}"
-        )
+        raise CannotError(f"{option} {path}: its ending names no picture format; use {', '.join(endings)}")
     folder = path.absolute().parent if path.suffix else path.absolute()
     while not folder.exists():
         folder = folder.parent

@@ -114,7 +114,7 @@ def test_fooling_has_its_own_file(run, tmp_path, photo_file):
         (["--layer", "features.7", "--channel", "7", "--classes", "1"], 2, "--classes and --layer"),
         (["--layer", "featurs.7", "--channel", "7"], 2, "did you mean features.7"),
         (["--layer", "features.7", "--channel", "256"], 2, "features.7 has channels 0 to 255"),
-        (["--animate", "a.png"], 1, "--animate a.png: its ending names no picture format; use .gif"),
+        (["--animate", "a.png"], 2, "call it FILE.gif"),
         (["--size", "31"], 2, "--size 31 must be from 32 to 2048"),
         (["--method", "pixels", "--max-jitter", "300"], 2, "--max-jitter 300"),
         (["--classes", "flamingoo"], 2, "nearest: flamingo"),
