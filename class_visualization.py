@@ -192,7 +192,7 @@ def draw_pictures(args: argparse.Namespace, model, targets: list[int], names: li
     states = climbed(steps, args)
     last = states[-1]
     if args.layer:
-        answers = [f"mean answer {score:.2f}" for score in last.scores.tolist()]
+        answers = [f"mean activation {score:.2f}" for score in last.scores.tolist()]
     else:
         answers = [
             f"score {score:.1f}, probability {probability:.3f}"

@@ -109,7 +109,7 @@ def similarity(activations: Tensor, variations: int) -> Tensor:
 
 
 def roughness(x: Tensor) -> Tensor:
-    """The mean squared difference between neighbouring pixels, (N,), summed over channels and directions."""
+    """The mean squared difference between neighbours, (N,), summed over channels and both directions: x in [0, 1]."""
     down, right = x.diff(dim=2).square(), x.diff(dim=3).square()
     return down.sum(dim=1).mean(dim=(1, 2)) + right.sum(dim=1).mean(dim=(1, 2))
 
@@ -135,15 +135,19 @@ def visualize(
 ) -> Iterator[Ascent | None]:
     """Climbs to pictures of `targets`: classes, or channels of the module called `layer`.
 
-    A class y is drawn by max s_y - rivalry * log sum_k exp s_k: at rivalry 0 the raw score, at 1 the log
-    probability, which no longer climbs once the network is sure. A channel is drawn by the mean of its map.
-    With several `variations` of each target (in a row: first all of the first target), pictures as alike as
-    can be (`similarity`) lose `diversity` of the target's value.
+    A class y is drawn by max s_y - rivalry * log sum_k exp s_k: at rivalry 0 the raw score, which also rises with
+    what other classes share; at 1 the log probability, which stops climbing once the network is sure. A channel is
+    drawn by the mean of its map. Rough pictures (`roughness`) lose `smoothness` of the target's value for each unit;
+    `variations` of one target that are alike (`similarity`) lose `diversity` of it.
 
-    Every picture starts from its own noise and sees its own random views, seeded by its target and its number
-    among the variations: it does not depend on which other targets are drawn. Yields after each iteration: an
-    Ascent for the iterations 1, show_every, 2 * show_every, ... and the last, else None. Raises IndexError for
-    a class or channel that is not there, ValueError for a layer that returns no maps.
+    contrast: in photos' own, see `pixels`. max_shift, max_rotation, zoom: how differently the network may look at
+    each step, see `random_views`. learning_rate: Adam's.
+
+    The pictures come target by target, all variations of the first target first. Every picture starts from its own
+    noise and sees its own views, seeded by its target and its number among the variations, so it does not depend on
+    which other targets are drawn with it. Yields after each iteration: an Ascent for the iterations 1, show_every,
+    2 * show_every, ... and the last, else None. Raises IndexError for a class or channel that is not there,
+    ValueError for a layer that returns no maps.
     """
     like = next(model.parameters())
     target = torch.tensor(list(targets), device=like.device).repeat_interleave(variations)
