@@ -86,12 +86,13 @@ def random_views(
 
 
 def look(X: Tensor, views: Tensor) -> Tensor:
-    """The pictures X (N, C, H, W) under the affine maps `views` (N, 2, 3); bilinear, mirrored beyond the edge.
+    """The pictures X (N, C, H, W), normalized, under the affine maps `views` (N, 2, 3); bilinear.
 
-    Mirrored rather than padded with a colour: a frame would be one more edge to please the network with.
+    Beyond the edge lies 0, ImageNet's mean colour. A mirrored edge would count what stands there twice, and draw
+    heads out of the picture.
     """
     grid = F.affine_grid(views.to(X), list(X.shape), align_corners=False)
-    return F.grid_sample(X, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return F.grid_sample(X, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def similarity(activations: Tensor, variations: int) -> Tensor:
@@ -126,11 +127,11 @@ def visualize(
     size: int = 224,
     learning_rate: float = 0.05,
     rivalry: float = 0.9,
-    smoothness: float = 1.0,
+    smoothness: float = 2.0,
     contrast: float = 1.0,
     max_shift: float = 1 / 7,
     max_rotation: float = 12.0,
-    zoom: tuple[float, float] = (0.6, 1.2),
+    zoom: tuple[float, float] = (0.4, 1.2),
     seed: int = 0,
 ) -> Iterator[Ascent | None]:
     """Climbs to pictures of `targets`: classes, or channels of the module called `layer`.
