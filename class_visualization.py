@@ -206,7 +206,7 @@ def draw_pictures(args: argparse.Namespace, model, targets: list[int], names: li
     else:
         rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
     heading = f"What channels of {args.layer} look for" if args.layer else HEADING
-    animate(args, states, columns=min(len(cells), COLUMNS))
+    animate(args, states, columns=args.variations if args.variations > 1 else min(len(cells), COLUMNS))
     return save_grid(
         args.output,
         rows,
