@@ -13,7 +13,7 @@ from helpers import cli
 
 # A, B, C: the published settings of the assignment: sizes of content and style, then the weights.
 # D: tuned by eye for the packaged weights, with which the published ones leave nearly all of the style loss
-# to layer 1, that is to colour and grain. V: the same for VGG-16, from relu3_3 (content) and relu1_1 to relu4_1 (style).
+# to layer 1, that is to colour and grain. V: for VGG-16, content at relu3_3, style at relu1_1 to relu4_1.
 PRESETS = {
     "A": {
         "image_size": 192,
