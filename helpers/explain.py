@@ -1,17 +1,35 @@
 """What the two map-drawing runners have in common: which images, which classes, what the network says of
-them.
+them, how a map is drawn, and the checks under it.
 """
 
 import argparse
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from helpers import cli
 from helpers.data_utils import find_class, image_name, load_images, open_image
 from helpers.errors import UsageError
+from helpers.figures import Cell, Plot, clipped, colorize, diverging, overlay
 from helpers.image_utils import preprocess, square
+from visualizers import trust
+
+# What a figure's readers must know about each kind of map (that of `visualizers.attributions.Method`).
+NOTES = {
+    "size": "Bright: a small change of this pixel changes the raw score of the class in the title the most; a "
+    "map's brightest hundredth is drawn alike.",
+    "signed": "Red pixels raise the score of the class, blue ones lower it, white ones do nothing.",
+    "region": "Over a photo, red: strong evidence for the class in the title; untinted: none.",
+}
+TRUST_NOTE = (
+    "A map deserves trust if covering its top pixels first makes the class vanish at once (small deletion area), if "
+    "showing them first on a blurred photo brings it back at once (large insertion area), and if the map changes when "
+    "the network forgets, layer by layer from the last (rank correlation near 0; near 1: the map shows the photo, not "
+    "what the network has learned)."
+)
 
 
 class Explained(NamedTuple):
@@ -24,6 +42,68 @@ class Explained(NamedTuple):
     y: Tensor
     titles: list[str]
     subtitles: list[str]
+
+
+def photo_row(batch: Explained) -> list[Cell]:
+    """The photos under their titles: the first row of a figure."""
+    return [
+        Cell(photo, *text) for photo, *text in zip(batch.photos, batch.titles, batch.subtitles, strict=True)
+    ]
+
+
+def picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) -> np.ndarray:
+    """A map (H, W) of one of the kinds in NOTES as RGB uint8 (H, W, 3); a region goes over its photo, where one
+    is given.
+    """
+    if kind == "signed":
+        return diverging(heat)
+    if kind == "region":
+        return colorize(heat, "turbo") if photo is None else overlay(photo, heat)
+    return colorize(clipped(heat))
+
+
+def trust_rows(
+    explain: Callable[..., Tensor],
+    kind: str,
+    maps: Tensor,
+    batch: Explained,
+    model: nn.Module,
+    *,
+    passes: int = 1,
+    seed: int = 0,
+) -> tuple[list[list[Cell | Plot]], list[str]]:
+    """The rows that go under a row of maps (N, H, W), with their labels: deletion and insertion curves, then
+    `explain`'s maps of ever more re-initialized networks. TRUST_NOTE says what they mean.
+    """
+    seen = len(batch.X) * (2 * (trust.PARTS + 1) + trust.STAGES * passes)
+    with cli.progress(seen, "trust") as advance:
+        curves = trust.deletion_insertion(maps, batch.X, batch.y, model, advance)
+        stages = list(trust.cascade(explain, maps, batch.X, batch.y, model, advance, seed=seed))
+    deleted, inserted = (trust.area(curves.shares, y) for y in (curves.deletion, curves.insertion))
+    rows: list[list[Cell | Plot]] = [
+        [
+            Plot(
+                curves.shares,
+                {
+                    f"deletion, area {deleted[n]:.2f}": curves.deletion[n],
+                    f"insertion, area {inserted[n]:.2f}": curves.insertion[n],
+                },
+                xlabel="share of the pixels",
+            )
+            for n in range(len(batch.X))
+        ]
+    ]
+    labels = ["probability of the class"]
+    for stage in stages:
+        rows.append(
+            [
+                Cell(picture(heat, kind), caption=f"correlation {correlation:.2f}")
+                for heat, correlation in zip(stage.maps.cpu().numpy(), stage.correlations, strict=True)
+            ]
+        )
+        last = "last layer" if stage.count == 1 else f"last {stage.count} of {stage.total} layers"
+        labels.append(f"{'all layers' if stage.count == stage.total else last} re-initialized")
+    return rows, labels
 
 
 def explained_images(args: argparse.Namespace, model: nn.Module, names: list[str]) -> Explained:
