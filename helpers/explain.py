@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from helpers import cli
 from helpers.data_utils import find_class, image_name, load_images, open_image
 from helpers.errors import UsageError
-from helpers.figures import Cell, Plot, clipped, colorize, diverging, overlay
+from helpers.figures import Cell, Mosaic, Plot, clipped, colorize, diverging, overlay
 from helpers.image_utils import preprocess, square
 from visualizers import trust
 
@@ -21,7 +21,8 @@ from visualizers import trust
 NOTES = {
     "size": "Bright: a small change of this pixel changes the raw score of the class in the title the most; a "
     "map's brightest hundredth is drawn alike.",
-    "signed": "Red pixels raise the score of the class, blue ones lower it, white ones do nothing.",
+    "signed": "Red pixels add to the score of the class, blue ones take from it, compared with a picture of one mean "
+    "colour; each is drawn with its neighbours' contributions added.",
     "region": "Over a photo, red: strong evidence for the class in the title; untinted: none.",
 }
 TRUST_NOTE = (
@@ -71,7 +72,7 @@ def trust_rows(
     *,
     passes: int = 1,
     seed: int = 0,
-) -> tuple[list[list[Cell | Plot]], list[str]]:
+) -> tuple[list[list[Cell | Plot | Mosaic]], list[str]]:
     """The rows that go under a row of maps (N, H, W), with their labels: deletion and insertion curves, then
     `explain`'s maps of ever more re-initialized networks. TRUST_NOTE says what they mean.
     """
@@ -80,7 +81,7 @@ def trust_rows(
         curves = trust.deletion_insertion(maps, batch.X, batch.y, model, advance)
         stages = list(trust.cascade(explain, maps, batch.X, batch.y, model, advance, seed=seed))
     deleted, inserted = (trust.area(curves.shares, y) for y in (curves.deletion, curves.insertion))
-    rows: list[list[Cell | Plot]] = [
+    rows: list[list[Cell | Plot | Mosaic]] = [
         [
             Plot(
                 curves.shares,
@@ -93,17 +94,32 @@ def trust_rows(
             for n in range(len(batch.X))
         ]
     ]
-    labels = ["probability of the class"]
-    for stage in stages:
-        rows.append(
-            [
-                Cell(picture(heat, kind), caption=f"correlation {correlation:.2f}")
-                for heat, correlation in zip(stage.maps.cpu().numpy(), stage.correlations, strict=True)
-            ]
-        )
-        last = "last layer" if stage.count == 1 else f"last {stage.count} of {stage.total} layers"
-        labels.append(f"{'all layers' if stage.count == stage.total else last} re-initialized")
+    rows.append(
+        [
+            Mosaic(
+                [
+                    Cell(picture(heat, kind), caption=text)
+                    for heat, text in zip(heats, ("trained network", *texts), strict=True)
+                ]
+            )
+            for heats, texts in zip(
+                torch.stack([maps.cpu(), *(stage.maps.cpu() for stage in stages)], dim=1).numpy(),
+                zip(*map(_stage_captions, stages), strict=True),
+                strict=True,
+            )
+        ]
+    )
+    labels = [
+        "probability of the class",
+        "last layers re-initialized: rank correlation with the trained network's map",
+    ]
     return rows, labels
+
+
+def _stage_captions(stage: trust.Stage) -> list[str]:
+    which = "all" if stage.count == stage.total else "last"
+    # Adding 0 turns a rounded -0.0 into 0.0.
+    return [f"{which} {stage.count}: {round(r, 2) + 0.0:.2f}" for r in stage.correlations]
 
 
 def explained_images(args: argparse.Namespace, model: nn.Module, names: list[str]) -> Explained:

@@ -37,6 +37,8 @@ class Cell:
     colors: str = "inferno"
     caption: str = ""
 
+    scale = 1.0  # height in row heights
+
     @property
     def aspect(self) -> float:
         """Width over height; 0 where there is nothing to draw."""
@@ -69,7 +71,8 @@ class Plot:
     title: str = ""
     subtitle: str = ""
     caption: str = ""
-    aspect: float = 1.0
+
+    aspect = scale = 1.0
 
     def draw(self, axes: Axes) -> None:
         """Fills axes of the cell's size, numbers and labels included."""
@@ -104,6 +107,59 @@ class Plot:
         axes.set_xlabel(self.xlabel, fontsize=SUBTITLE, color=GREY, labelpad=1)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(GREY)
+
+
+@dataclass
+class Mosaic:
+    """A cell of small cells, `columns` in a row, each with its caption under it; as wide as a square cell."""
+
+    cells: Sequence[Cell]
+    columns: int = 2
+    title: str = ""
+    subtitle: str = ""
+    caption: str = ""
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        return 1 / self.scale
+
+    @property
+    def scale(self) -> float:
+        """Height in row heights."""
+        rows = -(-len(self.cells) // self.columns)
+        return rows * self._step - (rows > 0) * 0.02
+
+    @property
+    def _side(self) -> float:
+        return (1 - 0.015 * (self.columns - 1)) / self.columns
+
+    @property
+    def _step(self) -> float:
+        return self._side + 0.1  # the caption's line, and a little air
+
+    def draw(self, axes: Axes) -> None:
+        """Fills axes that have the cell's aspect."""
+        axes.set_axis_off()
+        for i, cell in enumerate(self.cells):
+            row, column = divmod(i, self.columns)
+            top = 1 - row * self._step / self.scale
+            side = self._side
+            small = axes.inset_axes(
+                (column * (side + 0.015), top - side / self.scale, side, side / self.scale)
+            )
+            cell.draw(small)
+            small.annotate(
+                cell.caption,
+                (0.5, 0),
+                (0, -2),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                color=GREY,
+                fontsize=SUBTITLE,
+            )
 
 
 def colorize(heat: np.ndarray, colors: str = "inferno") -> np.ndarray:
@@ -146,19 +202,23 @@ def signed_picture(gradient: np.ndarray) -> np.ndarray:
     return ((gradient / peak / 2 + 0.5) * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def diverging(heat: np.ndarray, colors: str = "RdBu_r") -> np.ndarray:
+def diverging(heat: np.ndarray, sigma: float = 2.0, colors: str = "RdBu_r") -> np.ndarray:
     """A signed map (H, W) -> RGB uint8 (H, W, 3): red above zero, blue below, zero white; the strongest percent
     alike.
+
+    Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of `sigma` pixels): left
+    alone, red and blue specks side by side look violet, and neither sign can be seen.
     """
     from matplotlib import colormaps
 
-    peak = max(float(np.percentile(np.abs(heat), 99)), 1e-12)
-    return (colormaps[colors](heat / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
+    smooth = gaussian_filter(heat.astype(np.float64), sigma)
+    peak = max(float(np.percentile(np.abs(smooth), 99)), 1e-12)
+    return (colormaps[colors](smooth / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
 
 
 def save_grid(
     path: str | os.PathLike,
-    rows: Sequence[Sequence[Cell | Plot]],
+    rows: Sequence[Sequence[Cell | Plot | Mosaic]],
     *,
     row_labels: Sequence[str] = (),
     heading: str = "",
@@ -172,7 +232,10 @@ def save_grid(
     are broken into lines, so nothing is cut off.
     """
     columns = max(len(row) for row in rows)
-    aspect = [max((row[c].aspect for row in rows if c < len(row)), default=1.0) for c in range(columns)]
+    aspect = [
+        max((row[c].aspect * row[c].scale for row in rows if c < len(row)), default=1.0)
+        for c in range(columns)
+    ]
     widths = [height * a for a in aspect]
     left = MARGIN + (0.3 if any(row_labels) else 0.0)
     total_width = left + sum(widths) + GAP * (columns - 1) + MARGIN
@@ -183,11 +246,14 @@ def save_grid(
         for row in rows
     ]
     bottoms = [max(_text_height([], caption) for caption in row) for row in captions]
-    characters = max(20, int(total_width * 72 / (NOTE * 0.52)))
+    heights = [height * max((cell.scale for cell in row), default=1.0) for row in rows]
+    characters = max(20, int((total_width - left - MARGIN) * 72 / (NOTE * 0.5)))
     notes = textwrap.wrap(note, characters)
     head = HEADING * LINE * 1.3 if heading else 0.0
     foot = len(notes) * NOTE * LINE + (0.08 if notes else 0.0)
-    total_height = MARGIN + head + sum(tops) + sum(bottoms) + (height + GAP) * len(rows) - GAP + foot + MARGIN
+    total_height = (
+        MARGIN + head + sum(tops) + sum(bottoms) + sum(heights) + GAP * (len(rows) - 1) + foot + MARGIN
+    )
 
     figure = Figure(figsize=(total_width, total_height), dpi=DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
@@ -204,12 +270,12 @@ def save_grid(
         x = left
         for c, (cell, width, (title, subtitle)) in enumerate(zip(row, widths, texts[r], strict=False)):
             if cell.aspect:
-                shown = height * cell.aspect
+                shown = heights[r] * cell.aspect
                 place = (
                     (x + (width - shown) / 2) / total_width,
-                    1 - (y + height) / total_height,
+                    1 - (y + heights[r]) / total_height,
                     shown / total_width,
-                    height / total_height,
+                    heights[r] / total_height,
                 )
                 cell.draw(figure.add_axes(place))
             middle = x + width / 2
@@ -230,7 +296,7 @@ def save_grid(
             if captions[r][c]:
                 write(
                     middle,
-                    y + height + 0.05,
+                    y + heights[r] + 0.05,
                     "\n".join(captions[r][c]),
                     SUBTITLE,
                     GREY,
@@ -240,10 +306,10 @@ def save_grid(
                 )
             x += width + GAP
         if r < len(row_labels) and row_labels[r]:
-            label = "\n".join(textwrap.wrap(row_labels[r], max(8, int(height * 72 / (TITLE * 0.52)))))
+            label = "\n".join(_lines(row_labels[r], TITLE, heights[r]))
             write(
                 left - 0.08,
-                y + height / 2,
+                y + heights[r] / 2,
                 label,
                 TITLE,
                 rotation=90,
@@ -251,7 +317,7 @@ def save_grid(
                 va="center",
                 linespacing=1.1,
             )
-        y += height + bottoms[r] + GAP
+        y += heights[r] + bottoms[r] + GAP
     if notes:
         write(left, y - GAP + 0.08, "\n".join(notes), NOTE, GREY, va="top", linespacing=1.25)
     canvas.draw()
@@ -295,11 +361,11 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _lines(text: str, size: float, width: float) -> list[str]:
-    fits = max(6, int(width * 72 / (size * 0.53)))
-    return [line for part in text.splitlines() for line in textwrap.wrap(part, fits)]
+    fits = max(8, int(width * 72 / (size * 0.53)))
+    return [line for part in text.splitlines() for line in textwrap.wrap(part, fits, break_on_hyphens=False)]
 
 
-def _wrapped(cell: Cell | Plot, width: float) -> tuple[list[str], list[str]]:
+def _wrapped(cell: Cell | Plot | Mosaic, width: float) -> tuple[list[str], list[str]]:
     return _lines(cell.title, TITLE, width), _lines(cell.subtitle, SUBTITLE, width)
 
 

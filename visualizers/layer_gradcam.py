@@ -126,15 +126,17 @@ def cam_at(
 
 
 def fuse(maps: Mapping[str, np.ndarray], gamma: float = 2.0) -> np.ndarray:
-    """One map of several layers, max over layers of tanh(gamma M / max M): the fusion of Jiang et al. (2021).
+    """One map of several layers: the largest of the last layer's M / max M and the earlier layers'
+    tanh(gamma M / max M), the fusion of Jiang et al. (2021).
 
-    maps: by layer, (N, H, W), never negative. The tanh lifts the weaker places of early layers, whose maps
-    have few strong ones. Returns (N, H, W) in [0, 1], each image's divided by its own maximum.
+    maps: by layer, from early to last, (N, H, W), never negative. The tanh lifts the weaker places of early
+    layers, whose maps have few strong ones. Returns (N, H, W) in [0, 1], each image's divided by its own
+    maximum.
     """
     stack = torch.stack([torch.as_tensor(heat) for heat in maps.values()], dim=1)  # (N, layers, H, W)
-    peaks = stack.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(stack.dtype).tiny)
-    fused = torch.tanh(gamma * stack / peaks).amax(dim=1, keepdim=True)
-    return GradCam.heatmap(fused, fused.shape[2:])
+    stack = stack / stack.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(stack.dtype).tiny)
+    stack[:, :-1] = torch.tanh(gamma * stack[:, :-1])
+    return GradCam.heatmap(stack.amax(dim=1, keepdim=True), stack.shape[2:])
 
 
 def guided_grad_cam(guided: np.ndarray, cam: np.ndarray) -> np.ndarray:
