@@ -81,7 +81,7 @@ def integrated_gradients(
     difference = X.detach() - baseline
 
     def nearby(n: int) -> Callable[[Tensor], Tensor]:
-        return lambda k: X[n] + ((k + 0.5) / steps - 1)[:, None, None, None].to(X) * difference[n]
+        return lambda k: X[n] + ((k.to(X) + 0.5) / steps - 1)[:, None, None, None] * difference[n]
 
     return difference * _mean_gradient(nearby, steps, X, y, model, advance)
 

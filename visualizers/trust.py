@@ -8,6 +8,7 @@ network's layers from the output down; a map that explains the network must chan
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from torchvision.transforms.functional import gaussian_blur
 from visualizers.mechanisms import Advance, chunk_of, one_class_each, untouched
 
 PARTS = 24  # equal parts in which an image's pixels are deleted or inserted
-BLUR = 0.05  # width of insertion's blur as a share of the image's height: no class survives it
+BLUR = 0.05  # width of insertion's blur as a share of the image's shorter side: no class survives it
 STAGES = 5  # how many re-initialized networks a map is drawn for
 
 
@@ -50,6 +51,7 @@ def deletion_insertion(
     edges = torch.linspace(0, H * W, parts + 1).round().long()
     # Pixels of one value, such as a map's zeros, go in a random order: theirs would be the rows from the top.
     shuffled = torch.randperm(H * W, generator=torch.Generator().manual_seed(0))
+    sigma = BLUR * min(H, W)
     curves = np.empty((2, N, parts + 1))
     with untouched(model), torch.no_grad():
         for n in range(N):
@@ -57,7 +59,7 @@ def deletion_insertion(
             rank = torch.empty(H * W, dtype=torch.long)
             rank[shuffled[flat.argsort(descending=True, stable=True)]] = torch.arange(H * W)
             rank = rank.view(1, 1, H, W).to(X.device)
-            blurred = gaussian_blur(X[n], 4 * round(H * BLUR) + 1, H * BLUR)
+            blurred = gaussian_blur(X[n], 2 * math.ceil(2 * sigma) + 1, sigma)
             for curve, changed, start in ((0, torch.zeros_like(X[n]), X[n]), (1, X[n], blurred)):
                 done = 0
                 for some in edges.to(X.device).split(chunk_of(X)):
