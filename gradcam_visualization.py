@@ -12,6 +12,7 @@ from helpers import cli
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "gradcam_visualization.py",
         __doc__,
         output="visualization/gradcam_visualization.png",
         epilog="example: ./gradcam_visualization.py --images my_dog.jpg --layers features.7 features.12 --guided",
@@ -46,13 +47,14 @@ def work(args: argparse.Namespace) -> object:
     import torch
 
     from helpers.data_utils import class_names
-    from helpers.errors import nearest
+    from helpers.errors import UsageError, nearest
     from helpers.explain import TRUST_NOTE, explained_images, photo_row, picture, trust_rows
     from helpers.figures import Cell, save_grid, signed_picture
     from helpers.models import choose_device, load_classifier
+    from helpers.recipe import make_recipe
     from visualizers import GradCam
     from visualizers.attributions import METHODS, cam
-    from visualizers.layer_gradcam import RULES, cam_at, fuse, guided_grad_cam, map_layers, spread_layers
+    from visualizers.layer_gradcam import RULES, fuse, grad_cam_at, guided_grad_cam, map_layers, spread_layers
     from visualizers.mechanisms import last_map_layer
 
     if args.method not in RULES:
@@ -68,7 +70,10 @@ def work(args: argparse.Namespace) -> object:
     layers = args.layers
     if not layers:
         alone = args.trust and not args.fuse
-        layers = [last_map_layer(model, batch.X)] if alone else spread_layers(model, batch.X)
+        try:
+            layers = [last_map_layer(model, batch.X)] if alone else spread_layers(model, batch.X)
+        except ValueError as error:  # a transformer, say
+            raise UsageError(f"--model {args.model}: {error}") from error
     known = map_layers(model, batch.X)
     for name in layers:
         if name not in known:
@@ -81,7 +86,7 @@ def work(args: argparse.Namespace) -> object:
             rows.extend(below)
             labels.extend(names)
 
-    maps = cam_at(layers, batch.X, batch.y, model, args.method)
+    maps = grad_cam_at(layers, batch.X, batch.y, model, args.method)
     drawn = [(name, heats, cam(args.method, [name])) for name, heats in maps.items()]
     if args.fuse:
         drawn.append((f"{len(maps)} layers fused", fuse(maps), cam(args.method, layers, fused=True)))
@@ -112,6 +117,7 @@ def work(args: argparse.Namespace) -> object:
     return save_grid(
         args.output,
         rows,
+        metadata=make_recipe(args, model, batch.sources),
         row_labels=labels,
         heading="Where is the evidence for the class?",
         note="Red: the layer named at the left finds strong evidence for the class in the title; untinted: none. "

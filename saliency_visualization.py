@@ -12,6 +12,7 @@ from helpers import cli
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "saliency_visualization.py",
         __doc__,
         output="visualization/saliency_visualization.png",
         epilog="example: ./saliency_visualization.py --images my_dog.jpg chelsea --classes 'tiger cat'",
@@ -39,6 +40,7 @@ def work(args: argparse.Namespace) -> object:
     from helpers.explain import NOTES, TRUST_NOTE, explained_images, photo_row, picture, trust_rows
     from helpers.figures import Cell, clipped, glow, save_grid
     from helpers.models import choose_device, load_classifier
+    from helpers.recipe import make_recipe
     from visualizers.attributions import METHODS, completeness_error
 
     names = args.methods or ["saliency"]
@@ -86,6 +88,7 @@ def work(args: argparse.Namespace) -> object:
     return save_grid(
         args.output,
         rows,
+        metadata=make_recipe(args, model, batch.sources),
         row_labels=labels,
         heading="Which pixels matter for the class?",
         note=" ".join([*notes, "Each map is scaled by itself.", TRUST_NOTE if args.trust else ""]),

@@ -26,7 +26,7 @@ from visualizers.attributions import (
     integrated_gradients,
     smooth_grad,
 )
-from visualizers.layer_gradcam import RULES, cam_at, fuse, grad_cam_plus_plus, layer_cam
+from visualizers.layer_gradcam import RULES, fuse, grad_cam_at, grad_cam_plus_plus, layer_cam
 from visualizers.mechanisms import chunk_of, in_chunks, input_gradient, untouched
 
 SIZE = 64  # of the photos: the real network's mathematics is the same at any size
@@ -160,13 +160,13 @@ def test_grad_cam_plus_plus_of_a_toy_by_hand():
     expected = torch.tensor([[w[0] + 4 * w[1], 2 * w[0]], [3 * w[0] + 2 * w[1], 4 * w[0] + 2 * w[1]]])
     torch.testing.assert_close(grad_cam_plus_plus(A, G)[0, 0], expected)
     model = Toy()
-    found = cam_at(["maps"], IMAGE, torch.tensor([0]), model, "grad-cam++")["maps"][0]
+    found = grad_cam_at(["maps"], IMAGE, torch.tensor([0]), model, "grad-cam++")["maps"][0]
     np.testing.assert_allclose(found, expected / expected.max(), rtol=1e-6)
 
 
 def test_grad_cam_of_a_toy_by_hand():
     # alpha = mean g = (1, -1): cam = ReLU(A1 - A2).
-    found = cam_at(["maps"], IMAGE, torch.tensor([0]), Toy())["maps"][0]
+    found = grad_cam_at(["maps"], IMAGE, torch.tensor([0]), Toy())["maps"][0]
     np.testing.assert_allclose(found, np.array([[0.0, 2.0], [1.0, 2.0]]) / 2, rtol=1e-6)
 
 
@@ -174,7 +174,7 @@ def test_layer_cam_of_a_toy_by_hand():
     # ReLU(g) A: map 1 gives (2, 0, 0, 16), map 2 (0, 0, 2, 0).
     expected = np.array([[2.0, 0.0], [2.0, 16.0]])
     np.testing.assert_allclose(layer_cam(A, G)[0, 0], expected)
-    found = cam_at(["maps"], IMAGE, torch.tensor([0]), Toy(), "layer-cam")["maps"][0]
+    found = grad_cam_at(["maps"], IMAGE, torch.tensor([0]), Toy(), "layer-cam")["maps"][0]
     np.testing.assert_allclose(found, expected / 16, rtol=1e-6)
 
 
@@ -209,7 +209,7 @@ def test_the_graded_classes_answer_for_their_methods(model, X, y):
 
 def test_the_rule_at_the_last_layer_is_the_graded_grad_cam(model, X, y):
     np.testing.assert_allclose(
-        cam_at(["features"], X, y, model)["features"], GradCam().grad_cam(X, y, model), atol=1e-5
+        grad_cam_at(["features"], X, y, model)["features"], GradCam().grad_cam(X, y, model), atol=1e-5
     )
 
 
@@ -394,7 +394,7 @@ def test_chunks_cover_the_batch_once():
 def test_several_layers_fused_by_name_are_the_fusion_of_their_maps(model, X, y):
     layers = ["features.4", "features.12"]
     np.testing.assert_allclose(
-        cam("layer-cam", layers, fused=True)(X, y, model), fuse(cam_at(layers, X, y, model, "layer-cam"))
+        cam("layer-cam", layers, fused=True)(X, y, model), fuse(grad_cam_at(layers, X, y, model, "layer-cam"))
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visualizers.gradcam import GradCam
-from visualizers.layer_gradcam import cam_at, fuse, spread_layers
+from visualizers.layer_gradcam import fuse, grad_cam_at, spread_layers
 from visualizers.mechanisms import (
     Advance,
     chunk_of,
@@ -156,7 +156,7 @@ def cam(
 
     def explain(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
         names = layers or (spread_layers(model, X) if fused else [last_map_layer(model, X)])
-        maps = cam_at(names, X, y, model, rule, advance)
+        maps = grad_cam_at(names, X, y, model, rule, advance)
         return torch.from_numpy(fuse(maps) if fused else maps[names[-1]])
 
     return explain

@@ -96,7 +96,7 @@ RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def cam_at(
+def grad_cam_at(
     layers: Sequence[str],
     X: Tensor,
     y: Tensor,
