@@ -25,7 +25,20 @@ def build_parser() -> argparse.ArgumentParser:
         "--list-layers", action="store_true", help="print the layers that can be explained, and stop"
     )
     parser.add_argument(
+        "--method",
+        default="grad-cam",
+        metavar="NAME",
+        help="how a layer's maps are weighed: grad-cam (default), grad-cam++ or layer-cam",
+    )
+    parser.add_argument("--fuse", action="store_true", help="add one map of all layers together")
+    parser.add_argument(
         "--guided", action="store_true", help="add guided backpropagation and Guided Grad-CAM"
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="under each map (by default of the last layer alone): deletion and insertion curves, and the map of "
+        "networks that have forgotten",
     )
     return parser
 
@@ -35,13 +48,17 @@ def work(args: argparse.Namespace) -> object:
 
     from helpers.data_utils import class_names
     from helpers.errors import UsageError, nearest
-    from helpers.explain import explained_images
-    from helpers.figures import Cell, overlay, save_grid, signed_picture
+    from helpers.explain import TRUST_NOTE, explained_images, photo_row, picture, trust_rows
+    from helpers.figures import Cell, save_grid, signed_picture
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
     from visualizers import GradCam
-    from visualizers.layer_gradcam import grad_cam_at, guided_grad_cam, map_layers, spread_layers
+    from visualizers.attributions import METHODS, cam
+    from visualizers.layer_gradcam import RULES, fuse, grad_cam_at, guided_grad_cam, map_layers, spread_layers
+    from visualizers.mechanisms import last_map_layer
 
+    if args.method not in RULES:
+        raise nearest(args.method, RULES, "method")
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     if args.list_layers:
@@ -50,32 +67,53 @@ def work(args: argparse.Namespace) -> object:
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
     batch = explained_images(args, model, class_names())
-    try:
-        layers = args.layers or spread_layers(model, batch.X)
-    except ValueError as error:  # a transformer, say
-        raise UsageError(f"--model {args.model}: {error}") from error
+    layers = args.layers
+    if not layers:
+        alone = args.trust and not args.fuse
+        try:
+            layers = [last_map_layer(model, batch.X)] if alone else spread_layers(model, batch.X)
+        except ValueError as error:  # a transformer, say
+            raise UsageError(f"--model {args.model}: {error}") from error
     known = map_layers(model, batch.X)
     for name in layers:
         if name not in known:
             raise nearest(name, known, "layer with maps")
-    maps = grad_cam_at(layers, batch.X, batch.y, model)
-    rows = [
-        [Cell(photo, *text) for photo, *text in zip(batch.photos, batch.titles, batch.subtitles, strict=True)]
-    ]
-    for heats in maps.values():
+    rows, labels = [photo_row(batch)], ["photo"]
+
+    def check(explain, kind, maps) -> None:
+        if args.trust:
+            below, names = trust_rows(explain, kind, torch.as_tensor(maps), batch, model, seed=args.seed)
+            rows.extend(below)
+            labels.extend(names)
+
+    maps = grad_cam_at(layers, batch.X, batch.y, model, args.method)
+    drawn = [(name, heats, cam(args.method, [name])) for name, heats in maps.items()]
+    if args.fuse:
+        drawn.append((f"{len(maps)} layers fused", fuse(maps), cam(args.method, layers, fused=True)))
+    for title, heats, explain in drawn:
         rows.append(
             [
-                Cell(overlay(photo, heat), subtitle="" if heat.any() else "no positive evidence")
+                Cell(picture(heat, "region", photo), subtitle="" if heat.any() else "no positive evidence")
                 for photo, heat in zip(batch.photos, heats, strict=True)
             ]
         )
-    labels = ["photo", *maps]
+        labels.append(title)
+        check(explain, "region", heats)
     if args.guided:
         guided = GradCam().guided_backprop(batch.X, batch.y, model)
-        last = maps[layers[-1]]
-        rows.append([Cell(signed_picture(image)) for image in guided])
-        rows.append([Cell(signed_picture(image)) for image in guided_grad_cam(guided, last)])
-        labels += ["guided backpropagation", "Guided Grad-CAM"]
+        last = layers[-1]
+
+        def product(X, y, model, advance=None):
+            region = cam(args.method, [last])(X, y, model)
+            return METHODS["guided-backprop"].explain(X, y, model, advance) * region
+
+        for title, images, explain in (
+            ("guided backpropagation", guided, METHODS["guided-backprop"].explain),
+            ("Guided Grad-CAM", guided_grad_cam(guided, maps[last]), product),
+        ):
+            rows.append([Cell(signed_picture(image)) for image in images])
+            labels.append(title)
+            check(explain, "size", abs(images).max(axis=3))
     return save_grid(
         args.output,
         rows,
@@ -83,7 +121,7 @@ def work(args: argparse.Namespace) -> object:
         row_labels=labels,
         heading="Where is the evidence for the class?",
         note="Red: the layer named at the left finds strong evidence for the class in the title; untinted: none. "
-        "Each map is scaled by itself.",
+        "Each map is scaled by itself." + (f" {TRUST_NOTE}" if args.trust else ""),
     )
 
 

@@ -18,41 +18,80 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: ./saliency_visualization.py --images my_dog.jpg chelsea --classes 'tiger cat'",
     )
     cli.add_image_options(parser)
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="one row of maps for each: saliency, smoothgrad, gradient-x-input, integrated-gradients, "
+        "guided-backprop, guided-grad-cam, grad-cam, grad-cam++, layer-cam, fused-layer-cam, or all "
+        "(default: saliency, also blurred over the photo)",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="under each map: deletion and insertion curves, and the map of networks that have forgotten",
+    )
     return parser
 
 
 def work(args: argparse.Namespace) -> object:
-    import numpy as np
-
     from helpers.data_utils import class_names
-    from helpers.explain import explained_images
-    from helpers.figures import Cell, glow, save_grid
+    from helpers.errors import nearest
+    from helpers.explain import NOTES, TRUST_NOTE, explained_images, photo_row, picture, trust_rows
+    from helpers.figures import Cell, clipped, glow, save_grid
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
-    from visualizers import SaliencyMap
+    from visualizers.attributions import METHODS, completeness_error
 
+    names = args.methods or ["saliency"]
+    names = list(METHODS) if names == ["all"] else names
+    for name in names:
+        if name not in METHODS:
+            raise nearest(name, [*METHODS, "all"], "method")
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     batch = explained_images(args, model, class_names())
-    maps = SaliencyMap().compute_saliency_maps(batch.X, batch.y, model).cpu().numpy()
-    # A few pixels outshine all others by far: without the cut at the 99th percentile the map would look
-    # black.
-    shown = [np.clip(heat / max(np.percentile(heat, 99), 1e-12), 0, 1) for heat in maps]
+    rows, labels = [photo_row(batch)], ["photo"]
+    for name in names:
+        method = METHODS[name]
+        with cli.progress(len(batch.X) * method.passes, method.title) as advance:
+            maps = method.explain(batch.X, batch.y, model, advance)
+        shown = [
+            picture(heat, method.kind, photo)
+            for heat, photo in zip(maps.cpu().numpy(), batch.photos, strict=True)
+        ]
+        captions = [""] * len(shown)
+        if method.complete:
+            sums = maps.flatten(1).sum(dim=1)
+            errors = completeness_error(maps, batch.X, batch.y, model)
+            captions = [
+                f"sum {total:.1f}, score gained {total - error:.1f}"
+                for total, error in zip(sums.tolist(), errors.tolist(), strict=True)
+            ]
+        rows.append([Cell(image, caption=text) for image, text in zip(shown, captions, strict=True)])
+        labels.append(method.title)
+        if not args.methods:
+            rows.append(
+                [
+                    Cell(glow(photo, clipped(heat)))
+                    for photo, heat in zip(batch.photos, maps.cpu().numpy(), strict=True)
+                ]
+            )
+            labels.append("map, blurred, over photo")
+        if args.trust:
+            checks, names_of_checks = trust_rows(
+                method.explain, method.kind, maps, batch, model, passes=method.passes, seed=args.seed
+            )
+            rows += checks
+            labels += names_of_checks
+    notes = [NOTES[kind] for kind in NOTES if kind in {METHODS[name].kind for name in names}]
     return save_grid(
         args.output,
-        [
-            [
-                Cell(photo, *text)
-                for photo, *text in zip(batch.photos, batch.titles, batch.subtitles, strict=True)
-            ],
-            [Cell(heat) for heat in shown],
-            [Cell(glow(photo, heat)) for photo, heat in zip(batch.photos, shown, strict=True)],
-        ],
+        rows,
         metadata=make_recipe(args, model, batch.sources),
-        row_labels=["photo", "saliency map", "map, blurred, over photo"],
+        row_labels=labels,
         heading="Which pixels matter for the class?",
-        note="Bright: a small change of this pixel changes the raw score of the class in the title the most. "
-        "Each map is scaled by itself; its brightest hundredth is drawn alike.",
+        note=" ".join([*notes, "Each map is scaled by itself.", TRUST_NOTE if args.trust else ""]),
     )
 
 

@@ -1,17 +1,36 @@
 """What the two map-drawing runners have in common: which images, which classes, what the network says of
-them.
+them, how a map is drawn, and the checks under it.
 """
 
 import argparse
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from helpers import cli
 from helpers.data_utils import find_class, image_name, load_images, open_image
 from helpers.errors import UsageError
+from helpers.figures import Cell, Mosaic, Plot, clipped, colorize, diverging, overlay
 from helpers.image_utils import preprocess, square
+from visualizers import trust
+
+# What a figure's readers must know about each kind of map (that of `visualizers.attributions.Method`).
+NOTES = {
+    "size": "Bright: a small change of this pixel changes the raw score of the class in the title the most; a "
+    "map's brightest hundredth is drawn alike.",
+    "signed": "Red pixels add to the score of the class, blue ones take from it, compared with a picture of one mean "
+    "colour; each is drawn with its neighbours' contributions added.",
+    "region": "Over a photo, red: strong evidence for the class in the title; untinted: none.",
+}
+TRUST_NOTE = (
+    "A map deserves trust if covering its top pixels first makes the class vanish at once (small deletion area), if "
+    "showing them first on a blurred photo brings it back at once (large insertion area), and if the map changes when "
+    "the network forgets, layer by layer from the last (rank correlation near 0; near 1: the map shows the photo, not "
+    "what the network has learned)."
+)
 
 
 class Explained(NamedTuple):
@@ -26,6 +45,83 @@ class Explained(NamedTuple):
     sources: dict[str, np.ndarray]
     titles: list[str]
     subtitles: list[str]
+
+
+def photo_row(batch: Explained) -> list[Cell]:
+    """The photos under their titles: the first row of a figure."""
+    return [
+        Cell(photo, *text) for photo, *text in zip(batch.photos, batch.titles, batch.subtitles, strict=True)
+    ]
+
+
+def picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) -> np.ndarray:
+    """A map (H, W) of one of the kinds in NOTES as RGB uint8 (H, W, 3); a region goes over its photo, where one
+    is given.
+    """
+    if kind == "signed":
+        return diverging(heat)
+    if kind == "region":
+        return colorize(heat, "turbo") if photo is None else overlay(photo, heat)
+    return colorize(clipped(heat))
+
+
+def trust_rows(
+    explain: Callable[..., Tensor],
+    kind: str,
+    maps: Tensor,
+    batch: Explained,
+    model: nn.Module,
+    *,
+    passes: int = 1,
+    seed: int = 0,
+) -> tuple[list[list[Cell | Plot | Mosaic]], list[str]]:
+    """The rows that go under a row of maps (N, H, W), with their labels: deletion and insertion curves, then
+    `explain`'s maps of ever more re-initialized networks. TRUST_NOTE says what they mean.
+    """
+    seen = len(batch.X) * (2 * (trust.PARTS + 1) + trust.STAGES * passes)
+    with cli.progress(seen, "trust") as advance:
+        curves = trust.deletion_insertion(maps, batch.X, batch.y, model, advance)
+        stages = list(trust.cascade(explain, maps, batch.X, batch.y, model, advance, seed=seed))
+    deleted, inserted = (trust.area(curves.shares, y) for y in (curves.deletion, curves.insertion))
+    rows: list[list[Cell | Plot | Mosaic]] = [
+        [
+            Plot(
+                curves.shares,
+                {
+                    f"deletion, area {deleted[n]:.2f}": curves.deletion[n],
+                    f"insertion, area {inserted[n]:.2f}": curves.insertion[n],
+                },
+                xlabel="share of the pixels",
+            )
+            for n in range(len(batch.X))
+        ]
+    ]
+    rows.append(
+        [
+            Mosaic(
+                [
+                    Cell(picture(heat, kind), caption=text)
+                    for heat, text in zip(heats, ("trained network", *texts), strict=True)
+                ]
+            )
+            for heats, texts in zip(
+                torch.stack([maps.cpu(), *(stage.maps.cpu() for stage in stages)], dim=1).numpy(),
+                zip(*map(_stage_captions, stages), strict=True),
+                strict=True,
+            )
+        ]
+    )
+    labels = [
+        "probability of the class",
+        "last layers re-initialized: rank correlation with the trained network's map",
+    ]
+    return rows, labels
+
+
+def _stage_captions(stage: trust.Stage) -> list[str]:
+    which = "all" if stage.count == stage.total else "last"
+    # Adding 0 turns a rounded -0.0 into 0.0.
+    return [f"{which} {stage.count}: {round(r, 2) + 0.0:.2f}" for r in stage.correlations]
 
 
 def explained_images(args: argparse.Namespace, model: nn.Module, names: list[str]) -> Explained:

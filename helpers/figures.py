@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin
@@ -21,23 +22,144 @@ INK, GREY = "#1a1a1a", "#6b6b6b"
 GAP, MARGIN = 0.12, 0.22
 TITLE, SUBTITLE, HEADING, NOTE = 9.5, 8.0, 13.0, 8.5
 LINE = 1.35 / 72
+LINE_COLORS = ("#c2410c", "#1d4ed8")  # apart for every kind of colour vision, dark enough for small text
 
 
 @dataclass
 class Cell:
     """One picture of a grid: RGB (H, W, 3) uint8 or a PIL picture, or a map (H, W) drawn in `colors` from 0
-    to its maximum.
+    to its maximum. Title and subtitle stand above it, the caption under it.
     """
 
     image: Image.Image | np.ndarray | None
     title: str = ""
     subtitle: str = ""
     colors: str = "inferno"
+    caption: str = ""
+
+    scale = 1.0  # height in row heights
+
+    @property
+    def aspect(self) -> float:
+        """Width over height; 0 where there is nothing to draw."""
+        if self.image is None:
+            return 0.0
+        height, width = np.asarray(self.image).shape[:2]
+        return width / height
 
     def pixels(self) -> np.ndarray:
         """The cell as RGB (H, W, 3)."""
         image = np.asarray(self.image)
         return colorize(image, self.colors) if image.ndim == 2 else image
+
+    def draw(self, axes: Axes) -> None:
+        """Fills axes that have the cell's aspect."""
+        axes.set_axis_off()
+        # Enlarged maps keep smooth edges, reduced photos do not alias.
+        axes.imshow(self.pixels(), aspect="auto", interpolation="antialiased", interpolation_stage="rgba")
+
+
+@dataclass
+class Plot:
+    """A cell with lines from 0 to 1 in both directions: x (K,), and y (K,) of each line by its label, which
+    stands in the line's colour at the top of the plot.
+    """
+
+    x: np.ndarray
+    lines: Mapping[str, np.ndarray]
+    xlabel: str = ""
+    title: str = ""
+    subtitle: str = ""
+    caption: str = ""
+
+    aspect = scale = 1.0
+
+    def draw(self, axes: Axes) -> None:
+        """Fills axes of the cell's size, numbers and labels included."""
+        width, height = axes.figure.get_size_inches()
+        box = axes.get_position()
+        left, bottom, top = 0.32, 0.36, (len(self.lines) + 0.3) * SUBTITLE * LINE
+        axes.set_position(
+            (
+                box.x0 + left / width,
+                box.y0 + bottom / height,
+                box.width - (left + 0.08) / width,
+                box.height - (bottom + top) / height,
+            )
+        )
+        lines = enumerate(zip(self.lines.items(), LINE_COLORS, strict=False))
+        for i, ((label, y), color) in lines:
+            axes.plot(self.x, y, color=color, linewidth=1.8, clip_on=False, solid_capstyle="round")
+            axes.fill_between(self.x, y, color=color, alpha=0.12, linewidth=0)
+            axes.annotate(
+                label,
+                (0, 1),
+                (0, (len(self.lines) - 1 - i) * SUBTITLE * LINE * 72 + 3),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                color=color,
+                fontsize=SUBTITLE,
+            )
+        axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.set_xticklabels(("0", "0.5", "1"))
+        axes.set_yticklabels(("0", "0.5", "1"))
+        axes.tick_params(labelsize=SUBTITLE - 1, colors=GREY, length=2, pad=2)
+        axes.set_xlabel(self.xlabel, fontsize=SUBTITLE, color=GREY, labelpad=1)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(GREY)
+
+
+@dataclass
+class Mosaic:
+    """A cell of small cells, `columns` in a row, each with its caption under it; as wide as a square cell."""
+
+    cells: Sequence[Cell]
+    columns: int = 2
+    title: str = ""
+    subtitle: str = ""
+    caption: str = ""
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        return 1 / self.scale
+
+    @property
+    def scale(self) -> float:
+        """Height in row heights."""
+        rows = -(-len(self.cells) // self.columns)
+        return rows * self._step - (rows > 0) * 0.02
+
+    @property
+    def _side(self) -> float:
+        return (1 - 0.015 * (self.columns - 1)) / self.columns
+
+    @property
+    def _step(self) -> float:
+        return self._side + 0.1  # the caption's line, and a little air
+
+    def draw(self, axes: Axes) -> None:
+        """Fills axes that have the cell's aspect."""
+        axes.set_axis_off()
+        for i, cell in enumerate(self.cells):
+            row, column = divmod(i, self.columns)
+            top = 1 - row * self._step / self.scale
+            side = self._side
+            small = axes.inset_axes(
+                (column * (side + 0.015), top - side / self.scale, side, side / self.scale)
+            )
+            cell.draw(small)
+            small.annotate(
+                cell.caption,
+                (0.5, 0),
+                (0, -2),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                color=GREY,
+                fontsize=SUBTITLE,
+            )
 
 
 def colorize(heat: np.ndarray, colors: str = "inferno") -> np.ndarray:
@@ -60,6 +182,13 @@ def overlay(photo: np.ndarray, heat: np.ndarray, colors: str = "turbo", strength
     return ((1 - alpha) * base + alpha * colorize(heat, colors)).round().clip(0, 255).astype(np.uint8)
 
 
+def clipped(heat: np.ndarray) -> np.ndarray:
+    """A map (H, W), not negative -> [0, 1], its brightest hundredth alike: a few pixels outshine all others by
+    far, and the map would look black.
+    """
+    return np.clip(heat / max(float(np.percentile(heat, 99)), 1e-12), 0, 1)
+
+
 def glow(photo: np.ndarray, heat: np.ndarray, sigma: float = 4.0) -> np.ndarray:
     """A speckled map (H, W) over its photo: blurred by `sigma` pixels, so that the eye sees regions."""
     smooth = gaussian_filter(heat.astype(np.float64), sigma)
@@ -73,9 +202,23 @@ def signed_picture(gradient: np.ndarray) -> np.ndarray:
     return ((gradient / peak / 2 + 0.5) * 255).round().clip(0, 255).astype(np.uint8)
 
 
+def diverging(heat: np.ndarray, sigma: float = 2.0, colors: str = "RdBu_r") -> np.ndarray:
+    """A signed map (H, W) -> RGB uint8 (H, W, 3): red above zero, blue below, zero white; the strongest percent
+    alike.
+
+    Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of `sigma` pixels): left
+    alone, red and blue specks side by side look violet, and neither sign can be seen.
+    """
+    from matplotlib import colormaps
+
+    smooth = gaussian_filter(heat.astype(np.float64), sigma)
+    peak = max(float(np.percentile(np.abs(smooth), 99)), 1e-12)
+    return (colormaps[colors](smooth / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
+
+
 def save_grid(
     path: str | os.PathLike,
-    rows: Sequence[Sequence[Cell]],
+    rows: Sequence[Sequence[Cell | Plot | Mosaic]],
     *,
     row_labels: Sequence[str] = (),
     heading: str = "",
@@ -89,17 +232,28 @@ def save_grid(
     are broken into lines, so nothing is cut off.
     """
     columns = max(len(row) for row in rows)
-    aspect = [max((_aspect(row[c]) for row in rows if c < len(row)), default=1.0) for c in range(columns)]
+    aspect = [
+        max((row[c].aspect * row[c].scale for row in rows if c < len(row)), default=1.0)
+        for c in range(columns)
+    ]
     widths = [height * a for a in aspect]
     left = MARGIN + (0.3 if any(row_labels) else 0.0)
     total_width = left + sum(widths) + GAP * (columns - 1) + MARGIN
     texts = [[_wrapped(cell, width) for cell, width in zip(row, widths, strict=False)] for row in rows]
     tops = [max(_text_height(*text) for text in row) for row in texts]
-    characters = max(20, int(total_width * 72 / (NOTE * 0.52)))
+    captions = [
+        [_lines(cell.caption, SUBTITLE, width) for cell, width in zip(row, widths, strict=False)]
+        for row in rows
+    ]
+    bottoms = [max(_text_height([], caption) for caption in row) for row in captions]
+    heights = [height * max((cell.scale for cell in row), default=1.0) for row in rows]
+    characters = max(20, int((total_width - left - MARGIN) * 72 / (NOTE * 0.5)))
     notes = textwrap.wrap(note, characters)
     head = HEADING * LINE * 1.3 if heading else 0.0
     foot = len(notes) * NOTE * LINE + (0.08 if notes else 0.0)
-    total_height = MARGIN + head + sum(tops) + (height + GAP) * len(rows) - GAP + foot + MARGIN
+    total_height = (
+        MARGIN + head + sum(tops) + sum(bottoms) + sum(heights) + GAP * (len(rows) - 1) + foot + MARGIN
+    )
 
     figure = Figure(figsize=(total_width, total_height), dpi=DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
@@ -114,12 +268,16 @@ def save_grid(
     for r, row in enumerate(rows):
         y += tops[r]
         x = left
-        for cell, width, (title, subtitle) in zip(row, widths, texts[r], strict=False):
-            if cell.image is not None:
-                pixels = cell.pixels()
-                shown = height * pixels.shape[1] / pixels.shape[0]
-                box = (x + (width - shown) / 2, y, shown, height)
-                _place(figure, pixels, box, (total_width, total_height))
+        for c, (cell, width, (title, subtitle)) in enumerate(zip(row, widths, texts[r], strict=False)):
+            if cell.aspect:
+                shown = heights[r] * cell.aspect
+                place = (
+                    (x + (width - shown) / 2) / total_width,
+                    1 - (y + heights[r]) / total_height,
+                    shown / total_width,
+                    heights[r] / total_height,
+                )
+                cell.draw(figure.add_axes(place))
             middle = x + width / 2
             base = y - 0.05 - len(subtitle) * SUBTITLE * LINE
             if title:
@@ -135,12 +293,23 @@ def save_grid(
                     va="bottom",
                     linespacing=1.15,
                 )
+            if captions[r][c]:
+                write(
+                    middle,
+                    y + heights[r] + 0.05,
+                    "\n".join(captions[r][c]),
+                    SUBTITLE,
+                    GREY,
+                    ha="center",
+                    va="top",
+                    linespacing=1.15,
+                )
             x += width + GAP
         if r < len(row_labels) and row_labels[r]:
-            label = "\n".join(textwrap.wrap(row_labels[r], max(8, int(height * 72 / (TITLE * 0.52)))))
+            label = "\n".join(_lines(row_labels[r], TITLE, heights[r]))
             write(
                 left - 0.08,
-                y + height / 2,
+                y + heights[r] / 2,
                 label,
                 TITLE,
                 rotation=90,
@@ -148,7 +317,7 @@ def save_grid(
                 va="center",
                 linespacing=1.1,
             )
-        y += height + GAP
+        y += heights[r] + bottoms[r] + GAP
     if notes:
         write(left, y - GAP + 0.08, "\n".join(notes), NOTE, GREY, va="top", linespacing=1.25)
     canvas.draw()
@@ -229,34 +398,15 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         raise CannotError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _aspect(cell: Cell) -> float:
-    if cell.image is None:
-        return 0.0
-    height, width = np.asarray(cell.image).shape[:2]
-    return width / height
+def _lines(text: str, size: float, width: float) -> list[str]:
+    fits = max(8, int(width * 72 / (size * 0.53)))
+    return [line for part in text.splitlines() for line in textwrap.wrap(part, fits, break_on_hyphens=False)]
 
 
-def _wrapped(cell: Cell, width: float) -> tuple[list[str], list[str]]:
-    def lines(text: str, size: float) -> list[str]:
-        fits = max(6, int(width * 72 / (size * 0.53)))
-        return [line for part in text.splitlines() for line in textwrap.wrap(part, fits)]
-
-    return lines(cell.title, TITLE), lines(cell.subtitle, SUBTITLE)
+def _wrapped(cell: Cell | Plot | Mosaic, width: float) -> tuple[list[str], list[str]]:
+    return _lines(cell.title, TITLE, width), _lines(cell.subtitle, SUBTITLE, width)
 
 
 def _text_height(title: list[str], subtitle: list[str]) -> float:
     height = (len(title) * TITLE + len(subtitle) * SUBTITLE) * LINE
     return height + 0.1 if height else 0.0
-
-
-def _place(
-    figure: Figure, pixels: np.ndarray, box: tuple[float, float, float, float], size: tuple[float, float]
-) -> None:
-    x, y, width, height = box
-    total_width, total_height = size
-    axes = figure.add_axes(
-        (x / total_width, 1 - (y + height) / total_height, width / total_width, height / total_height)
-    )
-    axes.set_axis_off()
-    # Enlarged maps keep smooth edges, reduced photos do not alias.
-    axes.imshow(pixels, aspect="auto", interpolation="antialiased", interpolation_stage="rgba")

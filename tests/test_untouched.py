@@ -9,8 +9,10 @@ from torch import nn
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
 from style_utils import style_transfer
 from visualizers import ClassVisualization, GradCam, SaliencyMap
+from visualizers.attributions import METHODS, completeness_error, integrated_gradients, smooth_grad
 from visualizers.class_ascent import climb
 from visualizers.layer_gradcam import grad_cam_at, map_layers
+from visualizers.trust import cascade, deletion_insertion
 
 X = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -64,9 +66,17 @@ def drain(iterator):
 
 
 TECHNIQUES = {
-    "saliency": lambda model, y: SaliencyMap().compute_saliency_maps(X, y, model),
     "grad_cam_at": lambda model, y: grad_cam_at(["0", "2"], X, y, model),
-    "guided_backprop": lambda model, y: GradCam().guided_backprop(X, y, model),
+    "deletion_insertion": lambda model, y: deletion_insertion(X[:, 0], X, y, model, parts=2),
+    "cascade": lambda model, y: drain(cascade(METHODS["saliency"].explain, X[:, 0], X, y, model)),
+    "smooth_grad": lambda model, y: smooth_grad(X, y, model, samples=2),
+    "integrated_gradients": lambda model, y: integrated_gradients(X, y, model, steps=2),
+    "completeness_error": lambda model, y: completeness_error(X, X, y, model),
+    **{
+        name: lambda model, y, explain=method.explain: explain(X, y, model)
+        for name, method in METHODS.items()
+        if method.passes == 1
+    },
     "climb": lambda model, y: drain(climb(y.tolist(), model, num_iterations=2, size=32)),
 }
 
@@ -157,4 +167,6 @@ def test_works_within_no_grad_and_with_inputs_that_require_gradients(tiny):
     expected = SaliencyMap().compute_saliency_maps(X, y, tiny)
     with torch.no_grad():
         assert torch.equal(SaliencyMap().compute_saliency_maps(x, y, tiny), expected)
+        for technique in (smooth_grad, integrated_gradients):
+            assert not technique(x, y, tiny).requires_grad
     assert x.grad is None

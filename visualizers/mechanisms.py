@@ -10,6 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+# Told how many images a network has just seen: what a progress bar counts.
+Advance = Callable[[int], object] | None
+# Pixels of one chunk. A processor is fastest while a layer's maps for the whole chunk stay in its last-level
+# cache: eight images of 224 x 224. A graphics card wants enough of them to keep all its units busy.
+CPU_CHUNK, GPU_CHUNK = 8 * 224**2, 64 * 224**2
+
 
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[nn.Module]:
@@ -31,6 +37,18 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(flag)
 
 
+def one_class_each(X: Tensor, y: Tensor) -> Tensor:
+    """y as whole numbers (N,) beside the images X (N, 3, H, W). Raises ValueError for shapes that do not
+    match.
+    """
+    if X.dim() != 4:
+        raise ValueError(f"X has shape {tuple(X.shape)}, expected (N, 3, H, W)")
+    y = torch.as_tensor(y, device=X.device).long().reshape(-1)
+    if len(y) != len(X):
+        raise ValueError(f"{len(X)} images but {len(y)} classes: give one class for each image")
+    return y
+
+
 def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
     """The raw score (before any softmax) of class y[n] for image n: X (N, 3, H, W), y (N,) -> (N,).
 
@@ -38,12 +56,7 @@ def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
     gradient. Raises ValueError for shapes that do not match and IndexError for a class that the model does
     not have.
     """
-    if X.dim() != 4:
-        raise ValueError(f"X has shape {tuple(X.shape)}, expected (N, 3, H, W)")
-    y = torch.as_tensor(y, device=X.device).long().reshape(-1)
-    if len(y) != len(X):
-        raise ValueError(f"{len(X)} images but {len(y)} classes: give one class for each image")
-    return select(model(X), y)
+    return select(model(X), one_class_each(X, y))
 
 
 def select(scores: Tensor, y: Tensor, what: str = "class") -> Tensor:
@@ -142,3 +155,34 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
     if not found:
         raise ValueError("this network returns no maps to explain: choose a convolutional one")
     return found[-1]
+
+
+def input_gradient(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
+    """d s_y(I) / d I for each image: X (N, 3, H, W), y (N,) -> (N, 3, H, W), signed, in score per normalized
+    pixel.
+    """
+    X = X.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(class_scores(model, X, y).sum(), X)
+    return gradient
+
+
+def chunk_of(X: Tensor) -> int:
+    """How many images of the size of X (N, C, H, W) to send through a network at once: at least one."""
+    pixels = CPU_CHUNK if X.device.type == "cpu" else GPU_CHUNK
+    return max(1, pixels // (X.shape[2] * X.shape[3]))
+
+
+def in_chunks(
+    function: Callable[[Tensor, Tensor], Tensor], X: Tensor, y: Tensor, advance: Advance = None
+) -> Tensor:
+    """`function(X, y)`, which treats each image by itself, a chunk of images at a time.
+
+    advance: told the number of images after each chunk.
+    """
+    size = chunk_of(X)
+    results = []
+    for some, classes in zip(X.split(size), one_class_each(X, y).split(size), strict=True):
+        results.append(function(some, classes))
+        if advance is not None:
+            advance(len(some))
+    return torch.cat(results)
