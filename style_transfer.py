@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from helpers import cli
+from helpers.paint_command import add_paint_options
 
 # The published settings of the assignment: sizes of content and style, then the weights.
 PRESETS = {
@@ -37,38 +38,35 @@ PRESETS = {
 }
 CONTENT_LAYER = 3
 STYLE_LAYERS = [1, 4, 6, 7]
+PRESET = "C"
 # What is painted by default: preset, content, style.
-PICTURES = [("A", "chelsea", "swirl"), ("B", "coffee", "stained-glass"), ("C", "astronaut", "waves")]
+PICTURES = [("A", "chelsea", ["swirl"]), ("B", "coffee", ["stained-glass"]), ("C", "astronaut", ["waves"])]
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
         __doc__,
         output="visualization",
-        epilog="example: ./style_transfer.py --content my_dog.jpg --style swirl --name dog --image-size 256",
+        epilog="examples: ./style_transfer.py --content my_dog.jpg --style swirl --image-size 256\n"
+        "          ./style_transfer.py --method paint --content my_dog.jpg --style swirl --budget 2m --output dog.jpg",
+    )
+    parser.set_defaults(model=None)  # each method has its own
+    parser.add_argument(
+        "--method",
+        choices=("course", "paint"),
+        default="course",
+        help="course (default): the assignment's loop, with squeezenet; paint: from coarse to fine, with vgg16",
     )
     parser.add_argument(
         "--content", metavar="PATH-or-NAME", help="the photo to paint: a file, or a bundled photo's name"
     )
     parser.add_argument(
-        "--style", metavar="PATH-or-NAME", help="the picture to paint like: a file, or a drawn style's name"
+        "--style",
+        metavar="PATH-or-NAME",
+        nargs="+",
+        help="the picture to paint like: a file, or a drawn style's name; --method paint takes several",
     )
     parser.add_argument("--name", help="the result is NAME.png (default: CONTENT_STYLE)")
-    parser.add_argument(
-        "--preset", choices=PRESETS, default="C", help="published sizes and weights to start from (default C)"
-    )
-    parser.add_argument("--image-size", type=cli.positive_int, help="shorter side of the result in pixels")
-    parser.add_argument(
-        "--style-size", type=cli.positive_int, help="shorter side of the style image in pixels"
-    )
-    parser.add_argument("--content-layer", type=int, help=f"child of the network (default {CONTENT_LAYER})")
-    parser.add_argument("--content-weight", type=cli.non_negative)
-    parser.add_argument(
-        "--style-layers", type=int, nargs="+", help=f"children of the network (default {STYLE_LAYERS})"
-    )
-    parser.add_argument("--style-weights", type=cli.non_negative, nargs="+", help="one for each style layer")
-    parser.add_argument("--tv-weight", type=cli.non_negative)
-    parser.add_argument("--init-random", action="store_true", help="start from noise instead of the photo")
     parser.add_argument(
         "--list-images",
         action="store_true",
@@ -77,6 +75,25 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", action="store_true", help="compare the three losses with stored answers, and stop"
     )
+    course = parser.add_argument_group("--method course")
+    course.add_argument(
+        "--preset", choices=PRESETS, help=f"published sizes and weights to start from (default {PRESET})"
+    )
+    course.add_argument("--image-size", type=cli.positive_int, help="shorter side of the result in pixels")
+    course.add_argument(
+        "--style-size", type=cli.positive_int, help="shorter side of the style image in pixels"
+    )
+    course.add_argument("--content-layer", type=int, help=f"child of the network (default {CONTENT_LAYER})")
+    course.add_argument("--content-weight", type=cli.non_negative)
+    course.add_argument(
+        "--style-layers", type=int, nargs="+", help=f"children of the network (default {STYLE_LAYERS})"
+    )
+    course.add_argument("--style-weights", type=cli.non_negative, nargs="+", help="one for each style layer")
+    course.add_argument("--tv-weight", type=cli.non_negative)
+    course.add_argument(
+        "--init-random", action="store_true", default=None, help="start from noise instead of the photo"
+    )
+    add_paint_options(parser)
     return parser
 
 
@@ -87,11 +104,11 @@ def work(args: argparse.Namespace) -> object:
         return check(args)
     from helpers.data_utils import image_name
     from helpers.errors import UsageError
-    from helpers.models import choose_device, load_features
 
+    refuse_other_methods(args)
     jobs = PICTURES
     if args.content or args.style:
-        jobs = [(args.preset, args.content or PICTURES[0][1], args.style or PICTURES[0][2])]
+        jobs = [(args.preset or PRESET, args.content or PICTURES[0][1], args.style or [PICTURES[0][2]])]
     if args.name and (len(jobs) > 1 or Path(args.name).name != args.name):
         raise UsageError(
             f"--name {args.name} goes with --content or --style, and is a name, not a path; "
@@ -102,15 +119,46 @@ def work(args: argparse.Namespace) -> object:
         raise UsageError(
             f"{len(jobs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
         )
-    cnn = load_features(args.model, args.weights, choose_device(args.device), quiet=args.quiet)
+    picture = painter(args) if args.method == "paint" else course(args)
     written = None
-    for preset, content, style in jobs:
-        name = args.name or f"{image_name(content)}_{image_name(style)}"
+    for preset, content, styles in jobs:
+        name = args.name or "_".join(image_name(text) for text in (content, *styles))
         path = target if target.suffix else target / f"{name}.png"
-        written = paint(args, cnn, preset, content, style, path)
+        written = picture(preset, content, styles, path)
         if len(jobs) > 1 and not args.quiet:
             print(written, file=sys.stderr)
     return written
+
+
+def refuse_other_methods(args: argparse.Namespace) -> None:
+    """Raises UsageError for an option that belongs to another method than the chosen one."""
+    from helpers.errors import UsageError
+
+    for group in build_parser()._action_groups:
+        if group.title.startswith("--method ") and group.title != f"--method {args.method}":
+            for action in group._group_actions:
+                if getattr(args, action.dest) is not None:
+                    raise UsageError(f"{action.option_strings[0]} goes with {group.title}")
+    if args.method == "course" and args.style and len(args.style) > 1:
+        raise UsageError(f"{len(args.style)} pictures in --style: only --method paint mixes them")
+
+
+def painter(args: argparse.Namespace):
+    """The painter, as a function of (preset, content, styles, path)."""
+    from helpers.paint_command import Studio
+
+    studio = Studio(args)
+    return lambda _preset, content, styles, path: studio.paint(content, styles, path)
+
+
+def course(args: argparse.Namespace):
+    """The graded loop, as a function of (preset, content, styles, path)."""
+    from helpers.models import choose_device, load_features
+
+    cnn = load_features(
+        args.model or "squeezenet", args.weights, choose_device(args.device), quiet=args.quiet
+    )
+    return lambda preset, content, styles, path: paint(args, cnn, preset, content, styles[0], path)
 
 
 def paint(args: argparse.Namespace, cnn, preset: str, content: str, style: str, path: Path) -> Path:
@@ -136,7 +184,7 @@ def paint(args: argparse.Namespace, cnn, preset: str, content: str, style: str, 
         tv_loss=TotalVariationLoss(),
         cnn=cnn,
         dtype=torch.float32,
-        init_random=args.init_random,
+        init_random=bool(args.init_random),
         testing=True,
         **settings,
     )

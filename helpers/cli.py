@@ -82,8 +82,10 @@ def run(
         os.environ["TQDM_DISABLE"] = "1"
     try:
         written = work(args)
-    except KeyboardInterrupt:
-        return _fail(parser.prog, "interrupted; nothing was written", 130)
+    except KeyboardInterrupt as stop:
+        return _fail(
+            parser.prog, f"interrupted; {stop}" if str(stop) else "interrupted; nothing was written", 130
+        )
     except Exception as error:
         if args.debug:
             traceback.print_exc()

@@ -103,6 +103,71 @@ class Look:
     style_scale: float = 1.0  # the painting's size over the picture's: smaller gives finer strokes
 
 
+def look_of(cnn: nn.Sequential, strength: float = 1.0, style_scale: float = 1.0) -> Look:
+    """The layers and weights for a network, known by its layers' names. Raises ValueError where it has none
+    of them.
+
+    A plain network is seen at the first ReLU of every block, its content at the third block; SqueezeNet at
+    its fires, with weights that give strength 1 the look it has with VGG-16.
+    """
+    names = layer_names(cnn)
+    if "fire9" in names:
+        chosen = ("relu1_1", "fire2", "fire3", "fire4", "fire5", "fire6", "fire7")
+        style_layers = tuple(names.index(name) for name in chosen)
+        return Look(style_layers, names.index("fire4"), 0.05, 0.3, strength, style_scale)
+    style_layers = tuple(names.index(f"relu{b}_1") for b in range(1, 6) if f"relu{b}_1" in names)
+    if len(style_layers) < 3 or "relu3_3" not in names:
+        raise ValueError("the painter knows no layers of it")
+    return Look(style_layers, names.index("relu3_3"), strength=strength, style_scale=style_scale)
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where convolutions are faster in it, else float32.
+
+    Its eight bits of precision suffice for features (the losses differ by less than 1 %); the losses
+    themselves are computed in float32.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
+    # Elsewhere oneDNN would accept it too, and emulate it slowly.
+    tests = (
+        getattr(torch.cpu, name, lambda: False)
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    fast = device.type == "cpu" and any(test() for test in tests)
+    return torch.bfloat16 if fast else torch.float32
+
+
+def bytes_per_pixel(net: FeatureNet, look: Look, channels: int = 3, history: int = HISTORY) -> float:
+    """An estimate of what a step needs, per pixel of the picture: kept activations, the largest layer's
+    temporaries, and the optimizer's pairs of vectors.
+    """
+    side = 64
+    kept, largest = 0, 0
+
+    def count(module: nn.Module, _inputs: tuple, output: Tensor) -> None:
+        nonlocal kept, largest
+        elements = output.numel()
+        largest = max(largest, elements)
+        if not getattr(module, "inplace", False):
+            # Max pooling keeps a 64-bit index for each value.
+            kept += elements * (output.element_size() + 8 * isinstance(module, nn.MaxPool2d))
+
+    leaves = [module for module in net.parts.modules() if not list(module.children())]
+    handles = [module.register_forward_hook(count) for module in leaves]
+    try:
+        with torch.no_grad():
+            device = net.mean.device
+            net(torch.zeros(1, 3, side, side, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    # The Gram product of the largest layer holds it in float32, with its gradient, beside the network's own.
+    temporary = 12 * largest
+    vectors = (2 * history + 16) * channels * 4
+    return (kept + temporary) / side**2 + vectors
+
+
 @dataclass(frozen=True)
 class Progress:
     """After a step: where it is, what it costs, and the best picture of this scale."""

@@ -1,0 +1,276 @@
+"""What stands around the painter in `style_transfer.py --method paint`: its options, pictures in and out,
+progress, the time it may take, the film and the plot.
+"""
+
+import argparse
+import contextlib
+import math
+import sys
+import time
+from pathlib import Path
+
+from helpers import cli
+from helpers.errors import CannotError, UsageError
+
+SIZE, SMALLEST, LARGEST = 512, 64, 16384
+HAS_ALPHA = (".png", ".webp", ".tif", ".tiff")
+
+
+def add_paint_options(parser: argparse.ArgumentParser) -> None:
+    """The options of --method paint; each is None where it was not given, so that another method can refuse it."""
+    group = parser.add_argument_group("--method paint")
+    add = group.add_argument
+    add("--size", type=cli.positive_int, metavar="PIXELS", help=f"longer side of the result (default {SIZE})")
+    add(
+        "--strength",
+        type=positive,
+        metavar="X",
+        help="1 is the look one expects (default), 2 freer, 0.5 truer",
+    )
+    add("--style-scale", type=positive, metavar="X", help="size of the strokes; 0.5 is half (default 1)")
+    add(
+        "--blend",
+        type=positive,
+        nargs="+",
+        metavar="SHARE",
+        help="how much each --style counts (default: alike)",
+    )
+    add(
+        "--keep-colors",
+        action="store_true",
+        default=None,
+        help="paint the luminance, keep the photo's colours",
+    )
+    add("--init", metavar="WHAT", help="start from content (default), random, or an image file")
+    add(
+        "--steps",
+        type=cli.positive_int,
+        metavar="N",
+        help="at the full size; coarser ones take more (default 40)",
+    )
+    add(
+        "--budget",
+        type=duration,
+        metavar="TIME",
+        help="90, 120s or 10m, for a picture: plans sizes and steps to fit",
+    )
+    add("--optimizer", choices=("lbfgs", "adam"), help="default lbfgs")
+    add(
+        "--precision",
+        choices=("auto", "float32"),
+        help="auto (default): bfloat16 convolutions where they are fast",
+    )
+    add("--animate", metavar="FILE.gif", help="also write a film of the painting")
+    add(
+        "--plot",
+        metavar="FILE.png",
+        help="also draw each layer's loss and its share of the gradient (slower)",
+    )
+
+
+def positive(text: str) -> float:
+    """An argument type: a finite number above 0."""
+    if (value := cli.non_negative(text)) > 0:
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
+def duration(text: str) -> float:
+    """An argument type: seconds, from 90, 90s, 1.5m or 1h."""
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        return positive(text[:-1]) * unit if unit else positive(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90, 90s or 2m")
+
+
+class Studio:
+    """A network and a device, ready to paint one picture after the other."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        import torch
+
+        from helpers.models import choose_device, load_features
+        from style_modules.painter import FeatureNet, fast_dtype, look_of
+
+        self.args = args
+        self.began: float | None = time.monotonic()
+        if args.blend and len(args.blend) != len(args.style or [""]):
+            raise UsageError(
+                f"{len(args.blend)} shares in --blend for {len(args.style or [''])} --style: give one each"
+            )
+        if not SMALLEST <= (args.size or SIZE) <= LARGEST:
+            raise UsageError(f"--size {args.size} must be from {SMALLEST} to {LARGEST}")
+        for option, endings in (("animate", (".gif",)), ("plot", (".png", ".jpg", ".jpeg", ".webp"))):
+            path = getattr(args, option)
+            if path and Path(path).suffix.lower() not in endings:
+                raise UsageError(f"--{option} {path}: its ending must be {' or '.join(endings)}")
+        self.device = choose_device(args.device)
+        cnn = load_features(args.model or "vgg16", args.weights, self.device, quiet=args.quiet)
+        try:
+            self.look = look_of(cnn, args.strength or 1.0, args.style_scale or 1.0)
+        except ValueError as error:
+            raise UsageError(f"--model {args.model}: {error}; use vgg16, vgg19 or squeezenet") from error
+        dtype = torch.float32 if args.precision == "float32" else fast_dtype(self.device)
+        self.net = FeatureNet(cnn, (*self.look.style_layers, self.look.content_layer), dtype)
+
+    def paint(self, content: str, styles: list[str], path: Path) -> Path:
+        """Paints one picture and writes it to `path`; Ctrl-C writes the best so far and says so."""
+        from helpers.data_utils import image_name, open_image
+        from helpers.figures import save_image
+        from helpers.paint_figures import Film, save_plot
+        from style_modules.painter import HISTORY, paint, resize
+        from style_modules.plan import STEPS, Schedule, scales_of
+
+        args = self.args
+        # A second picture's time begins where the first one's ended.
+        began, self.began = self.began or time.monotonic(), None
+        photo = open_image(content, seed=args.seed)
+        size = self._size_of(photo, args.size or SIZE)
+        side = math.ceil(math.sqrt(size[0] * size[1]) * self.look.style_scale)
+        paintings = [open_image(s, style_size=min(4096, max(256, side)), seed=args.seed) for s in styles]
+        self._check_memory(size, 1 if args.keep_colors else 3, HISTORY)
+        scales = scales_of(size)
+        deadline = began + args.budget - self._writing(size) if args.budget else None
+        schedule = Schedule(scales, args.steps or STEPS, deadline=deadline)
+        cli.seed_everything(args.seed)
+        start = self._start(args.init or "content", scales[0])
+        film, history, progress, stopped = Film(), [], None, False
+        records = paint(
+            self.net,
+            self._tensor(photo),
+            [self._tensor(painting) for painting in paintings],
+            schedule,
+            self.look,
+            shares=[share / sum(args.blend) for share in args.blend or []] or [1 / len(styles)] * len(styles),
+            start=start,
+            keep_colors=bool(args.keep_colors),
+            optimizer=args.optimizer or "lbfgs",
+            watch=bool(args.plot),
+        )
+        try:
+            with progress_bar(schedule, image_name(path)) as show:
+                for progress in records:
+                    show(progress)
+                    if args.animate:
+                        film.add(progress.picture)
+                    if args.plot:
+                        history.append(progress)
+        except KeyboardInterrupt:
+            if progress is None:
+                raise
+            stopped = True
+        picture = progress.picture
+        if tuple(picture.shape[2:]) != size:
+            self._say(
+                f"painted at {picture.shape[3]} x {picture.shape[2]} and enlarged to {size[1]} x {size[0]}"
+            )
+            picture = resize(picture, size).clamp(0, 1)
+        save_image(path, self._with_alpha(to_image(picture), content, path))
+        for other, write in ((args.animate, film.save), (args.plot, lambda file: save_plot(file, history))):
+            if other:
+                self._say(write(other))
+        if stopped:
+            raise KeyboardInterrupt(f"the best picture so far is in {path}")
+        return path
+
+    def _say(self, text: object) -> None:
+        if not self.args.quiet:
+            print(text, file=sys.stderr)
+
+    def _size_of(self, photo, longer: int) -> tuple[int, int]:
+        from style_modules.plan import NARROWEST
+
+        ratio = longer / max(photo.size)
+        size = (max(1, round(photo.height * ratio)), max(1, round(photo.width * ratio)))
+        if min(size) < NARROWEST:
+            needed = math.ceil(NARROWEST * max(photo.size) / min(photo.size))
+            raise UsageError(
+                f"--size {longer} leaves the shorter side {min(size)} pixels of the {NARROWEST} that the network "
+                f"needs: use --size {needed} or more, or crop the photo"
+            )
+        return size
+
+    def _start(self, init: str, coarsest: tuple[int, int]):
+        import torch
+
+        from helpers.data_utils import open_image
+
+        if init == "content":
+            return None
+        if init == "random":
+            return torch.rand(1, 3, *coarsest).to(self.device)
+        return self._tensor(open_image(init, seed=self.args.seed))
+
+    def _tensor(self, image):
+        """A picture as (1, 3, H, W) in [0, 1] on the device."""
+        import numpy as np
+        import torch
+
+        pixels = torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
+        return pixels.permute(2, 0, 1)[None].contiguous().to(self.device)
+
+    def _writing(self, size: tuple[int, int]) -> float:
+        """Seconds kept for what comes after the last step."""
+        seconds = 0.3 + 4e-7 * size[0] * size[1]
+        return seconds + 1.5 * bool(self.args.animate) + 1.5 * bool(self.args.plot)
+
+    def _check_memory(self, size: tuple[int, int], channels: int, history: int) -> None:
+        from helpers.memory import available_bytes
+        from style_modules.painter import bytes_per_pixel
+
+        free = available_bytes(self.device)
+        each = bytes_per_pixel(self.net, self.look, channels, history)
+        needed = each * size[0] * size[1]
+        if free is not None and needed > free:
+            fits = int(max(size) * math.sqrt(free / needed) * 0.98) // 16 * 16
+            raise CannotError(
+                f"--size {max(size)} needs about {needed / 2**30:.1f} GB of memory and {free / 2**30:.1f} GB are free: "
+                f"--size {fits} is the largest that fits"
+            )
+
+    def _with_alpha(self, image, content: str, path: Path):
+        """The content's transparency laid on again, where the format has any."""
+        from helpers.image_utils import read_alpha
+
+        alpha = read_alpha(content) if Path(content).exists() else None
+        if alpha is None:
+            return image
+        if path.suffix.lower() not in HAS_ALPHA:
+            self._say(f"{path.suffix} holds no transparency: painted on white")
+            return image
+        image.putalpha(alpha.resize(image.size))
+        return image
+
+
+def to_image(picture):
+    """(1, 3, H, W) in [0, 1] -> RGB picture."""
+    from PIL import Image
+
+    return Image.fromarray((picture[0].permute(1, 2, 0).cpu() * 255).round().byte().numpy())
+
+
+@contextlib.contextmanager
+def progress_bar(schedule, label: str):
+    """A bar on stderr with the scale, the losses and the time left; the block hands it each record."""
+    from tqdm import tqdm
+
+    layout = "{percentage:3.0f}%|{bar:24}| {desc}"
+    began = time.monotonic()
+    with tqdm(total=1.0, desc=label, bar_format=layout, leave=False, mininterval=0.5) as bar:
+
+        def show(progress) -> None:
+            left = schedule.seconds_left()
+            spent = time.monotonic() - began
+            bar.n = spent / (spent + left) if spent + left else 1.0
+            losses = f"style {progress.style:.4f}, content {progress.terms['content']:.4f}"
+            bar.set_description_str(
+                f"{label}: {max(progress.size)} px, {losses}, {clock(left)} left", refresh=False
+            )
+            bar.update(0)
+
+        yield show
+
+
+def clock(seconds: float) -> str:
+    """75 -> 1:15."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
