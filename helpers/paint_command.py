@@ -219,7 +219,7 @@ class Studio:
         from style_modules.painter import bytes_per_pixel
 
         free = available_bytes(self.device)
-        each = bytes_per_pixel(self.net, self.look, channels, history)
+        each = bytes_per_pixel(self.net, channels, history)
         needed = each * size[0] * size[1]
         if free is not None and needed > free:
             fits = int(max(size) * math.sqrt(free / needed) * 0.98) // 16 * 16

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from helpers.errors import CannotError
 from helpers.figures import DPI, INK, save_image, whole_file
+from style_modules.painter import OTHERS
 
 FRAME_SIDE, MOST_FRAMES, FRAME_MS, LAST_MS = 360, 90, 80, 2500
 
@@ -68,9 +69,9 @@ def save_plot(path: str | os.PathLike, history: Sequence) -> Path:
     if not history:
         raise CannotError("nothing was painted, so there is nothing to plot")
     names = list(history[0].terms)
-    styles = [name for name in names if name not in ("content", "tv")]
+    styles = [name for name in names if name not in OTHERS]
     colors = {name: colormaps["viridis"](i / max(1, len(styles) - 1) * 0.9) for i, name in enumerate(styles)}
-    colors |= {"content": "#d1495b", "tv": "#8d99ae"}
+    colors |= dict(zip(OTHERS, ("#d1495b", "#8d99ae", "#c9a227"), strict=True))
     figure = Figure(figsize=(9, 6.4), dpi=DPI, facecolor="white", layout="constrained")
     canvas = FigureCanvasAgg(figure)
     losses, shares = figure.subplots(2, 1, sharex=True)

@@ -24,6 +24,7 @@ LOSS_SCALE = 1000.0
 HISTORY = 15
 DIVERGED = 2.0  # times the best loss of this scale
 MOST_RESTARTS = 8
+OTHERS = ("content", "tv", "range")  # the terms of the loss that are not style layers
 
 
 class FeatureNet(nn.Module):
@@ -99,6 +100,7 @@ class Look:
     content_layer: int = 15  # relu3_3
     content_weight: float = 0.05
     tv_weight: float = 0.3
+    range_weight: float = 10.0  # on the mean square of what leaves [0, 1], which is cut off in the end
     strength: float = 1.0  # divides the content's weight
     style_scale: float = 1.0  # the painting's size over the picture's: smaller gives finer strokes
 
@@ -114,7 +116,7 @@ def look_of(cnn: nn.Sequential, strength: float = 1.0, style_scale: float = 1.0)
     if "fire9" in names:
         chosen = ("relu1_1", "fire2", "fire3", "fire4", "fire5", "fire6", "fire7")
         style_layers = tuple(names.index(name) for name in chosen)
-        return Look(style_layers, names.index("fire4"), 0.05, 0.3, strength, style_scale)
+        return Look(style_layers, names.index("fire4"), strength=strength, style_scale=style_scale)
     style_layers = tuple(names.index(f"relu{b}_1") for b in range(1, 6) if f"relu{b}_1" in names)
     if len(style_layers) < 3 or "relu3_3" not in names:
         raise ValueError("the painter knows no layers of it")
@@ -138,7 +140,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def bytes_per_pixel(net: FeatureNet, look: Look, channels: int = 3, history: int = HISTORY) -> float:
+def bytes_per_pixel(net: FeatureNet, channels: int = 3, history: int = HISTORY) -> float:
     """An estimate of what a step needs, per pixel of the picture: kept activations, the largest layer's
     temporaries, and the optimizer's pairs of vectors.
     """
@@ -176,16 +178,14 @@ class Progress:
     size: Size
     step: int
     loss: float
-    terms: Mapping[
-        str, float
-    ]  # each layer's share of the loss, weighted: style layers by name, "content", "tv"
+    terms: Mapping[str, float]  # each layer's share of the loss, weighted: style layers by name, then OTHERS
     picture: Tensor  # (1, 3, H, W) in [0, 1]
     shares: Mapping[str, float] = field(default_factory=dict)  # of the gradient; sum to 1
 
     @property
     def style(self) -> float:
         """The style loss: the mean relative error of the Gram matrices."""
-        return sum(value for name, value in self.terms.items() if name not in ("content", "tv"))
+        return sum(value for name, value in self.terms.items() if name not in OTHERS)
 
 
 def paint(
@@ -243,6 +243,7 @@ def _descend(net, x, content_target, style_targets, look, schedule, optimizer, w
         error = relative_error(features[content_name], content_target)
         terms["content"] = look.content_weight / look.strength * error
         terms["tv"] = look.tv_weight * total_variation(x)
+        terms["range"] = look.range_weight * (x - x.clamp(0, 1)).square().mean()
         loss = sum(terms.values())
         shares = {}
         if watch and step % 10 == 0:
