@@ -97,8 +97,8 @@ class Look:
     """What is matched, and how strongly. Defaults are VGG-16's; `look_of` knows others."""
 
     style_layers: tuple[int, ...] = (1, 6, 11, 18, 25)  # relu1_1 .. relu5_1
-    content_layer: int = 15  # relu3_3
-    content_weight: float = 0.05
+    content_layer: int = 20  # relu4_2
+    content_weight: float = 0.2
     tv_weight: float = 0.3
     range_weight: float = 10.0  # on the mean square of what leaves [0, 1], which is cut off in the end
     strength: float = 1.0  # divides the content's weight
@@ -109,7 +109,7 @@ def look_of(cnn: nn.Sequential, strength: float = 1.0, style_scale: float = 1.0)
     """The layers and weights for a network, known by its layers' names. Raises ValueError where it has none
     of them.
 
-    A plain network is seen at the first ReLU of every block, its content at the third block; SqueezeNet at
+    A plain network is seen at the first ReLU of every block, its content at relu4_2; SqueezeNet at
     its fires, with weights that give strength 1 the look it has with VGG-16.
     """
     names = layer_names(cnn)
@@ -118,9 +118,9 @@ def look_of(cnn: nn.Sequential, strength: float = 1.0, style_scale: float = 1.0)
         style_layers = tuple(names.index(name) for name in chosen)
         return Look(style_layers, names.index("fire4"), strength=strength, style_scale=style_scale)
     style_layers = tuple(names.index(f"relu{b}_1") for b in range(1, 6) if f"relu{b}_1" in names)
-    if len(style_layers) < 3 or "relu3_3" not in names:
+    if len(style_layers) < 3 or "relu4_2" not in names:
         raise ValueError("the painter knows no layers of it")
-    return Look(style_layers, names.index("relu3_3"), strength=strength, style_scale=style_scale)
+    return Look(style_layers, names.index("relu4_2"), strength=strength, style_scale=style_scale)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

