@@ -13,12 +13,12 @@ from helpers import cli
 from helpers.errors import CannotError, UsageError
 
 SIZE, SMALLEST, LARGEST = 512, 64, 16384
+SMALLEST_DRAWN, LARGEST_DRAWN = 256, 4096
 HAS_ALPHA = (".png", ".webp", ".tif", ".tiff")
 
 
-def add_paint_options(parser: argparse.ArgumentParser) -> None:
+def add_paint_options(group: argparse._ArgumentGroup) -> None:
     """The options of --method paint; each is None where it was not given, so that another method can refuse it."""
-    group = parser.add_argument_group("--method paint")
     add = group.add_argument
     add("--size", type=cli.positive_int, metavar="PIXELS", help=f"longer side of the result (default {SIZE})")
     add(
@@ -44,9 +44,10 @@ def add_paint_options(parser: argparse.ArgumentParser) -> None:
     add("--init", metavar="WHAT", help="start from content (default), random, or an image file")
     add(
         "--steps",
-        type=cli.positive_int,
+        type=count,
+        nargs="+",
         metavar="N",
-        help="at the full size; coarser ones take more (default 40)",
+        help="at the full size, coarser ones take more (default 60); or one for each, from coarse to fine",
     )
     add(
         "--budget",
@@ -68,6 +69,14 @@ def add_paint_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def count(text: str) -> int:
+    """An argument type: a whole number from 0."""
+    with contextlib.suppress(ValueError):
+        if int(text) >= 0:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+
+
 def positive(text: str) -> float:
     """An argument type: a finite number above 0."""
     if (value := cli.non_negative(text)) > 0:
@@ -87,53 +96,55 @@ class Studio:
     """A network and a device, ready to paint one picture after the other."""
 
     def __init__(self, args: argparse.Namespace) -> None:
+        self.began: float | None = time.monotonic()
+        self.args = args
+        check_options(args)
         import torch
 
         from helpers.models import choose_device, load_features
         from style_modules.painter import FeatureNet, fast_dtype, look_of
 
-        self.args = args
-        self.began: float | None = time.monotonic()
-        if args.blend and len(args.blend) != len(args.style or [""]):
-            raise UsageError(
-                f"{len(args.blend)} shares in --blend for {len(args.style or [''])} --style: give one each"
-            )
-        if not SMALLEST <= (args.size or SIZE) <= LARGEST:
-            raise UsageError(f"--size {args.size} must be from {SMALLEST} to {LARGEST}")
-        for option, endings in (("animate", (".gif",)), ("plot", (".png", ".jpg", ".jpeg", ".webp"))):
-            path = getattr(args, option)
-            if path and Path(path).suffix.lower() not in endings:
-                raise UsageError(f"--{option} {path}: its ending must be {' or '.join(endings)}")
         self.device = choose_device(args.device)
-        cnn = load_features(args.model or "vgg16", args.weights, self.device, quiet=args.quiet)
+        self.cnn = load_features(args.model or "vgg16", args.weights, self.device, quiet=args.quiet)
         try:
-            self.look = look_of(cnn, args.strength or 1.0, args.style_scale or 1.0)
+            self.look = look_of(self.cnn, args.strength or 1.0, args.style_scale or 1.0)
         except ValueError as error:
             raise UsageError(f"--model {args.model}: {error}; use vgg16, vgg19 or squeezenet") from error
         dtype = torch.float32 if args.precision == "float32" else fast_dtype(self.device)
-        self.net = FeatureNet(cnn, (*self.look.style_layers, self.look.content_layer), dtype)
+        self.net = FeatureNet(self.cnn, (*self.look.style_layers, self.look.content_layer), dtype)
 
-    def paint(self, content: str, styles: list[str], path: Path) -> Path:
+    def paint(self, args: argparse.Namespace, path: Path) -> Path:
         """Paints one picture and writes it to `path`; Ctrl-C writes the best so far and says so."""
-        from helpers.data_utils import image_name, open_image
+        from helpers.data_utils import open_image
         from helpers.figures import save_image
         from helpers.paint_figures import Film, save_plot
-        from style_modules.painter import HISTORY, paint, resize
-        from style_modules.plan import STEPS, Schedule, scales_of
+        from helpers.recipe import make_recipe
+        from style_modules.painter import paint, resize
+        from style_modules.plan import Schedule, scales_of
 
-        args = self.args
         # A second picture's time begins where the first one's ended.
         began, self.began = self.began or time.monotonic(), None
-        photo = open_image(content, seed=args.seed)
-        size = self._size_of(photo, args.size or SIZE)
+        photo = open_image(args.content, seed=args.seed)
+        size = size_of(photo, args.size or SIZE)
+        self._check_memory(size)
         side = math.ceil(math.sqrt(size[0] * size[1]) * self.look.style_scale)
-        paintings = [open_image(s, style_size=min(4096, max(256, side)), seed=args.seed) for s in styles]
-        self._check_memory(size, 1 if args.keep_colors else 3, HISTORY)
+        drawn = min(LARGEST_DRAWN, max(SMALLEST_DRAWN, side))
+        paintings = [open_image(style, style_size=drawn, seed=args.seed) for style in args.style]
         scales = scales_of(size)
+        steps = args.steps
+        if steps and (len(steps) not in (1, len(scales)) or not any(steps)):
+            raise UsageError(
+                f"{len(steps)} numbers in --steps: give one, or one for each of {len(scales)} sizes"
+            )
         deadline = began + args.budget - self._writing(size) if args.budget else None
-        schedule = Schedule(scales, args.steps or STEPS, deadline=deadline)
+        schedule = Schedule(scales, steps[0] if steps and len(steps) == 1 else steps, deadline=deadline)
+        images = {args.content: photo, **dict(zip(args.style, paintings, strict=True))}
+        start, recipe = None, {"animate": None, "plot": None}  # neither changes the picture
         cli.seed_everything(args.seed)
-        start = self._start(args.init or "content", scales[0])
+        if args.init not in (None, "content"):
+            start, image = self._start(args, scales[0])
+            images |= {args.init: image} if image else {}
+        metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, images)
         film, history, progress, stopped = Film(), [], None, False
         records = paint(
             self.net,
@@ -141,14 +152,15 @@ class Studio:
             [self._tensor(painting) for painting in paintings],
             schedule,
             self.look,
-            shares=[share / sum(args.blend) for share in args.blend or []] or [1 / len(styles)] * len(styles),
+            shares=[share / sum(args.blend) for share in args.blend or []]
+            or [1 / len(paintings)] * len(paintings),
             start=start,
             keep_colors=bool(args.keep_colors),
             optimizer=args.optimizer or "lbfgs",
             watch=bool(args.plot),
         )
         try:
-            with progress_bar(schedule, image_name(path)) as show:
+            with progress_bar(schedule, path.stem) as show:
                 for progress in records:
                     show(progress)
                     if args.animate:
@@ -162,10 +174,18 @@ class Studio:
         picture = progress.picture
         if tuple(picture.shape[2:]) != size:
             self._say(
-                f"painted at {picture.shape[3]} x {picture.shape[2]} and enlarged to {size[1]} x {size[0]}"
+                f"painted at {picture.shape[3]} x {picture.shape[2]}, enlarged to {size[1]} x {size[0]}"
             )
             picture = resize(picture, size).clamp(0, 1)
-        save_image(path, self._with_alpha(to_image(picture), content, path))
+        if stopped or args.budget:
+            # What the clock or Ctrl-C decided is replayed by counting.
+            recipe |= {
+                "budget": None,
+                "steps": schedule.done_by(progress.scale, progress.step),
+                "recorded": None,
+            }
+            metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, images)
+        save_image(path, self._with_alpha(to_image(picture), args.content, path), metadata)
         for other, write in ((args.animate, film.save), (args.plot, lambda file: save_plot(file, history))):
             if other:
                 self._say(write(other))
@@ -173,33 +193,20 @@ class Studio:
             raise KeyboardInterrupt(f"the best picture so far is in {path}")
         return path
 
-    def _say(self, text: object) -> None:
-        if not self.args.quiet:
-            print(text, file=sys.stderr)
-
-    def _size_of(self, photo, longer: int) -> tuple[int, int]:
-        from style_modules.plan import NARROWEST
-
-        ratio = longer / max(photo.size)
-        size = (max(1, round(photo.height * ratio)), max(1, round(photo.width * ratio)))
-        if min(size) < NARROWEST:
-            needed = math.ceil(NARROWEST * max(photo.size) / min(photo.size))
-            raise UsageError(
-                f"--size {longer} leaves the shorter side {min(size)} pixels of the {NARROWEST} that the network "
-                f"needs: use --size {needed} or more, or crop the photo"
-            )
-        return size
-
-    def _start(self, init: str, coarsest: tuple[int, int]):
+    def _start(self, args: argparse.Namespace, coarsest: tuple[int, int]):
+        """The first picture as a tensor, and as the image that it was."""
         import torch
 
         from helpers.data_utils import open_image
 
-        if init == "content":
-            return None
-        if init == "random":
-            return torch.rand(1, 3, *coarsest).to(self.device)
-        return self._tensor(open_image(init, seed=self.args.seed))
+        if args.init == "random":
+            return torch.rand(1, 3, *coarsest).to(self.device), None
+        image = open_image(args.init, seed=args.seed)
+        return self._tensor(image), image
+
+    def _say(self, text: object) -> None:
+        if not self.args.quiet:
+            print(text, file=sys.stderr)
 
     def _tensor(self, image):
         """A picture as (1, 3, H, W) in [0, 1] on the device."""
@@ -214,13 +221,12 @@ class Studio:
         seconds = 0.3 + 4e-7 * size[0] * size[1]
         return seconds + 1.5 * bool(self.args.animate) + 1.5 * bool(self.args.plot)
 
-    def _check_memory(self, size: tuple[int, int], channels: int, history: int) -> None:
+    def _check_memory(self, size: tuple[int, int]) -> None:
         from helpers.memory import available_bytes
         from style_modules.painter import bytes_per_pixel
 
         free = available_bytes(self.device)
-        each = bytes_per_pixel(self.net, channels, history)
-        needed = each * size[0] * size[1]
+        needed = bytes_per_pixel(self.net, 1 if self.args.keep_colors else 3) * size[0] * size[1]
         if free is not None and needed > free:
             fits = int(max(size) * math.sqrt(free / needed) * 0.98) // 16 * 16
             raise CannotError(
@@ -240,6 +246,40 @@ class Studio:
             return image
         image.putalpha(alpha.resize(image.size))
         return image
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raises UsageError for what is wrong before anything is loaded."""
+    styles = len(args.style or [""])
+    if args.blend and len(args.blend) != styles:
+        raise UsageError(f"{len(args.blend)} shares in --blend for {styles} --style: give one each")
+    if not SMALLEST <= (args.size or SIZE) <= LARGEST:
+        raise UsageError(f"--size {args.size} must be from {SMALLEST} to {LARGEST}")
+    if args.budget and args.steps:
+        raise UsageError("--budget plans the steps: give it or --steps")
+    for option, endings in (("animate", (".gif",)), ("plot", (".png", ".jpg", ".jpeg", ".webp"))):
+        path = getattr(args, option)
+        if path and Path(path).suffix.lower() not in endings:
+            raise UsageError(f"--{option} {path}: its ending must be {' or '.join(endings)}")
+        if path:
+            cli.check_output(Path(path).with_suffix(".png"))  # of its folder: the ending has been judged
+
+
+def size_of(photo, longer: int) -> tuple[int, int]:
+    """(H, W) of a photo brought to `longer` pixels on its longer side. Raises UsageError where the other gets too
+    narrow for the network.
+    """
+    from style_modules.plan import NARROWEST
+
+    ratio = longer / max(photo.size)
+    size = (max(1, round(photo.height * ratio)), max(1, round(photo.width * ratio)))
+    if min(size) < NARROWEST:
+        needed = math.ceil(NARROWEST * max(photo.size) / min(photo.size))
+        raise UsageError(
+            f"--size {longer} leaves the shorter side {min(size)} pixels of the {NARROWEST} that the network "
+            f"needs: use --size {needed} or more, or crop the photo"
+        )
+    return size
 
 
 def to_image(picture):

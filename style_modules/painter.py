@@ -102,6 +102,7 @@ class Look:
     tv_weight: float = 0.3
     range_weight: float = 10.0  # on the mean square of what leaves [0, 1], which is cut off in the end
     strength: float = 1.0  # divides the content's weight
+    noise: float = 0.15  # deviation of what is added to the content to start from
     style_scale: float = 1.0  # the painting's size over the picture's: smaller gives finer strokes
 
 
@@ -205,7 +206,8 @@ def paint(
 
     content (1, 3, H, W) and styles, each (1, 3, H', W'), are in [0, 1] at any size; `schedule` says at which
     scales to paint and when to go on. shares: how much each style counts, summing to 1. start: the first
-    picture, `content` by default. keep_colors: only the luminance is painted, the rest is the content's.
+    picture; by default `content` with noise (of torch's generator), without which blurred regions, where all
+    gradients are small, stay as they are. keep_colors: only the luminance is painted, the rest is the content's.
     watch: every few steps, also work out which loss term moves the picture (costly).
 
     A step whose loss is not finite, or that has doubled the best loss, is undone: the best picture comes back
@@ -224,6 +226,8 @@ def paint(
             name: blended_gram([matrices[name] for matrices in grams], shares) for name in grams[0]
         }
         x = resize(picture, size)
+        if picture is content:
+            x = x + look.noise * torch.randn_like(x)
         x = (luminance(x) if keep_colors else x).clamp(0, 1).contiguous().requires_grad_()
         for progress in _descend(net, x, wanted, style_targets, look, schedule, optimizer, watch):
             shown = with_luminance(target, progress.picture) if keep_colors else progress.picture.clamp(0, 1)

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 COARSEST = 128  # longer side of the first scale, in pixels
 NARROWEST = 32  # shorter side: VGG's fifth block still sees 2 x 2 positions
-STEPS = 40  # at the finest scale
-FIRST_STEPS, MOST_STEPS = 150, 250
+STEPS, FIRST_STEPS, MOST_STEPS = 60, 150, 250  # at the finest scale, at the first, at any
 FEWEST_STEPS = 10  # a scale with fewer is not worth beginning
 
 Size = tuple[int, int]  # (H, W)
@@ -24,14 +23,17 @@ def scales_of(size: Size, coarsest: int = COARSEST) -> list[Size]:
     return [(round(size[0] / ratio**k), round(size[1] / ratio**k)) for k in range(count, -1, -1)]
 
 
-def steps_of(scales: Sequence[Size], steps: int = STEPS) -> list[int]:
+def steps_of(scales: Sequence[Size], steps: int | None = None) -> list[int]:
     """`steps` at the finest scale, more the coarser: in inverse proportion to the side.
 
     A step costs as much as it has pixels, so each scale takes about sqrt(2) times as long as the one before.
-    The first scale finds the composition and gets FIRST_STEPS at least.
+    The first scale finds the composition: by default it gets FIRST_STEPS at least.
     """
-    counts = [max(steps, min(MOST_STEPS, round(steps * max(scales[-1]) / max(scale)))) for scale in scales]
-    return [max(counts[0], min(FIRST_STEPS, 4 * steps)), *counts[1:]]
+    finest = max(scales[-1])
+    counts = [min(MOST_STEPS, round((steps or STEPS) * finest / max(scale))) for scale in scales]
+    if steps is None:
+        counts[0] = max(counts[0], FIRST_STEPS)
+    return [max(steps or 0, count) for count in counts]
 
 
 class Schedule:
@@ -45,13 +47,13 @@ class Schedule:
     def __init__(
         self,
         scales: Sequence[Size],
-        steps: int | Sequence[int] = STEPS,
+        steps: int | Sequence[int] | None = None,
         *,
         deadline: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scales = list(scales)
-        self.steps = steps_of(scales, steps) if isinstance(steps, int) else list(steps)
+        self.steps = list(steps) if isinstance(steps, Sequence) else steps_of(scales, steps)
         self.done = [0] * len(self.scales)
         self.scale = -1
         self.deadline, self.clock = deadline, clock
@@ -91,6 +93,10 @@ class Schedule:
             return True
         self._until = self._share_ends()
         return self.clock() + self._cost(self.scale) / 2 < self._until
+
+    def done_by(self, scale: int, step: int) -> list[int]:
+        """The steps of each scale that led to step `step` of `scale`: what paints the same picture by counting."""
+        return [*self.done[:scale], step, *[0] * (len(self.scales) - scale - 1)]
 
     @property
     def finest(self) -> int:

@@ -52,10 +52,33 @@ def test_the_same_seed_gives_the_same_bytes(paint):
 
 
 @pytest.mark.parametrize(
+    "options", [[], ["--keep-colors", "--init", "random", "--strength", "2"], ["--style", "coffee", "rocket"]]
+)
+def test_a_replay_paints_the_same_bytes_and_films_nothing_again(paint, tmp_path, options):
+    film = tmp_path / "film.gif"
+    _, path = paint(*options, "--animate", str(film))
+    film.unlink()
+    again = tmp_path / "again.png"
+    assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes() and not film.exists()
+
+
+def test_a_replay_of_a_budget_counts_the_steps_that_the_clock_allowed(photo, tmp_path):
+    path, again = tmp_path / "a.png", tmp_path / "b.png"
+    arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "2s"]
+    assert style_transfer.main([*QUICK[:4], "--size", "256", *arguments]) == 0
+    assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--preset", "A"], "--preset goes with --method course"),
         (["--tv-weight", "1"], "--tv-weight goes with --method course"),
+        (["--steps", "1", "2", "3"], "3 numbers in --steps"),
+        (["--steps", "0"], "1 numbers in --steps"),
+        (["--budget", "10s"], "--budget plans the steps"),
         (["--blend", "1", "2"], "2 shares in --blend for 1 --style"),
         (["--size", "20"], "--size 20 must be from 64"),
         (["--animate", "film.mp4"], "--animate film.mp4: its ending must be .gif"),
@@ -199,6 +222,10 @@ def test_ctrl_c_saves_the_best_picture_so_far_and_says_where(paint, monkeypatch,
     assert code == 130
     assert f"the best picture so far is in {path}" in capsys.readouterr().err
     assert Image.open(path).size == (64, 43)
+    monkeypatch.setattr(Schedule, "stepped", stepped)
+    again = path.with_name("again.png")
+    assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes()
 
 
 def test_ctrl_c_before_the_first_step_writes_nothing(paint, monkeypatch, capsys):

@@ -54,6 +54,7 @@ def image(seed, height=32, width=40):
 
 
 def run(content=None, style=None, steps=(12,), scales=((32, 40),), network=None, **options):
+    torch.manual_seed(0)
     schedule = Schedule(scales, list(steps))
     content = image(1) if content is None else content
     styles = style if isinstance(style, list) else [image(2) if style is None else style]

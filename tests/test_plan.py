@@ -57,6 +57,11 @@ def test_coarser_scales_get_more_steps_and_finer_ones_more_time():
     assert all(a < b for a, b in zip(work[1:], work[2:], strict=False))
 
 
+def test_one_scale_takes_the_steps_it_is_given_and_otherwise_the_first_scales():
+    assert steps_of([(64, 64)], 7) == [7]
+    assert steps_of([(64, 64)]) == [150]
+
+
 def test_without_a_budget_the_steps_are_counted():
     schedule = Schedule(scales_of((200, 260)), [7, 5, 3])
     Machine(1e-6).paint(schedule)
