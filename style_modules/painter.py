@@ -98,7 +98,7 @@ class Look:
 
     style_layers: tuple[int, ...] = (1, 6, 11, 18, 25)  # relu1_1 .. relu5_1
     content_layer: int = 20  # relu4_2
-    content_weight: float = 0.2
+    content_weight: float = 0.15
     tv_weight: float = 0.3
     range_weight: float = 10.0  # on the mean square of what leaves [0, 1], which is cut off in the end
     strength: float = 1.0  # divides the content's weight
