@@ -7,6 +7,7 @@ and its style to visualization/NAME_panel.png.
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,7 @@ def add_course_options(group: argparse._ArgumentGroup) -> None:
 
 
 def work(args: argparse.Namespace) -> object:
+    began = time.monotonic()  # loading torch counts against a --budget too
     if args.list_images:
         return list_images()
     if args.check:
@@ -141,7 +143,7 @@ def work(args: argparse.Namespace) -> object:
         raise UsageError(
             f"{len(jobs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
         )
-    picture = painter(args) if args.method == "paint" else course(args)
+    picture = painter(args, began) if args.method == "paint" else course(args)
     written = None
     for content, styles in jobs:
         name = args.name or "_".join(image_name(text) for text in (content, *styles))
@@ -167,11 +169,11 @@ def refuse_other_methods(args: argparse.Namespace) -> None:
         raise UsageError(f"{len(args.style)} pictures in --style: only --method paint mixes them")
 
 
-def painter(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Path]:
+def painter(args: argparse.Namespace, began: float) -> Callable[[argparse.Namespace, Path], Path]:
     """The painter, as a function of a picture's arguments and path."""
     from helpers.paint_command import Studio
 
-    return Studio(args).paint
+    return Studio(args, began).paint
 
 
 def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Path]:
@@ -179,10 +181,10 @@ def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Pat
     from helpers.models import choose_device, load_features
 
     cnn = load_features(args.model or MODEL, args.weights, choose_device(args.device), quiet=args.quiet)
-    return lambda job, path: paint(job, cnn, path)
+    return lambda job, path: run_course(job, cnn, path)
 
 
-def paint(args: argparse.Namespace, cnn, path: Path) -> Path:
+def run_course(args: argparse.Namespace, cnn, path: Path) -> Path:
     """One picture by the graded loop; writes it to `path`, and the panel content | style | result beside it."""
     import torch
 

@@ -95,8 +95,8 @@ def duration(text: str) -> float:
 class Studio:
     """A network and a device, ready to paint one picture after the other."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.began: float | None = time.monotonic()
+    def __init__(self, args: argparse.Namespace, began: float | None = None) -> None:
+        self.began = began  # when the first picture's time began
         self.args = args
         check_options(args)
         import torch
@@ -137,6 +137,11 @@ class Studio:
                 f"{len(steps)} numbers in --steps: give one, or one for each of {len(scales)} sizes"
             )
         deadline = began + args.budget - self._writing(size) if args.budget else None
+        if deadline and time.monotonic() > deadline:
+            spent = time.monotonic() - began
+            raise CannotError(
+                f"--budget {args.budget:g}s was spent on loading, which took {spent:.0f} s: give more"
+            )
         schedule = Schedule(scales, steps[0] if steps and len(steps) == 1 else steps, deadline=deadline)
         images = {args.content: photo, **dict(zip(args.style, paintings, strict=True))}
         start, recipe = None, {"animate": None, "plot": None}  # neither changes the picture
@@ -218,7 +223,7 @@ class Studio:
 
     def _writing(self, size: tuple[int, int]) -> float:
         """Seconds kept for what comes after the last step."""
-        seconds = 0.3 + 4e-7 * size[0] * size[1]
+        seconds = 0.3 + 4e-7 * size[0] * size[1] + 0.02 * self.args.budget
         return seconds + 1.5 * bool(self.args.animate) + 1.5 * bool(self.args.plot)
 
     def _check_memory(self, size: tuple[int, int]) -> None:

@@ -65,7 +65,7 @@ def test_a_replay_paints_the_same_bytes_and_films_nothing_again(paint, tmp_path,
 
 def test_a_replay_of_a_budget_counts_the_steps_that_the_clock_allowed(photo, tmp_path):
     path, again = tmp_path / "a.png", tmp_path / "b.png"
-    arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "2s"]
+    arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "6s"]
     assert style_transfer.main([*QUICK[:4], "--size", "256", *arguments]) == 0
     assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
     assert again.read_bytes() == path.read_bytes()
@@ -113,6 +113,13 @@ def test_a_narrow_photo_is_refused_with_the_size_that_would_do(paint, tmp_path, 
     Image.new("RGB", (900, 90), "teal").save(tmp_path / "strip.png")
     assert paint(content=tmp_path / "strip.png")[0] == 2
     assert "use --size 320 or more" in capsys.readouterr().err
+
+
+def test_a_budget_that_loading_has_used_up_is_said_to_be_too_small(photo, tmp_path, capsys):
+    path = tmp_path / "out.png"
+    arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "0.1s"]
+    assert style_transfer.main([*QUICK[:4], *arguments]) == 1
+    assert "was spent on loading" in capsys.readouterr().err and not path.exists()
 
 
 def test_too_large_a_size_is_refused_before_it_starts_with_the_largest_that_fits(paint, monkeypatch, capsys):
