@@ -7,9 +7,12 @@ and its style to visualization/NAME_panel.png.
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from helpers import cli
+from helpers.paint_command import add_paint_options
 
 # A, B, C: the published settings of the assignment: sizes of content and style, then the weights.
 # D: tuned by eye for the packaged weights, with which the published ones leave nearly all of the style loss
@@ -55,8 +58,10 @@ PRESETS = {
 }
 CONTENT_LAYER = 3
 STYLE_LAYERS = [1, 4, 6, 7]
+MODEL = "squeezenet"  # of the assignment
+METHODS = ("course", "paint")
 # What is painted by default: content, style.
-PICTURES = [("rocket", "swirl"), ("stereo_motorcycle", "waves"), ("coffee", "stained-glass")]
+PICTURES = [("rocket", ["swirl"]), ("stereo_motorcycle", ["waves"]), ("coffee", ["stained-glass"])]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,32 +69,26 @@ def build_parser() -> argparse.ArgumentParser:
         "style_transfer.py",
         __doc__,
         output="visualization",
-        epilog="example: ./style_transfer.py --content my_dog.jpg --style swirl --name dog --image-size 256",
+        epilog="examples: ./style_transfer.py --content my_dog.jpg --style swirl --name dog --image-size 256\n"
+        "          ./style_transfer.py --method paint --content my_dog.jpg --style swirl --budget 2m --output dog.jpg",
+    )
+    parser.set_defaults(model=None)  # each method has its own
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="course",
+        help="course (default): the assignment's loop, with squeezenet; paint: from coarse to fine, with vgg16",
     )
     parser.add_argument(
         "--content", metavar="PATH-or-NAME", help="the photo to paint: a file, or a bundled photo's name"
     )
     parser.add_argument(
-        "--style", metavar="PATH-or-NAME", help="the picture to paint like: a file, or a drawn style's name"
+        "--style",
+        metavar="PATH-or-NAME",
+        nargs="+",
+        help="the picture to paint like: a file, or a drawn style's name; --method paint takes several",
     )
     parser.add_argument("--name", help="the result is NAME.png (default: CONTENT_STYLE)")
-    parser.add_argument(
-        "--preset",
-        choices=PRESETS,
-        help="sizes and weights to start from: A, B, C as published, D (default), V (for vgg16)",
-    )
-    parser.add_argument("--image-size", type=cli.positive_int, help="shorter side of the result in pixels")
-    parser.add_argument(
-        "--style-size", type=cli.positive_int, help="shorter side of the style image in pixels"
-    )
-    parser.add_argument("--content-layer", type=int, help=f"child of the network (default {CONTENT_LAYER})")
-    parser.add_argument("--content-weight", type=cli.non_negative)
-    parser.add_argument(
-        "--style-layers", type=int, nargs="+", help=f"children of the network (default {STYLE_LAYERS})"
-    )
-    parser.add_argument("--style-weights", type=cli.non_negative, nargs="+", help="one for each style layer")
-    parser.add_argument("--tv-weight", type=cli.non_negative)
-    parser.add_argument("--init-random", action="store_true", help="start from noise instead of the photo")
     parser.add_argument(
         "--list-images",
         action="store_true",
@@ -98,18 +97,39 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", action="store_true", help="compare the three losses with stored answers, and stop"
     )
+    add_course_options(parser.add_argument_group("--method course"))
+    add_paint_options(parser.add_argument_group("--method paint"))
     return parser
 
 
+def add_course_options(group: argparse._ArgumentGroup) -> None:
+    """The options of the assignment's loop; each is None where it was not given, so that the painter can refuse it."""
+    add = group.add_argument
+    add(
+        "--preset",
+        choices=PRESETS,
+        help="sizes and weights to start from: A, B, C as published, D (default), V (for vgg16)",
+    )
+    add("--image-size", type=cli.positive_int, help="shorter side of the result in pixels")
+    add("--style-size", type=cli.positive_int, help="shorter side of the style image in pixels")
+    add("--content-layer", type=int, help=f"child of the network (default {CONTENT_LAYER})")
+    add("--content-weight", type=cli.non_negative)
+    add("--style-layers", type=int, nargs="+", help=f"children of the network (default {STYLE_LAYERS})")
+    add("--style-weights", type=cli.non_negative, nargs="+", help="one for each style layer")
+    add("--tv-weight", type=cli.non_negative)
+    add("--init-random", action="store_true", default=None, help="start from noise instead of the photo")
+
+
 def work(args: argparse.Namespace) -> object:
+    began = time.monotonic()  # loading torch counts against a --budget too
     if args.list_images:
         return list_images()
     if args.check:
         return check(args)
     from helpers.data_utils import image_name
     from helpers.errors import UsageError
-    from helpers.models import choose_device, load_features
 
+    refuse_other_methods(args)
     jobs = PICTURES
     if args.content or args.style:
         jobs = [(args.content or PICTURES[0][0], args.style or PICTURES[0][1])]
@@ -123,20 +143,48 @@ def work(args: argparse.Namespace) -> object:
         raise UsageError(
             f"{len(jobs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
         )
-    cnn = load_features(args.model, args.weights, choose_device(args.device), quiet=args.quiet)
+    picture = painter(args, began) if args.method == "paint" else course(args)
     written = None
-    for content, style in jobs:
-        name = args.name or f"{image_name(content)}_{image_name(style)}"
+    for content, styles in jobs:
+        name = args.name or "_".join(image_name(text) for text in (content, *styles))
         path = target if target.suffix else target / f"{name}.png"
         # Each picture's own recipe, so that --replay paints the one it is given.
-        job = argparse.Namespace(**vars(args) | {"content": content, "style": style, "name": name})
-        written = paint(job, cnn, path)
-        if (content, style) != jobs[-1] and not args.quiet:
+        job = argparse.Namespace(**vars(args) | {"content": content, "style": styles, "name": name})
+        written = picture(job, path)
+        if (content, styles) != jobs[-1] and not args.quiet:
             print(written)
     return written
 
 
-def paint(args: argparse.Namespace, cnn, path: Path) -> Path:
+def refuse_other_methods(args: argparse.Namespace) -> None:
+    """Raises UsageError for an option that belongs to another method than the chosen one."""
+    from helpers.errors import UsageError
+
+    for group in build_parser()._action_groups:
+        if group.title in {f"--method {method}" for method in METHODS if method != args.method}:
+            for action in group._group_actions:
+                if getattr(args, action.dest) is not None:
+                    raise UsageError(f"{action.option_strings[0]} goes with {group.title}")
+    if args.method == "course" and len(args.style or []) > 1:
+        raise UsageError(f"{len(args.style)} pictures in --style: only --method paint mixes them")
+
+
+def painter(args: argparse.Namespace, began: float) -> Callable[[argparse.Namespace, Path], Path]:
+    """The painter, as a function of a picture's arguments and path."""
+    from helpers.paint_command import Studio
+
+    return Studio(args, began).paint
+
+
+def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Path]:
+    """The graded loop, as a function of a picture's arguments and path."""
+    from helpers.models import choose_device, load_features
+
+    cnn = load_features(args.model or MODEL, args.weights, choose_device(args.device), quiet=args.quiet)
+    return lambda job, path: run_course(job, cnn, path)
+
+
+def run_course(args: argparse.Namespace, cnn, path: Path) -> Path:
     """One picture by the graded loop; writes it to `path`, and the panel content | style | result beside it."""
     import torch
 
@@ -149,7 +197,7 @@ def paint(args: argparse.Namespace, cnn, path: Path) -> Path:
 
     settings = settings_of(args, len(cnn))
     content_image = open_image(args.content, seed=args.seed)
-    style_image = open_image(args.style, seed=args.seed)
+    style_image = open_image(args.style[0], seed=args.seed)
     cli.seed_everything(args.seed)
     img = style_transfer(
         name=path.stem,
@@ -160,19 +208,19 @@ def paint(args: argparse.Namespace, cnn, path: Path) -> Path:
         tv_loss=TotalVariationLoss(),
         cnn=cnn,
         dtype=torch.float32,
-        init_random=args.init_random,
+        init_random=bool(args.init_random),
         testing=True,
         **settings,
     )
     result = deprocess(img)
-    recipe = make_recipe(args, cnn, {args.content: content_image, args.style: style_image})
+    recipe = make_recipe(args, cnn, {args.content: content_image, args.style[0]: style_image})
     save_image(path, result, recipe)
     return save_grid(
         path.with_name(f"{path.stem}_panel.png"),
         [
             [
                 Cell(content_image, "content", image_name(args.content)),
-                Cell(style_image, "style", image_name(args.style)),
+                Cell(style_image, "style", image_name(args.style[0])),
                 Cell(result, "result", f"{result.width} x {result.height} pixels"),
             ]
         ],
@@ -187,7 +235,7 @@ def settings_of(args: argparse.Namespace, depth: int) -> dict:
     """
     from helpers.errors import UsageError
 
-    default = "V" if args.model.lower().startswith("vgg") else "D"
+    default = "V" if (args.model or MODEL).lower().startswith("vgg") else "D"
     settings = {
         "content_layer": CONTENT_LAYER,
         "style_layers": STYLE_LAYERS,

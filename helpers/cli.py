@@ -90,8 +90,8 @@ def run(
     try:
         check_output(Path(args.output))
         written = work(replayed(args, parser) if args.replay else args)
-    except KeyboardInterrupt:
-        return _fail(parser.prog, "interrupted; nothing was written", 130)
+    except KeyboardInterrupt as stop:
+        return _fail(parser.prog, f"interrupted; {str(stop) or 'nothing was written'}", 130)
     except Exception as error:
         if args.debug:
             traceback.print_exc()

@@ -17,6 +17,15 @@ from scipy.ndimage import gaussian_filter
 from helpers.errors import CannotError
 
 DPI = 120
+# How each format keeps the most: full colour resolution, or no loss at all.
+JPEG, TIFF = {"quality": 95, "subsampling": "4:4:4"}, {"compression": "tiff_adobe_deflate"}
+LITTLE_LOST = {
+    ".jpg": JPEG,
+    ".jpeg": JPEG,
+    ".tif": TIFF,
+    ".tiff": TIFF,
+    ".webp": {"lossless": True},
+}
 INK, GREY = "#1a1a1a", "#6b6b6b"
 # Inches. A line of text is as high as its font size (in points, 72 to an inch) and a little air.
 GAP, MARGIN = 0.12, 0.22
@@ -327,8 +336,8 @@ def save_grid(
 def save_image(
     path: str | os.PathLike, image: Image.Image, metadata: Mapping[str, str] | None = None
 ) -> Path:
-    """Writes a picture in the format of the path's ending, whole or not at all; `metadata` goes into a PNG's
-    text.
+    """Writes a picture in the format of the path's ending, with as little loss as it allows, whole or not at
+    all; `metadata` goes into a PNG's text.
     """
     path = Path(path)
     options: dict = {}
@@ -336,8 +345,7 @@ def save_image(
         options["pnginfo"] = PngImagePlugin.PngInfo()
         for key, value in metadata.items():
             options["pnginfo"].add_itxt(key, value)
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        options.update(quality=95, subsampling=0)
+    options |= LITTLE_LOST.get(path.suffix.lower(), {})
     with whole_file(path) as partial:
         image.save(partial, **options)
     return path

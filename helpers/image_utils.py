@@ -93,6 +93,17 @@ def read_image(path: str | os.PathLike) -> Image.Image:
         raise CannotError(f"{path} is damaged or incomplete: {error}") from error
 
 
+def read_alpha(path: str | os.PathLike) -> Image.Image | None:
+    """The transparency of an image file that `read_image` can read, upright, as greys (255 is opaque); None
+    without any.
+    """
+    with Image.open(path) as img:
+        if not img.has_transparency_data:
+            return None
+        alpha = ImageOps.exif_transpose(img).convert("RGBA").getchannel("A")
+    return None if alpha.getextrema()[0] == 255 else alpha
+
+
 def to_rgb(img: Image.Image) -> Image.Image:
     """Any of Pillow's modes -> 8-bit RGB in sRGB, transparency on white."""
     if img.mode.startswith("I;16") or img.mode in ("I", "F"):

@@ -1,0 +1,273 @@
+"""style_transfer.py --method paint from the outside: options in, pictures out."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+import style_transfer
+from helpers import memory
+from style_modules.plan import Schedule
+
+QUICK = ["--method", "paint", "--model", "squeezenet", "--size", "64", "--steps", "3"]
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    """A photo, wider than high, bright on the left."""
+    x, y = np.meshgrid(np.linspace(1, 0, 90), np.linspace(0, 1, 60))
+    pixels = np.stack([255 * x, 120 + 80 * np.sin(9 * y), 200 * y * x], axis=-1).astype(np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def paint(photo, tmp_path):
+    """Runs the painter on the photo and returns (exit code, the output's path)."""
+
+    def run(*options, output="out.png", content=photo, style=("coffee",)):
+        path = tmp_path / output
+        arguments = [*QUICK, "--content", str(content), "--style", *style, "--output", str(path), *options]
+        return style_transfer.main(arguments), path
+
+    return run
+
+
+def test_the_last_line_is_the_picture_and_the_picture_has_the_photos_shape(paint, capsys):
+    code, path = paint()
+    assert code == 0 and capsys.readouterr().out == f"{path}\n"
+    assert Image.open(path).size == (64, 43)
+
+
+def test_the_same_seed_gives_the_same_bytes(paint):
+    first, second = (paint("--init", "random", output=f"{i}.png")[1].read_bytes() for i in (1, 2))
+    other = paint("--init", "random", "--seed", "1", output="3.png")[1].read_bytes()
+    assert first == second != other
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--keep-colors", "--init", "random", "--strength", "2"], ["--style", "coffee", "rocket"]]
+)
+def test_a_replay_paints_the_same_bytes_and_films_nothing_again(paint, tmp_path, options):
+    film = tmp_path / "film.gif"
+    _, path = paint(*options, "--animate", str(film))
+    film.unlink()
+    again = tmp_path / "again.png"
+    assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes() and not film.exists()
+
+
+def test_a_replay_of_a_budget_counts_the_steps_that_the_clock_allowed(photo, tmp_path):
+    path, again = tmp_path / "a.png", tmp_path / "b.png"
+    arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "6s"]
+    assert style_transfer.main([*QUICK[:4], "--size", "256", *arguments]) == 0
+    assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "A"], "--preset goes with --method course"),
+        (["--tv-weight", "1"], "--tv-weight goes with --method course"),
+        (["--steps", "1", "2", "3"], "3 numbers in --steps"),
+        (["--steps", "0"], "1 numbers in --steps"),
+        (["--budget", "10s"], "--budget plans the steps"),
+        (["--blend", "1", "2"], "2 shares in --blend for 1 --style"),
+        (["--size", "20"], "--size 20 must be from 64"),
+        (["--animate", "film.mp4"], "--animate film.mp4: its ending must be .gif"),
+        (["--plot", "plot.gif"], "--plot plot.gif: its ending must be .png"),
+        (["--model", "densenet121"], "--model densenet121: the painter knows no layers of it"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(paint, capsys, options, message):
+    if "densenet121" in options:
+        options = [*options, "--weights", "random"]
+    code, path = paint(*options)
+    error = capsys.readouterr().err
+    assert code == 2 and message in error and error.count("\n") == 1 and not path.exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--budget", "1m"], ["--strength", "2"], ["--keep-colors"], ["--style", "coffee", "rocket"]]
+)
+def test_the_course_method_refuses_the_painters_options(options, capsys):
+    assert style_transfer.main(["--content", "coffee", *options]) == 2
+    assert "--method paint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-3s", "soon", "5 days", "nan"])
+def test_a_budget_is_a_time(text, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        style_transfer.main([*QUICK, f"--budget={text}"])
+    assert stopped.value.code == 2 and "is not a time like" in capsys.readouterr().err
+
+
+def test_a_narrow_photo_is_refused_with_the_size_that_would_do(paint, tmp_path, capsys):
+    Image.new("RGB", (900, 90), "teal").save(tmp_path / "strip.png")
+    assert paint(content=tmp_path / "strip.png")[0] == 2
+    assert "use --size 320 or more" in capsys.readouterr().err
+
+
+def test_a_budget_that_loading_has_used_up_is_said_to_be_too_small(photo, tmp_path, capsys):
+    path = tmp_path / "out.png"
+    arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "0.1s"]
+    assert style_transfer.main([*QUICK[:4], *arguments]) == 1
+    assert "was spent on loading" in capsys.readouterr().err and not path.exists()
+
+
+def test_too_large_a_size_is_refused_before_it_starts_with_the_largest_that_fits(paint, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 2**30)
+    code, path = paint("--size", "8192")
+    error = capsys.readouterr().err
+    assert code == 1 and not path.exists() and "1.0 GB are free" in error
+    fits = int(error.split("--size ")[2].split()[0])
+    assert 256 < fits < 4096
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 2**40)
+    monkeypatch.setattr(Schedule, "next_scale", lambda self: pytest.fail("painted"))
+    with pytest.raises(pytest.fail.Exception):
+        style_transfer.main([*QUICK, "--debug", "--size", "8192", "--content", "coffee", "--style", "coffee"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.jpg", "JPEG"), ("a.png", "PNG"), ("a.tif", "TIFF"), ("a.webp", "WEBP")]
+)
+def test_the_files_ending_says_the_format(paint, name, kind):
+    code, path = paint(output=name)
+    with Image.open(path) as img:
+        assert code == 0 and img.format == kind and img.size == (64, 43)
+        if kind == "JPEG":
+            assert {sampling[1:3] for sampling in img.layer} == {(1, 1)}  # 4:4:4
+
+
+def test_transparency_is_laid_on_again(paint, photo, tmp_path, capsys):
+    img = Image.open(photo).convert("RGBA")
+    alpha = Image.new("L", img.size, 255)
+    alpha.paste(0, (0, 0, 45, 60))
+    img.putalpha(alpha)
+    img.save(tmp_path / "clear.png")
+    _, path = paint(content=tmp_path / "clear.png")
+    result = Image.open(path)
+    assert result.mode == "RGBA"
+    assert result.getpixel((5, 20))[3] == 0 and result.getpixel((60, 20))[3] == 255
+    assert Image.open(paint(content=tmp_path / "clear.png", output="a.jpg")[1]).mode == "RGB"
+    assert "holds no transparency" in capsys.readouterr().err
+
+
+def upright(tmp_path, photo):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    Image.open(photo).rotate(90, expand=True).save(tmp_path / "in.jpg", exif=exif)
+    return tmp_path / "in.jpg"
+
+
+def profiled(tmp_path, photo):
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    Image.open(photo).save(tmp_path / "in.tif", icc_profile=lab.tobytes())
+    return tmp_path / "in.tif"
+
+
+def sixteen_bits(tmp_path, photo):
+    grey = np.asarray(Image.open(photo).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey).save(tmp_path / "in.png")
+    return tmp_path / "in.png"
+
+
+def in_mode(mode, ending):
+    def write(tmp_path, photo):
+        Image.open(photo).convert(mode).save(tmp_path / f"in{ending}")
+        return tmp_path / f"in{ending}"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "write",
+    [upright, profiled, sixteen_bits, in_mode("CMYK", ".jpg"), in_mode("L", ".png"), in_mode("P", ".gif")],
+    ids=["EXIF", "ICC", "16 bits", "CMYK", "grey", "palette"],
+)
+def test_any_photo_is_painted_upright(paint, photo, tmp_path, write):
+    code, path = paint("--steps", "1", content=write(tmp_path, photo))
+    assert code == 0
+    grey = np.asarray(Image.open(path).convert("L"), dtype=float)
+    assert grey.shape == (43, 64) and grey[:, :20].mean() > grey[:, -20:].mean()
+
+
+def test_colours_of_the_photo_are_kept_in_the_file(paint, photo):
+    _, path = paint("--keep-colors", "--size", "90", "--steps", "8")
+    planes = [np.asarray(Image.open(p).convert("YCbCr"), dtype=int)[..., 1:] for p in (photo, path)]
+    assert np.abs(planes[0] - planes[1]).max() <= 1
+
+
+def test_a_start_from_a_file_and_two_styles(paint):
+    assert paint("--init", "rocket", "--blend", "3", "1", style=("coffee", "rocket"))[0] == 0
+
+
+def test_the_film_and_the_plot_are_written(paint, tmp_path):
+    code, path = paint("--animate", str(tmp_path / "film.gif"), "--plot", str(tmp_path / "plot.png"))
+    with Image.open(tmp_path / "film.gif") as film:
+        assert code == 0 and film.n_frames >= 3 and film.size == (64, 43)
+    assert min(Image.open(tmp_path / "plot.png").size) > 400
+
+
+def test_ctrl_c_saves_the_best_picture_so_far_and_says_where(paint, monkeypatch, capsys):
+    stepped = Schedule.stepped
+
+    def interrupted(self):
+        stepped(self)
+        if sum(self.done) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Schedule, "stepped", interrupted)
+    code, path = paint("--steps", "20")
+    assert code == 130
+    assert f"the best picture so far is in {path}" in capsys.readouterr().err
+    assert Image.open(path).size == (64, 43)
+    monkeypatch.setattr(Schedule, "stepped", stepped)
+    again = path.with_name("again.png")
+    assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_ctrl_c_before_the_first_step_writes_nothing(paint, monkeypatch, capsys):
+    monkeypatch.setattr(Schedule, "go_on", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, path = paint()
+    assert code == 130 and not path.exists() and "nothing was written" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [15, 30])
+def test_a_budget_is_kept_by_the_wall_clock(photo, tmp_path, budget):
+    command = [sys.executable, "style_transfer.py", *QUICK[:4], "--content", str(photo), "--style", "coffee"]
+    began = time.monotonic()
+    subprocess.run([*command, "--budget", f"{budget}s", "--output", str(tmp_path / "a.png")], check=True)
+    assert time.monotonic() - began == pytest.approx(budget, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_the_estimate_of_memory_is_neither_too_low_nor_three_times_too_high(tmp_path):
+    script = (
+        "import resource, torch\n"
+        "from helpers.models import load_features\n"
+        "from style_modules.painter import *\n"
+        "from style_modules.plan import Schedule\n"
+        "cnn = load_features('squeezenet'); look = look_of(cnn)\n"
+        "net = FeatureNet(cnn, (*look.style_layers, look.content_layer))\n"
+        "x = torch.rand(1, 3, 64, 64)\n"
+        "list(paint(net, x, [x], Schedule([(64, 64)], [2]), look))\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = peak(); x = torch.rand(1, 3, 1200, 1200)\n"
+        "list(paint(net, x, [x], Schedule([(1200, 1200)], [18]), look))\n"
+        "print((peak() - before) / (bytes_per_pixel(net) * 1200**2))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ}
+    )
+    assert 0.33 < float(done.stdout) < 1.0
