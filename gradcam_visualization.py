@@ -12,6 +12,7 @@ from helpers import cli
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "gradcam_visualization.py",
         __doc__,
         output="visualization/gradcam_visualization.png",
         epilog="example: ./gradcam_visualization.py --images my_dog.jpg --layers features.7 features.12 --guided",
@@ -33,10 +34,11 @@ def work(args: argparse.Namespace) -> object:
     import torch
 
     from helpers.data_utils import class_names
-    from helpers.errors import nearest
+    from helpers.errors import UsageError, nearest
     from helpers.explain import explained_images
     from helpers.figures import Cell, overlay, save_grid, signed_picture
     from helpers.models import choose_device, load_classifier
+    from helpers.recipe import make_recipe
     from visualizers import GradCam
     from visualizers.layer_gradcam import grad_cam_at, guided_grad_cam, map_layers, spread_layers
 
@@ -48,7 +50,10 @@ def work(args: argparse.Namespace) -> object:
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
     batch = explained_images(args, model, class_names())
-    layers = args.layers or spread_layers(model, batch.X)
+    try:
+        layers = args.layers or spread_layers(model, batch.X)
+    except ValueError as error:  # a transformer, say
+        raise UsageError(f"--model {args.model}: {error}") from error
     known = map_layers(model, batch.X)
     for name in layers:
         if name not in known:
@@ -74,6 +79,7 @@ def work(args: argparse.Namespace) -> object:
     return save_grid(
         args.output,
         rows,
+        metadata=make_recipe(args, model, batch.sources),
         row_labels=labels,
         heading="Where is the evidence for the class?",
         note="Red: the layer named at the left finds strong evidence for the class in the title; untinted: none. "
