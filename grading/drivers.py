@@ -103,9 +103,7 @@ def guided_backprop(inputs: Arrays) -> Arrays:
     """
     GradCam = published("visualizers", "gradcam", "GradCam")
     technique = GradCam()
-    return explained_twice(
-        inputs, lambda X, y: technique.guided_backprop(X, y, tiny_squeezenet(inputs))
-    )
+    return explained_twice(inputs, lambda X, y: technique.guided_backprop(X, y, tiny_squeezenet(inputs)))
 
 
 def explained_twice(inputs: Arrays, explain: Callable[[Tensor, Tensor], object]) -> Arrays:
@@ -124,7 +122,11 @@ def class_visualization(inputs: Arrays) -> Arrays:
     ClassVisualization = published("visualizers", "class_visualization", "ClassVisualization")
     technique, dtype = ClassVisualization(), torch.from_numpy(inputs["weights"]).dtype
     model = nn.Sequential(
-        nn.Conv2d(3, 6, kernel_size=8, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)
+        nn.Conv2d(3, 6, kernel_size=8, stride=8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
     )
     model = filled(model, inputs["weights"]).eval().requires_grad_(False)
     l2_reg, learning_rate, num_iterations, max_jitter, seed = inputs["settings"].tolist()
@@ -193,7 +195,11 @@ class ProbeStyle(nn.Module):
         return torch.tanh(features).mean(dim=(2, 3)) * (1.0 if normalize else 2.0)
 
     def forward(
-        self, feats: Sequence[Tensor], layers: Sequence[int], targets: Sequence[Tensor], weights: Sequence[float]
+        self,
+        feats: Sequence[Tensor],
+        layers: Sequence[int],
+        targets: Sequence[Tensor],
+        weights: Sequence[float],
     ) -> Tensor:
         terms = [
             torch.cosh(self.gram_matrix(feats[number]) - targets[place]).mean() * weights[place]
@@ -246,9 +252,7 @@ def update_rule(inputs: Arrays) -> Arrays:
             testing=True,
         )
     steps = seen[:: max(1, len(seen) // 200)]
-    outputs = {
-        key: plain_array(torch.cat([steps[t] for t in wanted])) for key, wanted in STEPS_SEEN.items()
-    }
+    outputs = {key: plain_array(torch.cat([steps[t] for t in wanted])) for key, wanted in STEPS_SEEN.items()}
     return {**outputs, "final": plain_array(final)}
 
 

@@ -66,9 +66,10 @@ class Zygote:
         for name in BESIDE_THE_STUDENT:
             shutil.copyfile(Path(__file__).with_name(name), trusted / name)
         self._lock = threading.Lock()
-        self._start(trusted / "zygote.py")
+        self._start()
 
-    def _start(self, script: Path) -> None:
+    def _start(self) -> None:
+        script = self.base / "trusted" / "grading" / "zygote.py"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # -I would lose packages that the user has installed for himself.
         extra = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
@@ -112,18 +113,28 @@ class Zygote:
         """A supervisor for one submission, as the socket to command it by."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with self._lock:
+            message = [json.dumps(settings).encode()]
             self._wait_until_ready()
-            socket.send_fds(self._control, [json.dumps(settings).encode()], [theirs.fileno()])
+            try:
+                socket.send_fds(self._control, message, [theirs.fileno()])
+            except OSError:  # it is gone: begin again
+                self._stop()
+                self._start()
+                self._wait_until_ready()
+                socket.send_fds(self._control, message, [theirs.fileno()])
         theirs.close()
         return ours
 
     def close(self) -> None:
+        self._stop()
+        _remove(self.base)
+
+    def _stop(self) -> None:
         self._control.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
         self._process.kill()
         self._process.wait()
-        _remove(self.base)
 
     def __enter__(self) -> "Zygote":
         return self
@@ -150,13 +161,13 @@ class Sandbox:
         shutil.copytree(root, self._stage, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (self._stage, *self._stage.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        settings = asdict(self.limits) | {
+        self._settings = asdict(self.limits) | {
             "stage": str(self._stage),
             "landlock": landlock_version() > 0,
             "closed": _closed_folders(),
             "processes": self.limits.processes + (0 if separate_user() else _processes_of_mine()),
         }
-        self._session = self._zygote.session(settings)
+        self._session = self._zygote.session(self._settings)
         self._deadline = time.monotonic() + self.limits.total_seconds
         self._operation: str | None = None
         self._channel: socket.socket | None = None
@@ -169,8 +180,14 @@ class Sandbox:
         if time.monotonic() > self._deadline:
             raise ChildError("timeout", f"the submission used up its {self.limits.total_seconds:g} s")
         if operation != self._operation:
-            self.end_task()
-            self._begin(operation)
+            try:
+                self.end_task()
+                self._begin(operation)
+            except (
+                OSError
+            ):  # the supervisor is gone: as the same user, code can reach it where all else fails
+                self._renew()
+                self._begin(operation)
         call = secrets.token_hex(8)
         deadline = min(time.monotonic() + self.limits.call_seconds, self._deadline)
         try:
@@ -205,6 +222,11 @@ class Sandbox:
         if told != READY:
             raise CannotError(f"no isolated process can be had here: {told.decode(errors='replace')}")
 
+    def _renew(self) -> None:
+        self._session.close()
+        self._channel, self._operation = None, None
+        self._session = self._zygote.session(self._settings)
+
     def _hear(self) -> dict:
         self._session.settimeout(60)
         try:
@@ -212,7 +234,7 @@ class Sandbox:
         except TimeoutError:
             data = b""
         if not data:
-            raise CannotError("the process that watches student code has gone")
+            raise ConnectionError("the process that watches student code has gone")
         return json.loads(data)
 
     def end_task(self, ask: bool = False) -> dict:
@@ -227,7 +249,11 @@ class Sandbox:
         return ended
 
     def _why(self, error: Exception) -> ChildError:
-        ended = self.end_task(ask=True)
+        try:
+            ended = self.end_task(ask=True)
+        except OSError:
+            self._renew()
+            return ChildError("died", "the code ended the process that watches it")
         status = ended.get("status")
         if ended.get("reason") == "memory":
             return ChildError("memory", f"used more than {self.limits.memory / 2**30:g} GB of memory")
@@ -244,7 +270,7 @@ class Sandbox:
         return ChildError("died", f"the interpreter was killed by signal {-status}")
 
     def close(self) -> None:
-        with contextlib.suppress(CannotError, OSError):
+        with contextlib.suppress(OSError):
             self.end_task()
         self._session.close()
         if self._own:
@@ -333,6 +359,7 @@ def _told(header: dict) -> ChildError:
 
 
 def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():  # nested too deeply for Python's own recursion
         subprocess.run(["rm", "-rf", "--", str(folder)], check=False, stderr=subprocess.DEVNULL)

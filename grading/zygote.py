@@ -8,7 +8,9 @@ the child has started. The child gives up every right it can before it imports a
 Started as a script by grading.sandbox, from a folder that holds nothing but this file and what it imports.
 """
 
+import contextlib
 import ctypes
+import importlib
 import json
 import os
 import resource
@@ -20,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 TRUSTED = Path(__file__).resolve().parent.parent
 # linux/prctl.h
@@ -34,14 +37,19 @@ READ = 0b1101  # execute, read file, read folder
 READ_A_FILE = 0b101
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys/devices/system")
+PRELOADED = (
+    *("numpy", "torch", "torchvision", "PIL.Image", "scipy.ndimage", "tqdm"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+)
 HEADER = 1 << 16
 READY = b"ready"
+MAX_DEPTH = 64  # of folders
 POLL = 0.25  # seconds between two looks at the child's memory
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Serves sessions until the judge closes its end. argv: the control socket's number, paths to import from."""
     control = socket.socket(fileno=int(sys.argv[1]))
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -51,7 +59,7 @@ def main() -> None:
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, HEADER, 1)
         if not data:
-            return
+            os._exit(0)  # tidying up torch would take a second
         if os.fork() == 0:
             control.close()
             try:
@@ -65,14 +73,9 @@ def main() -> None:
 
 def _preload() -> None:
     """Everything slow that a task needs. One thread: only a process without others may fork safely."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure
-    import numpy
-    import PIL.Image
-    import scipy.ndimage
+    for name in PRELOADED:
+        importlib.import_module(name)
     import torch
-    import torchvision
-    import tqdm  # noqa: F401  imported for the children
 
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
@@ -81,7 +84,7 @@ def _preload() -> None:
     parameter = torch.nn.Parameter(torch.ones(1))
     parameter.grad = torch.ones(1)
     torch.optim.Adam([parameter]).step()
-    import grading.drivers  # noqa: F401
+    importlib.import_module("grading.drivers")
 
 
 # The supervisor
@@ -138,17 +141,22 @@ def _excess(task: Mapping, baseline: int) -> str:
 
 
 def _size_of(folder: str, enough: int) -> int:
-    """The bytes in a folder, each file counted as at least one block; stops counting at `enough`."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += max(4096, os.lstat(os.path.join(place, name)).st_blocks * 512)
-            except OSError:
-                continue
-        total += 4096
-        if total > enough:
-            break
+    """The bytes in a folder, each entry counted as at least one block; stops counting at `enough`. Folders nested
+    too deeply to be measured count as too much.
+    """
+    total, waiting = 0, [(folder, 0)]
+    while waiting and total <= enough:
+        place, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            return enough + 1
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += max(4096, entry.stat(follow_symlinks=False).st_blocks * 512)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((entry.path, depth + 1))
+                if total > enough:
+                    break
     return total
 
 
@@ -165,18 +173,18 @@ def _processes(uid: int | None) -> list[int]:
     if uid is None:
         return list(_descendants(os.getpid()))
     found = []
-    for name in os.listdir("/proc"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            if name.isdigit() and os.stat(f"/proc/{name}").st_uid in (uid, 0) and _uid_of(name) == uid:
-                found.append(int(name))
+            if path.stat().st_uid in (uid, 0) and _uid_of(path) == uid:
+                found.append(int(path.name))
         except OSError:
             continue
     return found
 
 
-def _uid_of(pid: str) -> int:
+def _uid_of(process: Path) -> int:
     # A process that may not be looked into belongs to root in /proc, whoever runs it.
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in (process / "status").read_text().splitlines():
         if line.startswith("Uid:"):
             return int(line.split()[1])
     return -1
@@ -184,14 +192,13 @@ def _uid_of(pid: str) -> int:
 
 def _descendants(root: int) -> Iterator[int]:
     parents: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                stat = Path(f"/proc/{name}/stat").read_bytes()
-            except OSError:
-                continue
-            fields = stat[stat.rfind(b")") + 2 :].split()
-            parents.setdefault(int(fields[1]), []).append(int(name))
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (path / "stat").read_bytes()
+        except OSError:
+            continue
+        fields = stat[stat.rfind(b")") + 2 :].split()
+        parents.setdefault(int(fields[1]), []).append(int(path.name))
     waiting = [root]
     while waiting:
         children = parents.get(waiting.pop(), [])
@@ -220,10 +227,8 @@ def _kill(child: int, uid: int | None) -> None:
 
 
 def _signal(pid: int) -> None:
-    try:
+    with contextlib.suppress(OSError):  # gone already
         os.kill(pid, signal.SIGKILL)
-    except OSError:
-        pass  # gone already
 
 
 def _end_all(child: int, uid: int | None) -> None:
@@ -249,7 +254,7 @@ def _reap() -> bool:
 # The child
 
 
-def live(channel: socket.socket, task: Mapping) -> None:
+def live(channel: socket.socket, task: Mapping) -> NoReturn:
     """The child's whole life: gives up its rights, then answers calls until its channel closes. Never returns."""
     leave = os._exit
     try:
@@ -326,7 +331,7 @@ def _open_up(closed: Mapping[str, list[str]]) -> None:
         places = [os.open(path, os.O_PATH) for path in paths]
         _check(libc.mount(b"none", folder.encode(), b"tmpfs", 0, b"mode=755,size=1m"), folder)
         for path, place in zip(paths, places, strict=True):
-            os.makedirs(path, mode=0o755, exist_ok=True)
+            Path(path).mkdir(mode=0o755, parents=True, exist_ok=True)
             source = f"/proc/self/fd/{place}".encode()
             _check(libc.mount(source, path.encode(), None, MS_BIND | MS_REC, None), path)
             os.close(place)
@@ -357,7 +362,7 @@ def confine(readable: list[str], writable: list[str]) -> None:
                 place = os.open(path, os.O_PATH | os.O_CLOEXEC)
             except OSError:
                 continue
-            allowed = access if os.path.isdir(path) else access & (READ_A_FILE | 2)
+            allowed = access if Path(path).is_dir() else access & (READ_A_FILE | 2)
             libc.syscall(LANDLOCK_ADD, rules, 1, struct.pack("=Qi", allowed, place), 0)
             os.close(place)
     if libc.syscall(LANDLOCK_RESTRICT, rules, 0):
