@@ -7,15 +7,23 @@ the caller.
 """
 
 import importlib
+import random
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models.squeezenet import Fire
 
 from grading.protocol import Arrays
+
+# The steps of a style transfer at which the picture is looked at: each shows the update of the step before.
+STEPS_SEEN = {"early": (1, 2, 3, 4, 6), "middle": (20, 90, 180), "decayed": (181, 182, 184, 189, 190, 199)}
 
 
 def published(package: str, module: str, name: str) -> object:
@@ -37,6 +45,216 @@ def published(package: str, module: str, name: str) -> object:
             raise error from None
         finally:
             sys.modules.pop(package, None)
+
+
+def tiny_squeezenet(inputs: Arrays) -> nn.Module:
+    """A classifier of 5 classes with SqueezeNet 1.1's skeleton (features.0 to features.12, classifier), its
+    parameters taken from `weights` in order; frozen where `frozen` is not 0.
+    """
+    fires = [Fire(6, 3, 3, 3) for _ in range(8)]
+    pool = {"kernel_size": 3, "stride": 2, "ceil_mode": True}
+    model = nn.Module()
+    model.features = nn.Sequential(
+        nn.Conv2d(3, 6, kernel_size=3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(**pool),
+        *fires[:2],
+        nn.MaxPool2d(**pool),
+        *fires[2:4],
+        nn.Identity(),  # a third pooling would leave nothing of images this small
+        *fires[4:],
+    )
+    model.classifier = nn.Sequential(
+        nn.Dropout(), nn.Conv2d(6, 5, kernel_size=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1)
+    )
+    model.forward = types.MethodType(_classify, model)
+    return filled(model, inputs["weights"]).eval().requires_grad_(not inputs["frozen"].any())
+
+
+def _classify(model: nn.Module, x: Tensor) -> Tensor:
+    return model.classifier(model.features(x)).flatten(1)
+
+
+def filled(model: nn.Module, weights: np.ndarray) -> nn.Module:
+    """`model` in the precision of `weights`, its parameters set from that one long vector."""
+    flat = torch.from_numpy(weights)
+    model = model.to(flat.dtype)
+    nn.utils.vector_to_parameters(flat, model.parameters())
+    return model
+
+
+def saliency(inputs: Arrays) -> Arrays:
+    """Images X (N, 3, H, W), classes y and y_again (N,): the maps of both, by one object on the same X."""
+    SaliencyMap = published("visualizers", "saliency_map", "SaliencyMap")
+    model, technique = tiny_squeezenet(inputs), SaliencyMap()
+    return explained_twice(inputs, lambda X, y: technique.compute_saliency_maps(X, y, model))
+
+
+def grad_cam(inputs: Arrays) -> Arrays:
+    """As `saliency`: the heat maps of both."""
+    GradCam = published("visualizers", "gradcam", "GradCam")
+    model, technique = tiny_squeezenet(inputs), GradCam()
+    return explained_twice(inputs, lambda X, y: technique.grad_cam(X, y, model))
+
+
+def guided_backprop(inputs: Arrays) -> Arrays:
+    """As `saliency`: the guided gradients of both. Each call has its own copy of the model, for the published
+    way to do it replaces the ReLUs for good.
+    """
+    GradCam = published("visualizers", "gradcam", "GradCam")
+    technique = GradCam()
+    return explained_twice(inputs, lambda X, y: technique.guided_backprop(X, y, tiny_squeezenet(inputs)))
+
+
+def explained_twice(inputs: Arrays, explain: Callable[[Tensor, Tensor], object]) -> Arrays:
+    X = torch.from_numpy(inputs["X"])
+    y, y_again = (torch.from_numpy(inputs[key]).long() for key in ("y", "y_again"))
+    maps = plain_array(explain(X, y)).copy()
+    with note_on_second_call():
+        again = plain_array(explain(X, y_again))
+    return {"maps": maps, "again": again}
+
+
+def class_visualization(inputs: Arrays) -> Arrays:
+    """The picture that the model is shown at each step, and the one returned, at a few pixels; then again for
+    another class.
+    """
+    ClassVisualization = published("visualizers", "class_visualization", "ClassVisualization")
+    technique, dtype = ClassVisualization(), torch.from_numpy(inputs["weights"]).dtype
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, kernel_size=8, stride=8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    )
+    model = filled(model, inputs["weights"]).eval().requires_grad_(False)
+    l2_reg, learning_rate, num_iterations, max_jitter, seed = inputs["settings"].tolist()
+    names = {index: f"class {index}" for index in range(5)}
+
+    def climb(target: float) -> tuple[np.ndarray, np.ndarray]:
+        shown: list[Tensor] = []
+        look = model.register_forward_pre_hook(lambda _module, args: shown.append(args[0].detach().clone()))
+        random.seed(int(seed))
+        np.random.seed(int(seed))
+        torch.manual_seed(int(seed))
+        picture = technique.create_class_visualization(
+            int(target),
+            names,
+            model,
+            dtype,
+            l2_reg=l2_reg,
+            learning_rate=learning_rate,
+            num_iterations=int(num_iterations),
+            max_jitter=int(max_jitter),
+            show_every=1000,
+            generate_plots=False,
+        )
+        look.remove()
+        # Whoever looks at the scores once more a step shows each picture more than once.
+        shown = shown[:: max(1, len(shown) // int(num_iterations))][: int(num_iterations)]
+        pixels = np.asarray(picture, dtype=np.float64)
+        return np.stack([image[0, :, 5::37, 3::29].cpu().numpy() for image in shown]), pixels[5::37, 3::29]
+
+    first, second = inputs["classes"].tolist()
+    steps, picture = climb(first)
+    with note_on_second_call():
+        again, _ = climb(second)
+    return {
+        "first_step": plain_array(steps[1:2]),
+        "later_steps": plain_array(steps[2:]),
+        "picture": picture,
+        "again": plain_array(again[1:]),
+    }
+
+
+class Watch(nn.Module):
+    """The identity, as the first child of a network: keeps the pictures that are being optimized."""
+
+    def __init__(self, seen: list[Tensor]) -> None:
+        super().__init__()
+        self.see = seen.append
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad:
+            self.see(x.detach().clone())
+        return x * 1
+
+
+class ProbeContent(nn.Module):
+    """Stands in for a content loss: smooth, and symmetric as the true one is, for then the order of the two does
+    no harm.
+    """
+
+    def forward(self, weight: float, current: Tensor, original: Tensor) -> Tensor:
+        return weight * torch.cosh(current - original).mean()
+
+
+class ProbeStyle(nn.Module):
+    """Stands in for a style loss: smooth, with another value for every layer, target and weight."""
+
+    def gram_matrix(self, features: Tensor, normalize: bool = True) -> Tensor:
+        return torch.tanh(features).mean(dim=(2, 3)) * (1.0 if normalize else 2.0)
+
+    def forward(
+        self,
+        feats: Sequence[Tensor],
+        layers: Sequence[int],
+        targets: Sequence[Tensor],
+        weights: Sequence[float],
+    ) -> Tensor:
+        terms = [
+            torch.cosh(self.gram_matrix(feats[number]) - targets[place]).mean() * weights[place]
+            for place, number in enumerate(layers)
+        ]
+        return torch.stack(terms).sum()
+
+
+class ProbeVariation(nn.Module):
+    """Stands in for a total-variation loss."""
+
+    def forward(self, img: Tensor, weight: float) -> Tensor:
+        ramp = torch.linspace(-1, 1, img.numel(), dtype=img.dtype).reshape(img.shape)
+        return weight * torch.cosh(img - ramp).mean()
+
+
+def update_rule(inputs: Arrays) -> Arrays:
+    """Two pictures (H, W, 3) in 0..255, a small network's weights, the losses' weights: the picture that is
+    optimized, at the steps STEPS_SEEN and at the end.
+
+    The losses are stand-ins, so that this task is judged by itself.
+    """
+    style_transfer = importlib.import_module("style_utils").style_transfer
+    dtype = torch.from_numpy(inputs["weights"]).dtype
+    seen: list[Tensor] = []
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.Softplus(), nn.Conv2d(4, 4, 3, padding=1), nn.Softplus()]
+    cnn = filled(nn.Sequential(Watch(seen), *layers), inputs["weights"]).eval().requires_grad_(False)
+    content_weight, tv_weight = inputs["loss_weights"].tolist()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        paths = [f"{folder}/{name}.png" for name in ("content", "style")]
+        for path, name in zip(paths, ("content", "style"), strict=True):
+            Image.fromarray(inputs[name].astype(np.uint8)).save(path)
+        final = style_transfer(
+            name="judged",
+            content_image=paths[0],
+            style_image=paths[1],
+            image_size=min(inputs["content"].shape[:2]),
+            style_size=min(inputs["style"].shape[:2]),
+            content_layer=3,
+            content_weight=content_weight,
+            style_layers=[2, 4],
+            style_weights=inputs["style_weights"].tolist(),
+            tv_weight=tv_weight,
+            content_loss=ProbeContent(),
+            style_loss=ProbeStyle(),
+            tv_loss=ProbeVariation(),
+            cnn=cnn,
+            dtype=dtype,
+            testing=True,
+        )
+    steps = seen[:: max(1, len(seen) // 200)]
+    outputs = {key: plain_array(torch.cat([steps[t] for t in wanted])) for key, wanted in STEPS_SEEN.items()}
+    return {**outputs, "final": plain_array(final)}
 
 
 def content(inputs: Arrays) -> Arrays:
@@ -161,8 +379,13 @@ def plain_array(value: object) -> np.ndarray:
 
 
 DRIVERS: dict[str, Callable[[Arrays], Arrays]] = {
+    "saliency": saliency,
+    "grad_cam": grad_cam,
+    "guided_backprop": guided_backprop,
+    "class_visualization": class_visualization,
     "content": content,
     "gram": gram,
     "style": style,
     "tv": tv,
+    "update_rule": update_rule,
 }

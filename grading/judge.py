@@ -1,10 +1,25 @@
-"""Compares a submission's outputs with the bank's, gives points, and names the mistake."""
+"""Compares a submission's outputs with the bank's, gives points, and names the mistake.
 
+A unit is one output of one case. It is right or wrong, and a task's points are the share of its right units,
+each with its weight: one more right unit never costs points, and NaN is never right.
+
+Findings: of all entries of the catalogue, the one that would have given exactly these outputs, right ones and
+wrong ones; else the entries that explain a good part of the wrong ones; else what the numbers show by themselves
+(a constant factor, a sign, a transpose, zeros, a wrong shape).
+"""
+
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
-from grading.cases import CaseBank
-from grading.protocol import Execute
+import numpy as np
+
+from grading.cases import Answer, Case, CaseBank, Mistake, same_numbers, sample
+from grading.protocol import FATAL_KINDS, Arrays, ChildError, Execute
+from grading.tasks import OPERATIONS, TASKS, task_of, tolerance
+
+MATCHING = 5  # a mistake's outputs are met if this many tolerances close
+MOST_FINDINGS = 4
 
 
 @dataclass
@@ -20,8 +35,8 @@ class Finding:
 
 @dataclass
 class TaskResult:
-    """One task's points. `status` is "passed" (all points), "partial" or "failed"; `cases` names the cases it
-    met.
+    """One task's points. `status` is "passed" (all points), "partial" or "failed" (none); `cases` names the
+    cases it met.
     """
 
     task: str
@@ -36,7 +51,7 @@ class TaskResult:
 
 @dataclass
 class Report:
-    """All tasks; plain data, `dataclasses.asdict` gives JSON."""
+    """All tasks that were graded."""
 
     tasks: list[TaskResult]
 
@@ -47,6 +62,53 @@ class Report:
     @property
     def max_points(self) -> float:
         return round(sum(task.max_points for task in self.tasks), 2)
+
+    def as_dict(self) -> dict:
+        """Plain data for JSON."""
+        return {"points": self.points, "max_points": self.max_points, **asdict(self)}
+
+
+@dataclass
+class Attempt:
+    """What a submission gave for a case: its outputs, or the error that came instead."""
+
+    case: Case
+    outputs: Arrays = field(default_factory=dict)
+    error: ChildError | None = None
+
+
+@dataclass
+class Unit:
+    """One output of one case: its weight, whether it is right."""
+
+    attempt: Attempt
+    key: str
+    weight: float
+    right: bool
+
+    @property
+    def case(self) -> Case:
+        return self.attempt.case
+
+    @property
+    def got(self) -> np.ndarray | None:
+        return self.attempt.outputs.get(self.key)
+
+    @property
+    def wanted(self) -> np.ndarray:
+        return self.case.expected[self.key]
+
+    @property
+    def tolerance(self) -> float:
+        return tolerance(self.case.operation, self.key, self.wanted.dtype)
+
+    @property
+    def label(self) -> str:
+        return OPERATIONS[self.case.operation].outputs[self.key].label
+
+    @property
+    def where(self) -> str:
+        return OPERATIONS[self.case.operation].where
 
 
 def grade(
@@ -60,4 +122,292 @@ def grade(
 
     `on_task` is called after each task, so that a result is never lost.
     """
-    raise NotImplementedError
+    report = Report([])
+    for name in TASKS if tasks is None else tasks:
+        known = {finding.id for task in report.tasks for finding in task.findings}
+        result = grade_task(execute, seed, bank, name, known)
+        report.tasks.append(result)
+        if on_task is not None:
+            on_task(result)
+    return report
+
+
+def grade_task(
+    execute: Execute, seed: bytes, bank: CaseBank, name: str, known: frozenset[str] | set[str] = frozenset()
+) -> TaskResult:
+    """One task. `known`: the ids of what was found in the tasks before, of which a mistake may be the mere
+    consequence.
+    """
+    task = TASKS[name]
+    attempts, fatal = [], None
+    for operation in task.operations:
+        for kind in bank.kinds(operation):
+            for case in bank.draw(seed, operation, kind, OPERATIONS[operation].draws):
+                attempt = Attempt(case, error=fatal) if fatal else attempt_of(execute, case)
+                if attempt.error is not None and attempt.error.kind in FATAL_KINDS:
+                    # A stub ends its own operation; the task's other function may be solved.
+                    fatal = attempt.error
+                attempts.append(attempt)
+        if fatal is not None and fatal.kind == "not_implemented":
+            fatal = None
+    units = [unit for attempt in attempts for unit in units_of(attempt)]
+    points = points_of(units, task.points)
+    status = "passed" if points == task.points else "failed" if points == 0 else "partial"
+    findings = []
+    for operation in task.operations:
+        findings += findings_of([unit for unit in units if unit.case.operation == operation], bank, known)
+    findings = list({(finding.id, finding.message): finding for finding in findings}.values())
+    cases = [attempt.case.name for attempt in attempts]
+    return TaskResult(
+        name, task.title, task.number, points, task.points, status, findings[:MOST_FINDINGS], cases
+    )
+
+
+def attempt_of(execute: Execute, case: Case) -> Attempt:
+    """Asks for one case. Whatever is not an array of numbers under an expected name counts as not given."""
+    try:
+        outputs = execute(case.operation, {name: array.copy() for name, array in case.inputs.items()})
+    except ChildError as error:
+        return Attempt(case, error=error)
+    given = {
+        key: outputs[key]
+        for key in case.expected
+        if type(outputs.get(key)) is np.ndarray and outputs[key].dtype in (np.float32, np.float64)
+    }
+    return Attempt(case, given)
+
+
+def units_of(attempt: Attempt) -> list[Unit]:
+    """An attempt's units. It is right as a whole where it equals another accepted answer."""
+    case, operation = attempt.case, OPERATIONS[attempt.case.operation]
+    total = sum(operation.outputs[key].share for key in case.expected)
+    units = [
+        Unit(attempt, key, operation.share * operation.outputs[key].share / total, False)
+        for key in case.expected
+    ]
+    if attempt.error is None:
+        answers = [case.expected, *case.accepted]
+        whole = any(all(_is(unit, answer[unit.key]) for unit in units) for answer in answers)
+        for unit in units:
+            unit.right = whole or _is(unit, unit.wanted)
+    return units
+
+
+def _is(unit: Unit, wanted: np.ndarray) -> bool:
+    return (
+        unit.got is not None
+        and bool(np.isfinite(unit.got).all())
+        and same_numbers(unit.got, wanted, unit.tolerance)
+    )
+
+
+def points_of(units: Sequence[Unit], max_points: float) -> float:
+    """The share of the right units in `max_points`: all of it only where all are right, else rounded down to
+    hundredths. An operation counts by its own share, however many cases it has.
+    """
+    if units and all(unit.right for unit in units):
+        return max_points
+    reached = possible = 0.0
+    for operation in {unit.case.operation: None for unit in units}:
+        own = [unit for unit in units if unit.case.operation == operation]
+        weight = sum(unit.weight for unit in own)
+        share = OPERATIONS[operation].share
+        reached += share * sum(unit.weight for unit in own if unit.right) / weight
+        possible += share
+    return math.floor(100 * max_points * reached / possible + 1e-9) / 100 if possible else 0.0
+
+
+# ------------------------------------------------------------------------------------- naming mistakes
+
+
+def findings_of(units: Sequence[Unit], bank: CaseBank, known: set[str] | frozenset[str]) -> list[Finding]:
+    """What is wrong with one operation's units, in the catalogue's words where it knows them."""
+    wrong = [unit for unit in units if not unit.right]
+    if not wrong:
+        return []
+    stopped = next((unit.attempt.error for unit in wrong if _is_fatal(unit)), None)
+    if stopped is not None:
+        return [error_finding(stopped, wrong[0])]
+    operation = wrong[0].case.operation
+    mistakes = [mistake for mistake in bank.mistakes.values() if mistake.operation == operation]
+    # A consequence is named only after its cause, and then rather than a mistake of its own.
+    mistakes = [mistake for mistake in mistakes if mistake.follows is None or mistake.follows in known]
+    mistakes.sort(key=lambda mistake: mistake.follows is None)
+    exact = [mistake for mistake in mistakes if _explains_all(mistake, units)]
+    if exact:
+        return [Finding(exact[0].id, exact[0].title, exact[0].message)]
+    findings = []
+    while wrong:
+        explained = {mistake.id: _explained(mistake, wrong) for mistake in mistakes}
+        best = max(explained, key=lambda id: len(explained[id]), default=None)
+        if best is None or len(explained[best]) < max(2, len(wrong) / 3):
+            break
+        mistake = bank.mistakes[best]
+        findings.append(Finding(best, mistake.title, mistake.message))
+        wrong = [unit for unit in wrong if all(unit is not other for other in explained[best])]
+    return findings + generic_findings(wrong)
+
+
+def _is_fatal(unit: Unit) -> bool:
+    return unit.attempt.error is not None and unit.attempt.error.kind in FATAL_KINDS
+
+
+def _answers(mistake: Mistake, case: Case) -> list[tuple[int, Answer]]:
+    """A mistake's answers to a case, each with the number of its form."""
+    return list(enumerate(answer for answer in case.answers if answer.mistake == mistake.id))
+
+
+def _explains_all(mistake: Mistake, units: Sequence[Unit]) -> bool:
+    """Whether some form of the mistake gives just these units, the right ones and the wrong ones."""
+    count = min(len(_answers(mistake, unit.case)) for unit in units)
+    silent = all(unit.attempt.error is not None for unit in units)
+    return not silent and any(
+        all(_meets(unit, dict(_answers(mistake, unit.case))[form], or_right=True) for unit in units)
+        for form in range(count)
+    )
+
+
+def _explained(mistake: Mistake, wrong: Sequence[Unit]) -> list[Unit]:
+    """The wrong units that some form of the mistake gives, errors left aside: the most of any one form."""
+    count = min(len(_answers(mistake, unit.case)) for unit in wrong)
+    candidates = [
+        [
+            unit
+            for unit in wrong
+            if unit.attempt.error is None
+            and _meets(unit, dict(_answers(mistake, unit.case))[form], or_right=False)
+        ]
+        for form in range(count)
+    ]
+    return max(candidates, key=len, default=[])
+
+
+def _meets(unit: Unit, answer: Answer, *, or_right: bool) -> bool:
+    """Whether a mistake's answer is what the submission gave; where the mistake gives the right answer, whether
+    it is right.
+    """
+    if answer.error is not None or unit.attempt.error is not None:
+        return (
+            answer.error is not None
+            and unit.attempt.error is not None
+            and unit.attempt.error.kind == answer.error
+        )
+    if unit.key not in answer.outputs:
+        return or_right and unit.right
+    if unit.got is None:
+        return False
+    shape, values = answer.outputs[unit.key]
+    return unit.got.shape == tuple(shape) and same_numbers(
+        sample(unit.got, unit.case.places[unit.key]), values, MATCHING * unit.tolerance
+    )
+
+
+# ------------------------------------------------------------------------------------ generic findings
+
+
+def error_finding(error: ChildError, unit: Unit) -> Finding:
+    """No answer at all: an exception, or the child's end."""
+    name = TASKS[task_of(unit.case.operation)].title
+    function = unit.where.rpartition(", ")[2]
+    if error.kind == "not_implemented":
+        return Finding(
+            "not-solved", "not solved yet", f"{name}: {function} is not solved yet ({error.message})."
+        )
+    words = {
+        "exception": ("an exception", f"{function} raised an exception: {error.message}"),
+        "import": ("cannot be imported", f"Your code cannot be imported: {error.message}"),
+        "timeout": ("out of time", f"{function} did not answer in time: {error.message}"),
+        "memory": ("out of memory", f"{function} took more memory than there is: {error.message}"),
+        "died": ("ended by itself", f"The process ended inside {function}: {error.message}"),
+        "protocol": ("no valid answer", f"{function} gave no answer that can be read: {error.message}"),
+    }
+    title, message = words[error.kind]
+    return Finding(f"error-{error.kind}", title, f"{message}. See {unit.where}.")
+
+
+def generic_findings(wrong: Sequence[Unit]) -> list[Finding]:
+    """What the numbers show by themselves: one finding for each output of which all wrong units show the same,
+    and one for each different error.
+    """
+    findings: dict[str, Finding] = {}
+    for unit in wrong:
+        if unit.attempt.error is not None:
+            finding = error_finding(unit.attempt.error, unit)
+            finding.message += f" This was a case of the kind: {unit.case.kind}."
+            findings.setdefault(finding.message, finding)
+    by_key: dict[str, list[Unit]] = {}
+    for unit in wrong:
+        if unit.attempt.error is None:
+            by_key.setdefault(unit.key, []).append(unit)
+    for key, units in by_key.items():
+        if key == "again" and any(other in by_key for other in ("maps", "value", "first_step")):
+            continue  # a second call is worth a word only where the first was right
+        id, title, seen = symptom(units)
+        message = f"Your {units[0].label} {seen} See {units[0].where}."
+        findings.setdefault(f"{key}-{id}", Finding(f"{units[0].case.operation}-{id}", title, message))
+    return list(findings.values())
+
+
+def symptom(units: Sequence[Unit]) -> tuple[str, str, str]:
+    """(id, title, what was seen) of an output that is wrong in these units."""
+    first = units[0]
+    got, wanted = first.got, first.wanted
+    kinds = {unit.case.kind for unit in units}
+    among = f" (in cases of the kind: {', '.join(sorted(kinds))})"
+    if got is None:
+        return "missing", "no numbers", f"is no array of numbers{among}."
+    if got.shape != wanted.shape:
+        shapes = f"{_shape(got)}, expected {_shape(wanted)}"
+        if got.ndim > 1 and got.swapaxes(-1, -2).shape == wanted.shape:
+            return "shape", "wrong shape", f"has shape {shapes}: its last two dimensions are swapped{among}."
+        return "shape", "wrong shape", f"has shape {shapes}{among}."
+    if not np.isfinite(got).all():
+        return "nan", "NaN", f"holds NaN or infinity{among}: look for 0/0, a root or logarithm of 0."
+    if all(not unit.got.any() for unit in units if unit.got is not None):
+        why = (
+            "nothing flows back (detached, .data, .item())"
+            if first.key == "gradient"
+            else "nothing was computed"
+        )
+        return "zero", "zero", f"is zero everywhere{among}: {why}."
+    factors = [_factor(unit) for unit in units]
+    if None not in factors:
+        low, high = min(factors), max(factors)
+        if high - low <= 1e-3 * abs(high):
+            if abs(high + 1) < 1e-3:
+                return "sign", "wrong sign", f"has the wrong sign{among}."
+            return "factor", "constant factor", f"is {_number(high)} times the right one{among}."
+        return (
+            "varying-factor",
+            "varying factor",
+            f"is right up to a factor, {_number(factors[0])} in one case and {_number(factors[-1])} in another"
+            f"{among}: a weight, a mean for a sum, or a division is wrong.",
+        )
+    if got.ndim > 1 and got.shape[-1] == got.shape[-2] and same_numbers(got.swapaxes(-1, -2), wanted, 1e-3):
+        return "transpose", "transposed", f"is transposed{among}."
+    if same_numbers(got, wanted, 1e-3):
+        return (
+            "precision",
+            "not precise enough",
+            f"is nearly right{among}: something is added or rounded, or computed in single precision (wrong dtype).",
+        )
+    error = np.abs(got - wanted).max() / np.abs(wanted).max()
+    return "wrong", "wrong values", f"is off by {_number(error)} of its largest value{among}."
+
+
+def _factor(unit: Unit) -> float | None:
+    """c where the output is c times the right one, else None."""
+    got, wanted = unit.got, unit.wanted
+    if got is None or got.shape != wanted.shape or not np.isfinite(got).all():
+        return None
+    got, wanted = got.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
+    c = float(got @ wanted / (wanted @ wanted))
+    return c if c and same_numbers(got, c * wanted, 1e-3) else None
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"({', '.join(map(str, array.shape))})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"

@@ -1,10 +1,13 @@
 """Runs the drivers in this process: for our own code and its variants, never for a stranger's."""
 
+import contextlib
 import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from grading.drivers import DRIVERS
-from grading.protocol import Arrays, ChildError, child_error
+from grading.protocol import Arrays, ChildError, Execute, child_error
 
 STUDENT_MODULES = ("visualizers", "style_modules", "style_utils", "helpers")
 
@@ -36,3 +39,20 @@ class LocalExecutor:
 
 def _is_student_module(name: str) -> bool:
     return name.partition(".")[0] in STUDENT_MODULES
+
+
+@contextlib.contextmanager
+def local_variants(root: Path | str) -> Iterator[Callable[[Sequence], Execute]]:
+    """Inside: patches of the project in `root` -> an executor of the project so patched."""
+    from grading.mistakes import build_variant
+
+    with tempfile.TemporaryDirectory() as folder:
+        made: dict[tuple, LocalExecutor] = {}
+
+        def variant(patches: Sequence) -> Execute:
+            key = tuple(patches)
+            if key not in made:
+                made[key] = LocalExecutor(build_variant(root, key, Path(folder) / str(len(made))))
+            return made[key]
+
+        yield variant

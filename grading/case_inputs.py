@@ -1,0 +1,178 @@
+"""Random inputs for the cases: small, and made so that every mistake we know shows in them.
+
+Two images of different height and width, classes that the network does not predict, weights that are not 1, a
+channel with a dominant negative gradient: what is equal by chance in an easy case is not equal here.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from grading.protocol import Arrays
+
+Generator = np.random.Generator
+CLASSES = 5
+# Parameters of grading.drivers.tiny_squeezenet: layer by layer (outputs, inputs, kernel side).
+SKELETON = [(6, 3, 3), *[(3, 6, 1), (3, 3, 1), (3, 3, 3)] * 8, (CLASSES, 6, 1)]
+
+
+def classifier_weights(
+    rng: Generator, *, against: int | None = None, in_favour: int | None = None
+) -> np.ndarray:
+    """One long float32 vector. Every channel speaks against the class `against`, and for the class `in_favour`,
+    wherever it is active.
+    """
+    parts = []
+    for outputs, channels, side in SKELETON:
+        fan = channels * side * side
+        kernel = rng.normal(0.15, 1, (outputs, fan)) * np.sqrt(2 / fan)
+        bias = rng.uniform(0, 0.3, outputs)
+        if (outputs, channels) == (CLASSES, 6):
+            kernel = rng.normal(0, 1, (outputs, fan))
+            # Each class has one channel that speaks against it more than any speaks for it.
+            kernel[np.arange(CLASSES), rng.integers(0, fan, CLASSES)] = -1.5
+            # The last ReLU silences a class at some positions, so that its gradient differs from place to place.
+            bias = rng.uniform(0, 0.5, outputs)
+            if against is not None:
+                kernel[against] = -np.abs(kernel[against]) * 0.3
+                bias[against] = 8
+            if in_favour is not None:
+                kernel[in_favour] = np.abs(kernel[in_favour])
+        parts += [kernel.ravel(), bias]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def explanation(rng: Generator, count: int, height: int, width: int, *, extreme: bool = False) -> Arrays:
+    """Images and two sets of classes for saliency, Grad-CAM and guided backpropagation. `extreme`: all evidence is
+    against the first image's class, and all for the second's.
+    """
+    y = rng.permutation(CLASSES)[:count] if count <= CLASSES else rng.integers(0, CLASSES, count)
+    extremes = {"against": int(y[0]), "in_favour": int(y[1])} if extreme else {}
+    y_again = (y + rng.integers(1, CLASSES)) % CLASSES
+    return {
+        "X": rng.normal(0, 1, (count, 3, height, width)).astype(np.float32),
+        "y": y.astype(np.float64),
+        "y_again": y_again.astype(np.float64),
+        "weights": classifier_weights(rng, **extremes),
+        "frozen": np.array([rng.integers(0, 2)], dtype=np.float64),
+    }
+
+
+def ascent(rng: Generator, dtype: type = np.float64, *, max_jitter: int = 0, strong: bool = False) -> Arrays:
+    """A classifier of patches, and settings for which score and regularizer pull about equally."""
+    weights = [
+        rng.normal(0, 0.1, 6 * 3 * 64),
+        rng.uniform(0, 0.5, 6),
+        rng.normal(0, 1, CLASSES * 6),
+        rng.normal(0, 1, CLASSES),
+    ]
+    classes = rng.permutation(CLASSES)[:2]
+    l2_reg = rng.uniform(0.3, 1) * (2e-2 if strong else 1e-4)
+    settings = [l2_reg, rng.uniform(60, 120), 3, max_jitter, rng.integers(0, 2**31)]
+    return {
+        "weights": np.concatenate(weights).astype(dtype),
+        "settings": np.array(settings, dtype=np.float64),
+        "classes": classes.astype(np.float64),
+    }
+
+
+def content(rng: Generator, dtype: type) -> Arrays:
+    shape = (1, *rng.integers(3, 6, 1), *rng.permutation([4, 5, 6])[:2])
+    return {
+        "features": rng.normal(0.3, 1, shape).astype(dtype),
+        "target": rng.normal(0, 1, shape).astype(dtype),
+        "weights": _weights(rng, 2),
+    }
+
+
+def gram(rng: Generator, dtype: type, count: int) -> Arrays:
+    channels = int(rng.integers(3, 6))
+    shape = (count, channels, *rng.permutation([3, 4, 5])[:2])
+    return {
+        "features": rng.normal(0.5, 1, shape).astype(dtype),
+        "probe": rng.normal(0, 1, (count, channels, channels)).astype(dtype),
+    }
+
+
+def style(rng: Generator, dtype: type, *, alike: bool) -> Arrays:
+    """Five layers, three of them compared. `alike`: all have as many channels and the layers are a permutation
+    of the first three, so that a wrong index gives a wrong number; else it may give an error.
+    """
+    channels = [3] * 5 if alike else rng.permutation([2, 3, 4, 5, 6]).tolist()
+    layers = np.roll([0, 1, 2], int(rng.integers(1, 3))) if alike else rng.permutation([0, 1, 3, 4])[:3]
+    if not alike and rng.integers(0, 2):
+        layers = np.sort(layers)
+    arrays = {
+        f"feats_{i}": rng.normal(0.5, 1, (1, c, *rng.integers(3, 6, 2))).astype(dtype)
+        for i, c in enumerate(channels)
+    }
+    for i, layer in enumerate(layers):
+        c = channels[layer]
+        other = rng.normal(0.5, 1, (1, c, 12))
+        arrays[f"target_{i}"] = (other @ other.transpose(0, 2, 1) / (c * 12)).astype(dtype)
+    return {
+        **arrays,
+        "layers": layers.astype(np.float64),
+        "weights": _weights(rng, 3),
+        "other_weights": _weights(rng, 3),
+    }
+
+
+def tv(rng: Generator, dtype: type) -> Arrays:
+    shape = (1, 3, *rng.permutation([4, 5, 6, 7])[:2])
+    return {"image": rng.normal(0, 1, shape).astype(dtype), "weights": _weights(rng, 2)}
+
+
+def update_rule(rng: Generator) -> Arrays:
+    sizes = [3 * 4 * 9, 4, 4 * 4 * 9, 4]
+    return {
+        "content": rng.integers(0, 256, (5, 7, 3)).astype(np.float32),
+        "style": rng.integers(0, 256, (6, 5, 3)).astype(np.float32),
+        "weights": rng.normal(0, 0.35, sum(sizes)),
+        "loss_weights": rng.uniform([1.5, 0.3], [2.5, 0.6]),
+        "style_weights": rng.uniform([2.0, 0.4], [3.0, 0.8]),
+    }
+
+
+def _weights(rng: Generator, count: int) -> np.ndarray:
+    """Weights between 1.3 and 6, no two alike: a missing or exchanged one shows."""
+    return np.cumsum(rng.uniform(1.3, 2.0, count))[rng.permutation(count)]
+
+
+# operation -> kind -> inputs
+INPUTS: dict[str, dict[str, Callable[[Generator], Arrays]]] = {
+    "saliency": {
+        "two images": lambda rng: explanation(rng, 2, 11, 15),
+        "one image": lambda rng: explanation(rng, 1, 12, 9),
+        "five images": lambda rng: explanation(rng, 5, 8, 9),
+    },
+    "grad_cam": {
+        "two images": lambda rng: explanation(rng, 2, 13, 18),
+        "one image": lambda rng: explanation(rng, 1, 17, 12),
+        "square images": lambda rng: explanation(rng, 2, 15, 15),
+        "no evidence in one": lambda rng: explanation(rng, 2, 12, 15, extreme=True),
+    },
+    "guided_backprop": {"two images": lambda rng: explanation(rng, 2, 11, 14)},
+    "class_visualization": {
+        "double precision": lambda rng: ascent(rng),
+        "strong regularizer": lambda rng: ascent(rng, strong=True),
+        "single precision, shifted": lambda rng: ascent(rng, np.float32, max_jitter=16),
+    },
+    "content": {
+        "single precision": lambda rng: content(rng, np.float32),
+        "double precision": lambda rng: content(rng, np.float64),
+    },
+    "gram": {
+        "two images": lambda rng: gram(rng, np.float32, 2),
+        "one image": lambda rng: gram(rng, np.float64, 1),
+    },
+    "style": {
+        "layers alike": lambda rng: style(rng, np.float64, alike=True),
+        "layers unlike": lambda rng: style(rng, np.float32, alike=False),
+    },
+    "tv": {
+        "single precision": lambda rng: tv(rng, np.float32),
+        "double precision": lambda rng: tv(rng, np.float64),
+    },
+    "update_rule": {"200 steps": update_rule},
+}

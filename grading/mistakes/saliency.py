@@ -1,0 +1,178 @@
+"""Mistakes in Task 1, saliency maps."""
+
+from grading.mistakes import Entry, Patch, forms
+
+FILE = "visualizers/saliency_map.py"
+WHERE = f"{FILE}, compute_saliency_maps"
+
+
+def _score(expression: str) -> Patch:
+    """The solution with another scalar to differentiate."""
+    return Patch(
+        FILE,
+        f"""
+        import torch.nn.functional as F
+        scores = model(X)
+        (gradient,) = torch.autograd.grad({expression}, X)
+        saliency = gradient.abs().amax(dim=1)
+        """,
+        region=0,
+    )
+
+
+def _reduce(expression: str) -> Patch:
+    """The solution with another way from the gradient (N, 3, H, W) to the map."""
+    return Patch(
+        FILE,
+        f"""
+        scores = class_scores(model, X, y)
+        (gradient,) = torch.autograd.grad(scores.sum(), X)
+        saliency = {expression}
+        """,
+        region=0,
+    )
+
+
+def _entry(id: str, title: str, sentence: str, *patches: Patch) -> Entry:
+    return Entry(f"saliency-{id}", "saliency", title, sentence, WHERE, forms(*patches))
+
+
+ENTRIES = [
+    _entry(
+        "softmax",
+        "probability instead of score",
+        "Your saliency map is that of the class's probability: a softmax was put between the score and the "
+        "gradient, so evidence for the other classes is mixed in, and a sure network gets an empty map.",
+        _score("scores.softmax(dim=1).gather(1, y[:, None]).sum()"),
+    ),
+    _entry(
+        "log-softmax",
+        "log-probability instead of score",
+        "Your saliency map is that of the logarithm of the class's probability (a log_softmax, or a "
+        "cross-entropy summed over the batch, which is its negative): differentiate the raw score instead.",
+        _score("F.log_softmax(scores, dim=1).gather(1, y[:, None]).sum()"),
+        _score("F.cross_entropy(scores, y, reduction='sum')"),
+    ),
+    _entry(
+        "cross-entropy",
+        "cross-entropy instead of score",
+        "Your saliency map is that of the cross-entropy loss, averaged over the batch: a saliency map asks what "
+        "raises the class's raw score, with no loss function and no division by N.",
+        _score("F.cross_entropy(scores, y)"),
+        _score("torch.nn.CrossEntropyLoss()(scores, y)"),
+    ),
+    _entry(
+        "argmax",
+        "predicted class instead of y",
+        "Your saliency map explains the class that the network predicts (an argmax or max over the scores), not "
+        "the class y that was asked for.",
+        _score("scores.max(dim=1).values.sum()"),
+        _score("scores.gather(1, scores.argmax(dim=1)[:, None]).sum()"),
+    ),
+    _entry(
+        "all-classes",
+        "sum of all classes",
+        "Your saliency map is that of the sum of all classes' scores: y is never used. Pick score y[n] of image "
+        "n before you sum.",
+        _score("scores.sum()"),
+    ),
+    _entry(
+        "no-abs",
+        "absolute value missing",
+        "Your saliency map keeps the gradient's sign: take the absolute value, for a pixel that lowers the score "
+        "matters as much as one that raises it.",
+        _reduce("gradient.amax(dim=1)"),
+    ),
+    _entry(
+        "abs-after-max",
+        "absolute value after the maximum",
+        "Your saliency map takes the maximum over channels first and the absolute value after it, so a channel "
+        "with a large negative gradient is lost: abs, then max.",
+        _reduce("gradient.amax(dim=1).abs()"),
+    ),
+    _entry(
+        "relu-before-max",
+        "negative gradients cut off",
+        "Your saliency map cuts negative gradients off at zero instead of taking their absolute value.",
+        _reduce("gradient.clamp(min=0).amax(dim=1)"),
+    ),
+    _entry(
+        "mean-channels",
+        "mean over channels",
+        "Your saliency map is the mean over the three colour channels of the absolute gradient: it is to be "
+        "their maximum.",
+        _reduce("gradient.abs().mean(dim=1)"),
+    ),
+    _entry(
+        "sum-channels",
+        "sum over channels",
+        "Your saliency map is the sum over the three colour channels of the absolute gradient: it is to be "
+        "their maximum.",
+        _reduce("gradient.abs().sum(dim=1)"),
+    ),
+    _entry(
+        "norm-channels",
+        "norm over channels",
+        "Your saliency map is the length of the gradient over the three colour channels (root of the sum of "
+        "squares): it is to be their largest absolute value.",
+        _reduce("gradient.norm(dim=1)"),
+    ),
+    _entry(
+        "cross-terms",
+        "scores[:, y] pairs every image with every class",
+        "Your saliency map adds up every class in y for every image: scores[:, y] is an (N, N) matrix of all "
+        "pairs. Use scores.gather(1, y.view(-1, 1)), or scores[range(N), y].",
+        _score("scores[:, y].sum()"),
+    ),
+    _entry(
+        "batch-size",
+        "batch size hard-coded",
+        "Your saliency code works for a batch of five images only: a batch size of 5 is written into it. Take N "
+        "from X.shape[0] or len(y).",
+        _score("scores.gather(1, y.view(5, 1)).sum()"),
+        _score("scores[torch.arange(5), y].sum()"),
+    ),
+    _entry(
+        "first-image",
+        "only the first image",
+        "Your saliency maps are zero but for the first image: only its score was differentiated. Sum the scores "
+        "of all N images before the backward pass.",
+        _score("scores[0, y[0]]"),
+    ),
+    _entry(
+        "batch-mean",
+        "mean over the batch",
+        "Your saliency maps shrink with the batch: the scores of the N images were averaged, not summed, before "
+        "the backward pass.",
+        _score("scores.gather(1, y[:, None]).mean()"),
+    ),
+    _entry(
+        "stale",
+        "gradient of the call before is still there",
+        "Your first saliency map is right and the second, of the same images, is not: X.grad still held the "
+        "first call's gradient, and backward() adds to it. Clear it, or work on X.detach().clone().",
+        Patch(
+            FILE,
+            """
+            def compute_saliency_maps(self, X, y, model):
+                X.requires_grad_()
+                model(X).gather(1, y[:, None]).sum().backward()
+                return X.grad.abs().amax(dim=1)
+            """,
+            function="SaliencyMap.compute_saliency_maps",
+        ),
+    ),
+    _entry(
+        "squeeze",
+        "squeeze() drops a batch of one",
+        "Your saliency map of a single image has no batch dimension left: squeeze() without a dim removes every "
+        "dimension of length 1. Return (1, H, W), and name the dim that you squeeze.",
+        _reduce("gradient.abs().amax(dim=1, keepdim=True).squeeze()"),
+    ),
+    _entry(
+        "detached",
+        "zero map",
+        "Your saliency map is zero everywhere: the gradient never reached the images.",
+        _reduce("torch.zeros_like(gradient).amax(dim=1)"),
+    ),
+]

@@ -1,0 +1,122 @@
+"""What is graded: tasks, their points, what each operation returns, and how close is right."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of an operation: what a student reads of it, its share in the operation's points, and its
+    tolerance, relative to the largest number expected, in single and double precision.
+    """
+
+    label: str
+    share: float
+    single: float = 2e-5
+    double: float = 1e-9
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of grading.drivers: the place to look at, its share in the task's points, how many cases of
+    each kind a submission meets, and its outputs.
+    """
+
+    where: str
+    outputs: dict[str, Output]
+    share: float = 1
+    draws: int = 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: its number in the handout, its title, its points."""
+
+    number: str
+    title: str
+    points: float
+    operations: tuple[str, ...]
+
+
+TASKS = {
+    "saliency": Task("1", "Saliency maps", 15, ("saliency",)),
+    "gradcam": Task("2", "Grad-CAM and guided backpropagation", 20, ("grad_cam", "guided_backprop")),
+    "class_visualization": Task("3", "Class model visualization", 15, ("class_visualization",)),
+    "content": Task("4", "Content loss", 8, ("content",)),
+    "gram": Task("5.1", "Gram matrix", 10, ("gram",)),
+    "style": Task("5.2", "Style loss", 10, ("style",)),
+    "tv": Task("6", "Total-variation loss", 8, ("tv",)),
+    "update_rule": Task("7", "Update rule of style transfer", 14, ("update_rule",)),
+}
+
+
+def _maps(label: str) -> dict[str, Output]:
+    return {
+        "maps": Output(label, 2, single=1e-4),
+        "again": Output(f"{label} of a second call", 1, single=1e-4),
+    }
+
+
+def _loss(label: str) -> dict[str, Output]:
+    return {
+        "value": Output(label, 2),
+        "gradient": Output(f"gradient of the {label}", 3),
+        "again": Output(f"{label} of a second call", 1),
+    }
+
+
+_TRAJECTORY = {"single": 1e-3, "double": 1e-6}
+
+OPERATIONS = {
+    "saliency": Operation("visualizers/saliency_map.py, compute_saliency_maps", _maps("saliency map")),
+    "grad_cam": Operation("visualizers/gradcam.py, grad_cam", _maps("Grad-CAM"), share=0.65),
+    "guided_backprop": Operation(
+        "visualizers/gradcam.py, guided_backprop", _maps("guided backpropagation"), share=0.35
+    ),
+    "class_visualization": Operation(
+        "visualizers/class_visualization.py, the gradient step",
+        {
+            "first_step": Output(
+                "picture after one step of the class visualization", 2, single=2e-4, double=1e-6
+            ),
+            "later_steps": Output(
+                "picture after two steps of the class visualization", 2, single=1e-3, double=1e-6
+            ),
+            # Eight bits a colour: a rounding the other way is one level.
+            "picture": Output("returned picture of the class visualization", 1, single=0.006, double=0.006),
+            "again": Output("class visualization of a second call", 1, single=1e-3, double=1e-6),
+        },
+    ),
+    "content": Operation("style_modules/content_loss.py, forward", _loss("content loss")),
+    "gram": Operation(
+        "style_modules/style_loss.py, gram_matrix",
+        {
+            "normalized": Output("Gram matrix", 2),
+            "plain": Output("Gram matrix with normalize=False", 1),
+            "gradient": Output("gradient of the Gram matrix", 2),
+        },
+    ),
+    "style": Operation("style_modules/style_loss.py, forward", _loss("style loss")),
+    "tv": Operation("style_modules/tv_loss.py, forward", _loss("TV loss")),
+    "update_rule": Operation(
+        "style_utils.py, style_transfer",
+        {
+            "early": Output("picture after the first steps of the style transfer", 2, **_TRAJECTORY),
+            "middle": Output("picture up to step 180 of the style transfer", 2, **_TRAJECTORY),
+            "decayed": Output("picture after step 180 of the style transfer", 2, **_TRAJECTORY),
+            "final": Output("final picture of the style transfer", 1, **_TRAJECTORY),
+        },
+    ),
+}
+
+
+def task_of(operation: str) -> str:
+    """The name of the task that an operation belongs to."""
+    return next(name for name, task in TASKS.items() if operation in task.operations)
+
+
+def tolerance(operation: str, key: str, dtype: np.dtype) -> float:
+    """How far an output may be off, relative to the largest number expected, whose precision is `dtype`."""
+    output = OPERATIONS[operation].outputs[key]
+    return output.single if np.dtype(dtype) == np.float32 else output.double
