@@ -1,5 +1,7 @@
 """From a zip to points: what the student's preflight, the folder and Gradescope have in common."""
 
+import os
+import secrets
 import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -11,9 +13,13 @@ from grading.judge import Finding, Report, TaskResult, grade
 from grading.sandbox import Limits, Sandbox, Zygote
 from grading.submission import Submission, UnreadableError, read_submission
 from grading.tasks import TASKS
+from helpers.errors import CannotError
 
 PROJECT = Path(__file__).resolve().parent.parent
 PUBLIC_BANK = Path(__file__).with_name("cases.npz")
+# The instructor's own; in no handout and no repository. A bundle has both under these names too.
+PRIVATE_BANK = Path(__file__).with_name("private") / "cases.npz"
+SECRET = PRIVATE_BANK.with_name("secret")
 # A student's own copy has no secret: the cases it draws can be known, those of the grader cannot.
 PUBLIC_SECRET = b"the student's own check"
 MARKS = {"passed": "+", "partial": "~", "failed": "-"}
@@ -118,6 +124,23 @@ def table(assessment: Assessment, width: int = 100) -> str:
     return "\n".join(lines)
 
 
-def public_bank() -> CaseBank:
-    """The bank that is handed out with the package."""
-    return load_bank(PUBLIC_BANK)
+def bank_and_secret(public: bool = False) -> tuple[CaseBank, bytes]:
+    """The grader's own bank where there is one, else the public one; the secret is the grader's in both cases.
+
+    With `public`: what a student's copy uses.
+    """
+    bank = PUBLIC_BANK if public or not PRIVATE_BANK.is_file() else PRIVATE_BANK
+    if not bank.is_file():
+        raise CannotError(f"{bank.relative_to(PROJECT)} is missing: run `python -m grading cases`")
+    secret = PUBLIC_SECRET if public or not SECRET.is_file() else own_secret()
+    return load_bank(bank), secret
+
+
+def own_secret() -> bytes:
+    """The grader's secret, made at the first call: it decides which cases a submission meets."""
+    if not SECRET.is_file():
+        SECRET.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(SECRET, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32) + "\n")
+    return bytes.fromhex(SECRET.read_text().strip())

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -173,9 +174,10 @@ def repeated_regions(source: str, known: Mapping[str, str]) -> list[Region]:
             continue
         first, last = body[0].lineno, body[-1].end_lineno
         text = "\n".join(lines[first - 1 : last])
-        tasks = sorted({known[trace] for trace in _traces(textwrap.dedent(text)) if trace in known})
+        tasks = Counter(known[trace] for trace in _traces(textwrap.dedent(text)) if trace in known)
         if tasks:
-            found.append(Region(first, last, text, f"{tasks[0]}: {_function_at(tree, first)}"))
+            task = max(sorted(tasks), key=tasks.__getitem__)
+            found.append(Region(first, last, text, f"{task}: {_function_at(tree, first)}"))
     return found
 
 

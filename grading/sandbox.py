@@ -87,6 +87,7 @@ class Zygote:
                     "OMP_NUM_THREADS": "1",
                     "HOME": str(self.base),
                     "MPLBACKEND": "Agg",
+                    "TQDM_DISABLE": "1",
                 },
                 start_new_session=True,  # Ctrl-C is for the judge, which then closes its end
             )
