@@ -42,7 +42,7 @@ format: $(VENV)/.dev  ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-submission: $(VENV)/.runtime  ## check the work and zip it for the autograder
+submission: $(VENV)/.dev  ## check the work and zip it for the autograder
 	$(BIN)/python collect_submission.py
 
 clean:  ## remove outputs and caches (the environment stays)

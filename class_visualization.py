@@ -9,11 +9,12 @@ import sys
 
 from helpers import cli
 
-CLASSES = ["gorilla", "flamingo", "tarantula", "hourglass", "Yorkshire terrier"]
+CLASSES = ["gorilla", "flamingo", "tiger", "hourglass", "daisy"]
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "class_visualization.py",
         __doc__,
         output="visualization/class_visualization.png",
         epilog="example: ./class_visualization.py --classes flamingo 'tiger cat' 417 --iterations 300",
@@ -47,10 +48,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--l2-reg", type=cli.non_negative, default=1e-3, help="weight of ||I||^2 (default 0.001)"
     )
     parser.add_argument(
-        "--blur-every", type=cli.positive_int, default=10, help="steps between two blurs (default 10)"
+        "--blur-every", type=cli.positive_int, default=4, help="steps between two blurs (default 4)"
     )
     parser.add_argument(
-        "--blur-sigma", type=cli.non_negative, default=0.5, help="width of the blur in pixels (default 0.5)"
+        "--blur-sigma",
+        type=cli.non_negative,
+        nargs=2,
+        default=(1.2, 0.35),
+        metavar=("FIRST", "LAST"),
+        help="width of the blur in pixels, at the start and at the end (default 1.2 0.35)",
     )
     parser.add_argument(
         "--max-jitter", type=int, default=16, help="largest shift of a step in pixels (default 16)"
@@ -64,6 +70,7 @@ def work(args: argparse.Namespace) -> object:
     from helpers.figures import Cell, save_grid
     from helpers.image_utils import deprocess
     from helpers.models import choose_device, load_classifier
+    from helpers.recipe import make_recipe
     from visualizers.class_ascent import climb
 
     names = class_names()
@@ -112,6 +119,7 @@ def work(args: argparse.Namespace) -> object:
     return save_grid(
         args.output,
         rows,
+        metadata=make_recipe(args, model, {}),
         row_labels=labels,
         heading="What the network believes these classes look like",
         note="Each picture was changed, pixel by pixel, to raise the raw score of its class. The probability is the "

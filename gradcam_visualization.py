@@ -12,6 +12,7 @@ from helpers import cli
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "gradcam_visualization.py",
         __doc__,
         output="visualization/gradcam_visualization.png",
         epilog="example: ./gradcam_visualization.py --images my_dog.jpg --layers features.7 features.12 --guided",
@@ -37,6 +38,7 @@ def work(args: argparse.Namespace) -> object:
     from helpers.explain import explained_images
     from helpers.figures import Cell, overlay, save_grid, signed_picture
     from helpers.models import choose_device, load_classifier
+    from helpers.recipe import make_recipe
     from visualizers import GradCam
     from visualizers.layer_gradcam import grad_cam_at, guided_grad_cam, map_layers, spread_layers
 
@@ -74,6 +76,7 @@ def work(args: argparse.Namespace) -> object:
     return save_grid(
         args.output,
         rows,
+        metadata=make_recipe(args, model, batch.sources),
         row_labels=labels,
         heading="Where is the evidence for the class?",
         note="Red: the layer named at the left finds strong evidence for the class in the title; untinted: none. "

@@ -12,6 +12,7 @@ from helpers import cli
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
+        "saliency_visualization.py",
         __doc__,
         output="visualization/saliency_visualization.png",
         epilog="example: ./saliency_visualization.py --images my_dog.jpg chelsea --classes 'tiger cat'",
@@ -27,6 +28,7 @@ def work(args: argparse.Namespace) -> object:
     from helpers.explain import explained_images
     from helpers.figures import Cell, glow, save_grid
     from helpers.models import choose_device, load_classifier
+    from helpers.recipe import make_recipe
     from visualizers import SaliencyMap
 
     cli.seed_everything(args.seed)
@@ -46,6 +48,7 @@ def work(args: argparse.Namespace) -> object:
             [Cell(heat) for heat in shown],
             [Cell(glow(photo, heat)) for photo, heat in zip(batch.photos, shown, strict=True)],
         ],
+        metadata=make_recipe(args, model, batch.sources),
         row_labels=["photo", "saliency map", "map, blurred, over photo"],
         heading="Which pixels matter for the class?",
         note="Bright: a small change of this pixel changes the raw score of the class in the title the most. "

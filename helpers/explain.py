@@ -15,13 +15,15 @@ from helpers.image_utils import preprocess, square
 
 
 class Explained(NamedTuple):
-    """A batch to explain: photos uint8 (N, H, W, 3), X normalized (N, 3, H, W), y the classes to explain
-    (N,), and titles.
+    """A batch to explain: photos uint8 (N, H, W, 3), X normalized (N, 3, H, W), y the classes to explain (N,).
+
+    sources: the photos by path or name, for the recipe; titles, subtitles: what to write above each.
     """
 
     photos: list[np.ndarray]
     X: Tensor
     y: Tensor
+    sources: dict[str, np.ndarray]
     titles: list[str]
     subtitles: list[str]
 
@@ -51,4 +53,7 @@ def explained_images(args: argparse.Namespace, model: nn.Module, names: list[str
     for row, k, best, label in zip(probabilities, y.tolist(), predicted.tolist(), labels, strict=True):
         titles.append(f"{names[k]} ({row[k]:.2f})")
         subtitles.append(label if k == best else f"{label}; predicted: {names[best]} ({row[best]:.2f})")
-    return Explained(photos, batch, y, titles, subtitles)
+    # Two photos of the course's sample may share a label, so the place goes with it.
+    names_of = args.images or [f"{place} {label}" for place, label in enumerate(labels)]
+    sources = dict(zip(names_of, photos, strict=True))
+    return Explained(photos, batch, y, sources, titles, subtitles)

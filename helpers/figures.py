@@ -61,7 +61,7 @@ def overlay(photo: np.ndarray, heat: np.ndarray, colors: str = "turbo", strength
 
 
 def glow(photo: np.ndarray, heat: np.ndarray, sigma: float = 4.0) -> np.ndarray:
-    """A speckled map (H, W) over its photo: the map is first blurred by `sigma` pixels, so that the eye sees regions."""
+    """A speckled map (H, W) over its photo: blurred by `sigma` pixels, so that the eye sees regions."""
     smooth = gaussian_filter(heat.astype(np.float64), sigma)
     peak = smooth.max(initial=0.0)
     return overlay(photo, smooth / peak if peak > 0 else smooth)
@@ -183,12 +183,13 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise CannotError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _aspect(cell: Cell) -> float:

@@ -1,9 +1,9 @@
 """A small paint box: palettes, noise, flow fields, brush strokes with relief, and the light that shows them.
 
-Every length is a fraction of the picture's side and every random number belongs to a stroke, a cell or a noise
-lattice, never to a pixel. That is why a picture drawn at 256 and at 1024 is the same picture, only sharper.
+Every length is a fraction of the picture's side and every random number belongs to a stroke, a cell or a
+noise lattice, never to a pixel: a picture drawn at 256 and at 1024 is the same picture, only sharper.
 
-Colours are float arrays `(..., 3)` in [0, 1]; x runs right and y runs down, both from 0 to 1 over the picture.
+Colours are float arrays `(..., 3)` in [0, 1]; x runs right and y runs down, both 0 to 1 over the picture.
 
 The layered strokes, coarse to fine, that follow a field and stop where the colour changes, are the idea of
 Hertzmann, "Painterly Rendering with Curved Brush Strokes of Multiple Sizes" (SIGGRAPH 1998). The noise is
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -37,10 +37,9 @@ def palette(codes: str) -> Array:
     return np.array([tuple(bytes.fromhex(code)) for code in codes.split()], np.float32) / 255
 
 
-def ramp(t: Array, colours: Array, stops: Array | list[float] | None = None) -> Array:
-    """Colours `(..., 3)` at positions `t` along `colours` `(K, 3)`; `stops` (evenly in [0, 1]) places them."""
-    stops = np.linspace(0, 1, len(colours)) if stops is None else stops
-    t = np.asarray(t)
+def ramp(t: Array, colours: Array) -> Array:
+    """Colours `(..., 3)` at positions `t` in [0, 1] along `colours` `(K, 3)`, evenly spaced; t is clipped."""
+    stops = np.linspace(0, 1, len(colours))
     return np.stack([np.interp(t, stops, colours[:, c]) for c in range(3)], -1).astype(np.float32)
 
 
@@ -73,9 +72,8 @@ def shift(
     part = colours - grey
     # Rodrigues' rotation about (1, 1, 1): the cross product with the axis is a difference of neighbours.
     cross = (np.roll(part, 1, -1) - np.roll(part, -1, -1)) / np.sqrt(3.0)
-    return np.clip(grey + strength * (part * np.cos(turn) + cross * np.sin(turn)) + lift, 0, 1).astype(
-        np.float32
-    )
+    turned = part * np.cos(turn) + cross * np.sin(turn)
+    return np.clip(grey + strength * turned + lift, 0, 1).astype(np.float32)
 
 
 # ---------------------------------------------------------------------------------- noise and flow fields
@@ -96,6 +94,8 @@ class Noise:
         self.frequency = np.broadcast_to(np.asarray(frequency, np.float32), 2)
         self.gain = gain
         angle = rng.uniform(0, 2 * np.pi, (octaves, self.LATTICE, self.LATTICE))
+        # One more row and column, so that a corner's neighbours need no wrapping of their own.
+        angle = np.pad(angle, ((0, 0), (0, 1), (0, 1)), mode="wrap").reshape(octaves, -1)
         self.gradient = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
         self.offset = rng.uniform(0, self.LATTICE, (octaves, 2)).astype(np.float32)
 
@@ -109,27 +109,28 @@ class Noise:
         return total * 1.5
 
     def _octave(self, u: Array, v: Array, gradient: Array) -> Array:
-        i, j = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
-        u, v = u - i, v - j
-        i, j = i % self.LATTICE, j % self.LATTICE
+        left, top = np.floor(u), np.floor(v)
+        u, v = u - left, v - top
+        i, j = left.astype(np.int32) % self.LATTICE, top.astype(np.int32) % self.LATTICE
+        cell = j * (self.LATTICE + 1) + i
         fade_u, fade_v = (w * w * w * (w * (w * 6 - 15) + 10) for w in (u, v))
 
         def corner(di: int, dj: int) -> Array:
-            at = (j + dj) % self.LATTICE, (i + di) % self.LATTICE
-            return gradient[0][at] * (u - di) + gradient[1][at] * (v - dj)
+            at = cell + (di + dj * (self.LATTICE + 1))
+            return gradient[0].take(at) * (u - di) + gradient[1].take(at) * (v - dj)
 
-        top = corner(0, 0) + fade_u * (corner(1, 0) - corner(0, 0))
-        bottom = corner(0, 1) + fade_u * (corner(1, 1) - corner(0, 1))
-        return top + fade_v * (bottom - top)
+        upper, lower = corner(0, 0), corner(0, 1)
+        upper += fade_u * (corner(1, 0) - upper)
+        lower += fade_u * (corner(1, 1) - lower)
+        return upper + fade_v * (lower - upper)
 
 
-def along(stream: Scalar, step: float = 2e-3) -> Scalar:
+def along(stream: Scalar, step: float = 1e-3) -> Scalar:
     """The angle field that follows the contours of a stream function, so that strokes never cross one."""
 
     def angle(x: Array, y: Array) -> Array:
-        dx = stream(x + step, y) - stream(x - step, y)
-        dy = stream(x, y + step) - stream(x, y - step)
-        return np.arctan2(-dx, dy)
+        here = stream(x, y)
+        return np.arctan2(here - stream(x + step, y), stream(x, y + step) - here)
 
     return angle
 
@@ -139,15 +140,13 @@ def scatter(rng: np.random.Generator, spacing: float, margin: float = 0.04) -> t
     count = int(np.ceil((1 + 2 * margin) / spacing))
     jitter = rng.uniform(0, 1, (2, count * count))
     cells = rng.permutation(count * count)
-    x = (cells % count + jitter[0]) / count
-    y = (cells // count + jitter[1]) / count
-    return ((1 + 2 * margin) * x - margin).astype(np.float32), ((1 + 2 * margin) * y - margin).astype(
-        np.float32
-    )
+    places = (np.stack([cells % count, cells // count]) + jitter) / count
+    x, y = ((1 + 2 * margin) * places - margin).astype(np.float32)
+    return x, y
 
 
 def relax(rng: np.random.Generator, points: Array, count: int, rounds: int = 8) -> Array:
-    """`count` sites among `points` `(P, D)`, spread evenly by Lloyd's relaxation (1982): cells of like size."""
+    """`count` sites among `points` `(P, D)`, spread evenly by Lloyd's relaxation (1982)."""
     sites = points[rng.choice(len(points), count, replace=False)]
     for _ in range(rounds):
         nearest = cKDTree(sites).query(points)[1]
@@ -175,13 +174,13 @@ class Brush:
     chroma: float = 0.15
     light: float = 0.05
     tolerance: float = 0.22  # a stroke stops where the colour beneath has changed by this much
+    nodes: int = 10  # points of the path at which the field is asked; a dab needs few
 
 
 class Canvas:
     """Paint and its thickness on a square of `side` pixels, which `finish` lights and reduces to `size`."""
 
     BRISTLES = 9
-    NODES = 10
 
     def __init__(self, size: int):
         self.size = size
@@ -192,7 +191,7 @@ class Canvas:
 
     def underpaint(self, colour: Colouring, shade: float = 0.8) -> None:
         """Lays `colour` thinly, darkened by `shade`, so that gaps between strokes are deep and not empty."""
-        x, y = np.meshgrid(*2 * [(np.arange(UNDERPAINTING, dtype=np.float32) + 0.5) / UNDERPAINTING])
+        x, y = _centres(UNDERPAINTING)
         nearest = np.arange(self.side) * UNDERPAINTING // self.side
         self.colour[:] = shade * colour(x, y)[nearest[:, None], nearest[None, :]]
 
@@ -202,9 +201,8 @@ class Canvas:
         return self.colour[line, column]
 
     def grid(self) -> tuple[Array, Array]:
-        """x `(1, side)` and y `(side, 1)` of the pixel centres."""
-        centre = (np.arange(self.side, dtype=np.float32) + 0.5) / self.side
-        return centre[None, :], centre[:, None]
+        """x and y `(side, side)` of the pixel centres."""
+        return _centres(self.side)
 
     def cover(
         self,
@@ -214,7 +212,7 @@ class Canvas:
         angle: Scalar,
         where: Scalar | None = None,
     ) -> None:
-        """Covers the picture (or the points where `where` exceeds a draw from [0, 1]) with strokes of `brush`."""
+        """Covers the picture with strokes of `brush`; `where` is the share of them laid at a point."""
         x, y = scatter(rng, np.sqrt(brush.length * brush.width / brush.coverage))
         draw = rng.uniform(0, 1, len(x))
         if where is not None:
@@ -231,29 +229,34 @@ class Canvas:
         bristles = rng.uniform(-1, 1, (len(x), self.BRISTLES)).astype(np.float32)
         base = colour(x, y)
         paint = vary(base, rng, brush.hue, brush.chroma, brush.light)
-        nodes = _trace(x, y, angle, length, self.NODES)
+        nodes = _trace(x, y, angle, length, brush.nodes)
         changed = np.abs(colour(*nodes) - base[:, None]).max(-1) > brush.tolerance
         extent = _unchanged_extent(changed)
 
-        along_count = max(3, int(np.ceil(1.5 * 1.3 * brush.length * self.side)) + 1)
-        across_count = max(3, int(np.ceil(1.5 * 1.3 * brush.width * self.side)) + 1)
-        chunk = max(1, SAMPLES_AT_ONCE // (along_count * across_count))
+        # A sample and a half a pixel, at the widest and longest a stroke gets, leaves no pixel unpainted.
+        samples = (max(3, int(np.ceil(1.5 * 1.3 * w * self.side)) + 1) for w in (brush.length, brush.width))
+        t, u = np.linspace(0, 1, next(samples)), np.linspace(-1, 1, next(samples))
+        t, u = t.astype(np.float32), u.astype(np.float32)
+        chunk = max(1, SAMPLES_AT_ONCE // (len(t) * len(u)))
         for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
-            self._splat(
-                brush, nodes[:, part], extent[part], width[part], bristles[part], paint[part],
-                along_count, across_count,
-            )  # fmt: skip
+            self._splat(brush, t, u, nodes[:, part], extent[part], width[part], bristles[part], paint[part])
 
     def _splat(
-        self, brush: Brush, nodes: Array, extent: Array, width: Array, bristles: Array, paint: Array,
-        along_count: int, across_count: int,
-    ) -> None:  # fmt: skip
-        t = np.linspace(0, 1, along_count, dtype=np.float32)
-        u = np.linspace(-1, 1, across_count, dtype=np.float32)
+        self,
+        brush: Brush,
+        t: Array,
+        u: Array,
+        nodes: Array,
+        extent: Array,
+        width: Array,
+        bristles: Array,
+        paint: Array,
+    ) -> None:
+        """Paints strokes sampled at `t` in [0, 1] along and `u` in [-1, 1] across their paths."""
         begin, end = extent.T
-        at = (begin[:, None] + (end - begin)[:, None] * t) * (self.NODES - 1)
-        node = np.minimum(at.astype(np.int32), self.NODES - 2)
+        at = (begin[:, None] + (end - begin)[:, None] * t) * (brush.nodes - 1)
+        node = np.minimum(at.astype(np.int32), brush.nodes - 2)
         rest = at - node
         row = np.arange(len(width))[:, None]
         centre = [p[row, node] + rest * (p[row, node + 1] - p[row, node]) for p in nodes]
@@ -270,7 +273,7 @@ class Canvas:
         column, line = np.floor(x * self.side).astype(np.int32), np.floor(y * self.side).astype(np.int32)
         wet = bristle[:, None, :] > (2 * brush.dryness * smoothstep(0.3, 1, t) - 1)[None, :, None]
         inside = wet & (column >= 0) & (column < self.side) & (line >= 0) & (line < self.side)
-        owner, step, across = np.nonzero(inside)
+        owner, _, across = np.nonzero(inside)
         pixel = line[inside] * self.side + column[inside]
 
         tone = brush.streak * bristle[owner, across]
@@ -292,8 +295,13 @@ class Canvas:
         return to_image(lit, self.size)
 
 
+def _centres(side: int) -> tuple[Array, Array]:
+    x, y = np.meshgrid(*2 * [(np.arange(side, dtype=np.float32) + 0.5) / side])
+    return x, y
+
+
 def _trace(x: Array, y: Array, angle: Scalar, length: Array, count: int) -> Array:
-    """Nodes `(2, S, count)` of the paths of `length` `(S,)` along `angle` whose middles are at `x`, `y` `(S,)`."""
+    """Nodes `(2, S, count)` of the paths along `angle` of `length` `(S,)` with middles `x`, `y` `(S,)`."""
     middle = count // 2
     nodes = np.empty((2, len(x), count), np.float32)
     step = length / (count - 1)
@@ -307,7 +315,7 @@ def _trace(x: Array, y: Array, angle: Scalar, length: Array, count: int) -> Arra
 
 
 def _unchanged_extent(changed: Array) -> Array:
-    """From `changed` `(S, N)`, the run of unchanged nodes about the middle as fractions `(S, 2)` of the path."""
+    """Begin and end `(S, 2)`, as shares of the path, of the nodes about the middle not `changed` `(S, N)`."""
     count = changed.shape[1]
     middle = count // 2
     forward = np.cumsum(changed[:, middle:], 1) == 0
@@ -333,4 +341,41 @@ def to_image(colour: Array, size: int) -> Image.Image:
     scale = colour.shape[0] // size
     if scale > 1:
         colour = colour.reshape(size, scale, size, scale, 3).mean((1, 3))
-    return Image.fromarray((np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8), "RGB")
+    return Image.fromarray((np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+class Block:
+    """A sheet for flat shapes with sharp edges, in picture coordinates; `colour` is what has been drawn."""
+
+    def __init__(self, side: int):
+        self.side = side
+        self.image = Image.new("RGB", (side, side))
+        self.pen = ImageDraw.Draw(self.image)
+
+    def shape(self, points: Array, ink: Array) -> None:
+        """The polygon of `points` `(N, 2)`."""
+        self.pen.polygon(self._path(points), _eight_bit(ink))
+
+    def line(self, points: Array, ink: Array, width: float) -> None:
+        """The open line through `points` `(N, 2)`."""
+        self.pen.line(self._path(points), _eight_bit(ink), max(1, round(width * self.side)), joint="curve")
+
+    def box(self, left: float, top: float, right: float, bottom: float, ink: Array) -> None:
+        """A filled rectangle with level sides."""
+        self.shape(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]), ink)
+
+    def disc(self, x: float, y: float, radius: float, ink: Array) -> None:
+        """A filled circle."""
+        box = np.array([x - radius, y - radius, x + radius, y + radius]) * self.side
+        self.pen.ellipse(box.tolist(), _eight_bit(ink))
+
+    def colour(self) -> Array:
+        """The sheet as colours `(side, side, 3)`."""
+        return np.asarray(self.image, np.float32) / 255
+
+    def _path(self, points: Array) -> list[tuple[float, float]]:
+        return [(x, y) for x, y in (np.asarray(points) * self.side).tolist()]
+
+
+def _eight_bit(ink: Array) -> tuple[int, ...]:
+    return tuple(round(255 * float(channel)) for channel in ink)

@@ -1,24 +1,27 @@
-"""Style paintings drawn from a seed, so that style transfer has something to learn from and nothing is shipped.
+"""Style paintings drawn from a seed, so that style transfer has its style and no painting is shipped.
 
 `draw_style("swirl", 512, seed=3)` gives a square RGB picture. Each style is an idiom, not a copy of a work:
 the seed moves its suns, ridges and currents and keeps its manner.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy import ndimage
+from scipy.interpolate import PchipInterpolator
 from scipy.spatial import cKDTree
 
 from helpers.errors import UsageError
 from helpers.painting import (
     LUMA,
     Array,
+    Block,
     Brush,
     Canvas,
     Noise,
+    Scalar,
     along,
     blend,
     palette,
@@ -35,7 +38,7 @@ SMALLEST, LARGEST = 64, 4096
 
 
 def draw_style(name: str, size: int = 512, seed: int = 0) -> Image.Image:
-    """The style painting `name` as an RGB picture of `size` by `size` pixels, the same for the same `seed`."""
+    """The style painting `name`, RGB, `size` by `size` pixels; the same `seed` gives the same bytes."""
     if name not in STYLES:
         raise UsageError(f"unknown style '{name}'; the styles are {', '.join(STYLES)}")
     if not SMALLEST <= size <= LARGEST:
@@ -64,7 +67,7 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
     field = palette("16324a 24604a 6f8f35 b98a24 e6b53a f6dc74")
 
     def ridge(index: int, x: Array) -> Array:
-        return levels[index] + 0.055 * ridges[index](x, np.full_like(x, 0.37))
+        return levels[index] + 0.055 * ridges[index](x, 0.37)
 
     def furrow(x: Array, below: Array) -> Array:
         return (x - vanishing) / (np.abs(below) + 0.06) + 0.25 * drift(x, below)
@@ -87,10 +90,8 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
         # Whole numbers of turns keep the phase continuous all round each whirl: arms instead of a seam.
         bands = np.sin(2 * np.pi * 5.5 * flow + 2 * turns[0] - 2 * turns[1] + 1.2 * drift(y, x))
         near = sum(np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (1.8 * r) ** 2) for cx, cy, r in whirls)
-        tone = (
-            0.3 + 0.16 * bands + 0.25 * smoothstep(0.25, 0.7, y) + np.clip(near, 0, 1) * (0.1 + 0.2 * bands)
-        )
-        result = ramp(tone + 0.06 * grain(x, y), sky)
+        tone = 0.3 + 0.16 * bands + 0.25 * smoothstep(0.25, 0.7, y) + 0.06 * grain(x, y)
+        result = ramp(tone + np.clip(near, 0, 1) * (0.1 + 0.2 * bands), sky)
         for cx, cy, r in orbs:
             distance = np.hypot(x - cx, y - cy) / r
             rings = distance + 0.22 * np.sin(distance * 5.5) + 0.12 * grain(x, y)
@@ -115,7 +116,7 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
     def lively(x: Array, y: Array) -> Array:
         return 0.25 + 0.5 * sum(np.exp(-((np.hypot(x - cx, y - cy) / r / 2.2) ** 2)) for cx, cy, r in orbs)
 
-    canvas.cover(rng, Brush(0.035, 0.005, light=0.09, hue=0.2), colour, angle, lively)
+    canvas.cover(rng, Brush(0.035, 0.005, hue=0.2, light=0.09, nodes=6), colour, angle, lively)
     # No stroke can turn as tightly as the middle of a light: a few dabs close it.
     cores = np.repeat(orbs, 6, 0) + rng.normal(0, 1, (6 * len(orbs), 3)) * orbs[:, 2].mean() * [0.14, 0.14, 0]
     canvas.strokes(rng, Brush(0.013, 0.01, body=0.2), cores[:, 0], cores[:, 1], colour, angle)
@@ -123,7 +124,7 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _place_orbs(rng: np.random.Generator, count: int, whirls: Array) -> Array:
-    """Lights `(count, 3)` as x, y, radius in the sky, the largest first, clear of the whirls and each other."""
+    """At most `count` lights `(N, 3)` as x, y, radius in the sky, clear of the whirls and each other."""
     orbs: list[tuple[float, float, float]] = []
     radii = np.concatenate([[0.062], np.linspace(0.036, 0.016, count - 1)])
     for radius in radii:
@@ -144,12 +145,7 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     side = rng.choice([-1, 1])
     horizon = 0.55 + rng.uniform(-0.04, 0.04)
     sun = np.array([0.5 + side * rng.uniform(0.08, 0.22), horizon - rng.uniform(0.1, 0.2)])
-    cloud, fine, ripple, bank_edge = (
-        Noise(rng, 2.5, 2),
-        Noise(rng, 8, 2),
-        Noise(rng, (5, 40), 2),
-        Noise(rng, 3, 2),
-    )
+    cloud, fine, ripple, bank_edge = (Noise(rng, f, 2) for f in (2.5, 8, (5, 40), 3))
     ridges = [Noise(rng, f, 2) for f in (2.2, 3.0)]
     sails = [
         (sun[0] + side * rng.uniform(0.05, 0.12), horizon + 0.012, 0.13),
@@ -161,10 +157,10 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     crowns[:, 0] += foot + side * 0.06
     crowns[:, 1] += 0.23 + 0.6 * np.abs(crowns[:, 0] - foot - side * 0.06)
 
-    sky = palette("ffd95a ffb83f ff9440 f4705a d85a90 9a5ab8 5f68cc 3a6fd0 2448a0")
+    sky = palette("ffd95a ffb83f ff9440 f4705a d85a90 9a5ab8 5058c0 2c5cc4 16307f")
     hill = [palette("c08ac0 7a7ac8 4a6fb8"), palette("e8a860 6f9a78 2f5f88")]
-    meadow = palette("1f4a6a 2f7a5a 7fae3a e0c840 f08a3a")
-    needle = palette("1a2a6a 1f5a5a 3f8a3a b8c83a ffd84a")
+    meadow = palette("14304f 1f6a55 6fa53a e0c840 f08a3a")
+    needle = palette("10184a 143f4a 2f7a3a a8c03a ffd84a")
 
     def above(x: Array, y: Array) -> Array:
         distance = np.hypot(x - sun[0], y - sun[1])
@@ -173,7 +169,7 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
         disc = ramp(distance / 0.06, palette("fffef0 fff6b0 ffdc50 ff9a3a"))
         result = np.where((distance < 0.06)[..., None], disc, result)
         for index, height in enumerate((0.085, 0.045)):
-            top = horizon - height * (0.65 + 0.9 * ridges[index](x, np.full_like(x, 0.5)))
+            top = horizon - height * (0.65 + 0.9 * ridges[index](x, 0.5))
             tone = (y - top) / 0.1 + 0.35 * fine(x, y) + 0.2
             result = np.where((y > top)[..., None], ramp(tone, hill[index]), result)
         for index, (mast, water, tall) in enumerate(sails):
@@ -190,17 +186,19 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     def colour(x: Array, y: Array) -> Array:
         below = y - horizon
         wave = ripple(x, y)
-        mirrored = above(
-            x + 0.03 * wave, horizon - np.abs(below) * 0.9 + 0.03 * wave * smoothstep(0, 0.1, below)
-        )
+        # Sky and its reflection are one evaluation, at the point itself or at the point mirrored.
+        wet = below > 0
+        height = 0.9 * below - 0.03 * wave * smoothstep(0, 0.1, below)
+        seen = above(np.where(wet, x + 0.03 * wave, x), np.where(wet, horizon - height, y))
         # A dab of water shows either the sky or the depth: mixed, orange and blue would make grey.
-        depth = ramp(below / 0.4 + 0.4 * fine(x, y), palette("4f9fd8 2f6fc8 1f3fa0"))
-        water = blend(mirrored * 0.95, depth, 0.9 * smoothstep(0.05, 0.2, wave + 0.5 * below - 0.08))
-        path = np.exp(-(((x - sun[0]) / (0.035 + 0.22 * np.abs(below))) ** 2)) * smoothstep(-0.2, 0.0, wave)
-        water = blend(water, palette("ffe98a")[0], smoothstep(0.3, 0.45, path))
-        result = np.where((below > 0)[..., None], water, above(x, y))
+        depth = ramp(below / 0.4 + 0.4 * fine(x, y), palette("4f9fd8 2460c0 12287f"))
+        water = blend(seen * 0.95, depth, 0.9 * smoothstep(0.05, 0.2, wave + 0.5 * below - 0.08))
+        path = np.exp(-(((x - sun[0]) / (0.03 + 0.2 * np.abs(below))) ** 2))
+        glitter = ramp(below / 0.35, palette("fff2a8 ffd84f"))
+        water = blend(water, glitter, smoothstep(0.36, 0.44, path * (0.6 + 2.2 * wave)))
+        result = np.where(wet[..., None], water, seen)
 
-        edge = 0.9 - 0.1 * side * (0.5 - x) + 0.03 * bank_edge(x, np.full_like(x, 0.2))
+        edge = 0.9 - 0.1 * side * (0.5 - x) + 0.03 * bank_edge(x, 0.2)
         tone = 0.35 + 1.5 * (y - edge) + 0.5 * bank_edge(3 * x, 6 * y) + 0.2 * fine(x, y)
         result = np.where((y > edge)[..., None], ramp(tone, meadow), result)
 
@@ -208,10 +206,11 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
         bark = (np.abs(x - lean) < 0.008 + 0.012 * y) & (y > 0.27) & (y < edge + 0.03)
         lit = ramp(0.5 + side * (x - lean) * 30 + 0.2 * fine(x, y), palette("3a2a6a 8a3a4a f0a050"))
         result = np.where(bark[..., None], lit, result)
+        rough, tufts = 0.35 * fine(2 * x, 2 * y), 0.3 * fine(3 * x, 3 * y)
         for cx, cy, r in crowns[np.argsort(crowns[:, 1])]:
             u, v = (x - cx) / (1.25 * r), (y - cy) / (0.62 * r)
-            inside = np.hypot(u, v) + 0.35 * fine(2 * x, 2 * y) < 1
-            tone = 0.45 + 0.3 * side * u - 0.35 * v + 0.3 * fine(3 * x, 3 * y)
+            inside = np.hypot(u, v) + rough < 1
+            tone = 0.45 + 0.3 * side * u - 0.35 * v + tufts
             result = np.where(inside[..., None], ramp(tone, needle), result)
         return result
 
@@ -224,9 +223,7 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
 
     canvas = Canvas(size)
     canvas.underpaint(colour)
-    dab = Brush(
-        0.03, 0.022, bluntness=2.5, coverage=2.4, dryness=0, streak=0.05, hue=0.2, chroma=0.25, body=0.08
-    )
+    dab = Brush(0.03, 0.022, 2.4, bluntness=2.5, streak=0.05, dryness=0, hue=0.2, chroma=0.25, nodes=4)
     canvas.cover(rng, dab, colour, angle)
     dab = replace(dab, length=0.0145, width=0.0115, coverage=1.5, hue=0.3, light=0.07, body=0.16)
     canvas.cover(rng, dab, colour, angle)
@@ -246,14 +243,14 @@ def discs(size: int, rng: np.random.Generator) -> Image.Image:
     )
     wheels = _place_wheels(rng)
     worn = Noise(rng, 6, 2)
+    beams = rng.uniform(0, 2 * np.pi)
     rings = 9
     edges = np.cumsum(rng.uniform(0.5, 1.5, (len(wheels), rings)), 1)
     edges /= edges[:, -1:]
     sectors = rng.choice([2, 2, 4, 4, 3, 6, 8], (len(wheels), rings))
-    spin = rng.uniform(0, 2 * np.pi, (len(wheels), 1)) + rng.choice(
-        [0, 0, np.pi / 4, np.pi / 8], (len(wheels), rings)
-    )
-    # Steps of about half the wheel of tints set near-complements side by side, ring to ring and sector to sector.
+    spin = rng.uniform(0, 2 * np.pi, (len(wheels), 1))
+    spin = spin + rng.choice([0, 0, np.pi / 4, np.pi / 8], (len(wheels), rings))
+    # Steps of nearly half the wheel of tints set contrasts side by side, from ring to ring and across.
     start = rng.integers(0, len(tints), (len(wheels), 1))
     order = (start + np.arange(rings) * 5 + rng.integers(0, 2, (len(wheels), rings))) % len(tints)
 
@@ -277,8 +274,10 @@ def discs(size: int, rng: np.random.Generator) -> Image.Image:
         tint = tints[(order[top, ring] + 3 * sector + 4 * (sector % 2)) % len(tints)]
         inner = np.where(ring > 0, edges[top, np.maximum(ring - 1, 0)], 0)
         within = (radius - inner) / (edges[top, ring] - inner)
-        fade = 0.16 * (place - sector - 0.5) + 0.12 * (within - 0.5) + 0.14 * worn(x, y)
-        return shift(tint, 0.5 * fade, 1.0, 0.5 * fade)
+        fade = 0.42 * (place - sector - 0.5) + 0.3 * (within - 0.5) + 0.2 * worn(x, y)
+        # Four beams from one wheel cross all the others and hold the picture together.
+        beam = np.cos(2 * np.arctan2(y - wheels[0, 1], x - wheels[0, 0]) - beams)
+        return shift(tint, 0.7 * fade, 1.0, 0.34 * fade + 0.07 * np.tanh(9 * beam))
 
     def angle(x: Array, y: Array) -> Array:
         return polar(x, y)[2] + np.pi / 2 + 0.15 * worn(x, y)
@@ -326,11 +325,9 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
 
     def trunks(result: Array, x: Array, y: Array, stems: Array, tint: Array | None) -> Array:
         for foot, base, width, lean in stems:
-            across = (x - foot - lean * (base - y) - 0.008 * np.sin(9 * y + 40 * foot)) / (
-                width * (0.55 + 0.45 * y / base)
-            )
-            tone = 0.5 + 0.55 * across + 0.25 * leaf(3 * x, y)
-            paint = ramp(tone, bark)
+            middle = foot + lean * (base - y) + 0.008 * np.sin(9 * y + 40 * foot)
+            across = (x - middle) / (width * (0.55 + 0.45 * y / base))
+            paint = ramp(0.5 + 0.55 * across + 0.25 * leaf(3 * x, y), bark)
             if tint is not None:
                 paint = blend(paint, tint, 0.45)
             result = np.where(((np.abs(across) < 1) & (y < base))[..., None], paint, result)
@@ -344,16 +341,19 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
         tone = 0.62 - 0.75 * (distance - 0.3) + 0.45 * leaf(y, x) + 0.3 * mass(y, x)
         result = blend(result, ramp(tone, foliage), smoothstep(-0.15, 0.05, cover))
         ground = ramp(0.45 + 0.5 * leaf(x, 2 * y) - 2 * (y - shore + 0.06) + 0.3 * fine(x, y), floor)
-        bank = y - shore + 0.07 + 0.03 * mass(x, np.full_like(x, 0.3))
+        bank = y - shore + 0.07 + 0.03 * mass(x, 0.3)
         result = np.where((bank > 0)[..., None], ground, result)
         return trunks(result, x, y, near, None)
 
     def colour(x: Array, y: Array) -> Array:
-        below = y - shore - 0.02 * mass(2 * x, np.full_like(x, 0.7)) - 0.02
+        below = y - shore - 0.02 * mass(2 * x, 0.7) - 0.02
         wave = ripple(x, y)
-        mirror = wood(x + 0.025 * wave * smoothstep(0, 0.2, below), shore - 1.25 * np.abs(below))
-        water = blend(mirror * 0.86, palette("1f3f7a")[0], np.clip(0.22 + 0.3 * wave, 0, 0.6))
-        return np.where((below > 0)[..., None], water, wood(x, y))
+        wet = below > 0
+        sway = 0.025 * wave * smoothstep(0, 0.2, below)
+        seen = wood(np.where(wet, x + sway, x), np.where(wet, shore - 1.25 * below, y))
+        depth = ramp(below / 0.35 + 0.3 * leaf(x, y), palette("4f7fc0 2f5fa0 24407f"))
+        water = blend(seen * 0.92, depth, 0.15 + 0.7 * smoothstep(0.1, 0.3, wave))
+        return np.where(wet[..., None], water, seen)
 
     def angle(x: Array, y: Array) -> Array:
         scattered = np.pi / 2 + 1.5 * leaf(1.5 * y, 1.5 * x)
@@ -362,9 +362,7 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
 
     canvas = Canvas(size)
     canvas.underpaint(colour)
-    knife = Brush(
-        0.075, 0.034, bluntness=10, coverage=2, streak=0.12, dryness=0.35, ridge=1.1, body=0.07, tolerance=0.3
-    )
+    knife = Brush(0.075, 0.034, 2, bluntness=10, streak=0.12, dryness=0.35, body=0.07, ridge=1.1, nodes=5)
     canvas.cover(rng, knife, colour, angle)
     canvas.cover(rng, replace(knife, length=0.036, width=0.016, coverage=1.8, tolerance=0.25), colour, angle)
     canvas.cover(rng, replace(knife, length=0.022, width=0.008, coverage=1.4, tolerance=0.2), colour, angle)
@@ -372,13 +370,12 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
     foot, base, width, lean = near[rng.integers(0, len(near), 130)].T
     y = rng.uniform(0, 1, 130) * base
     x = foot + lean * (base - y) + width * rng.uniform(-0.8, 0.8, 130)
-    ink = Brush(0.022, 0.006, dryness=0.5, bluntness=3, tolerance=2)
-    dark = palette("2a2038")[0]
-    canvas.strokes(
-        rng, ink, x, y, lambda x, y: np.broadcast_to(dark, (*x.shape, 3)), lambda x, y: 0.3 * leaf(x, y)
-    )
+    scar = Brush(0.022, 0.006, bluntness=3, dryness=0.5)
 
-    leaves = Brush(0.013, 0.0085, coverage=1.2, bluntness=2.5, hue=0.2, light=0.06, body=0.2, tolerance=2)
+    def dark(x: Array, y: Array) -> Array:
+        return np.broadcast_to(palette("2a2038")[0], (*x.shape, 3))
+
+    canvas.strokes(rng, scar, x, y, dark, lambda x, y: 0.3 * leaf(x, y))
 
     def leafy(x: Array, y: Array) -> Array:
         return smoothstep(0.1, 0.6, leaf(x, y) + mass(x, y)) * np.where(y < shore - 0.05, 0.75, 0.22)
@@ -386,6 +383,7 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
     def bright(x: Array, y: Array) -> Array:
         return ramp(0.62 + 0.5 * leaf(2 * x, 2 * y) + 0.1 * mass(y, x), foliage)
 
+    leaves = Brush(0.013, 0.0085, 1.2, bluntness=2.5, body=0.2, hue=0.2, light=0.06, tolerance=2, nodes=4)
     canvas.cover(rng, leaves, bright, lambda x, y: 3 * fine(x, y), leafy)
     return canvas.finish(relief=1.1)
 
@@ -393,18 +391,27 @@ def autumn(size: int, rng: np.random.Generator) -> Image.Image:
 def _place_trunks(rng: np.random.Generator, count: int, base: float, width: float) -> Array:
     """Stems `(count, 4)` as foot x, foot y, half width and lean, spread unevenly over the picture."""
     foot = (np.arange(count) + rng.uniform(0.1, 0.9, count)) / count
-    return np.stack(
-        [
-            foot,
-            base + rng.uniform(-0.03, 0.03, count),
-            width * rng.uniform(0.5, 1.0, count),
-            rng.normal(0, 0.06, count),
-        ],
-        1,
-    )
+    base = base + rng.uniform(-0.03, 0.03, count)
+    width = width * rng.uniform(0.5, 1.0, count)
+    return np.stack([foot, base, width, rng.normal(0, 0.06, count)], 1)
 
 
 # ---------------------------------------------------------------------------------------- stained glass
+
+
+MOST_CELLS = 300
+
+
+@dataclass(frozen=True)
+class Pane:
+    """One part of the window: `count` cells, relaxed in the coordinates `chart` `(..., 2)`.
+
+    With no `count`, `chart` gives the numbers of the cells itself, below `MOST_CELLS`.
+    """
+
+    tints: str
+    chart: Callable[[Array, Array], Array]
+    count: int = 0
 
 
 def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
@@ -418,7 +425,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     frame = 0.045
 
     def ridge(index: int, x: Array) -> Array:
-        swell = 0.06 * wobble(x * (1 + 0.3 * index), np.full_like(x, 0.31 + index))
+        swell = 0.06 * wobble(x * (1 + 0.3 * index), 0.31 + index)
         return (0.6, 0.7, 0.82)[index] + swell + 0.05 * side * (-1) ** index * (x - 0.5)
 
     def river(x: Array, y: Array) -> Array:
@@ -429,15 +436,13 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
         return np.hypot(x - sun[0], y - sun[1]) / rose, np.arctan2(y - sun[1], x - sun[0])
 
     def region(x: Array, y: Array) -> Array:
-        part = np.zeros(np.broadcast(x, y).shape, np.int32)
+        part = np.zeros(x.shape, np.int32)
         for index in range(3):
             part[y > ridge(index, x)] = 1 + index
         part[(np.abs(river(x, y)) < 1) & (y > ridge(0, x) + 0.015)] = 4
         part[polar(x, y)[0] < 1] = 5
-        trunk = (
-            np.abs(x - tree[0] - 0.02 * np.sin(9 * y))
-            < 0.016 + 0.1 * np.clip(y - tree[1] - 0.25, 0, 1) ** 1.3
-        )
+        width = 0.016 + 0.1 * np.clip(y - tree[1] - 0.25, 0, 1) ** 1.3
+        trunk = np.abs(x - tree[0] - 0.02 * np.sin(9 * y)) < width
         part[trunk & (y > tree[1]) & (y < 0.86)] = 6
         crown = np.hypot(x - tree[0], 1.1 * (y - tree[1]))
         lobes = np.arctan2(y - tree[1], x - tree[0])
@@ -446,93 +451,77 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
         part[np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y)) < frame] = 8
         return part
 
-    def sky_plan(x: Array, y: Array) -> Array:
+    def sky_chart(x: Array, y: Array) -> Array:
         radius, turn = polar(x, y)
         # The angle as a point of the circle has no seam, and counting more than the radius it draws rays.
         return np.stack([1.3 * np.log(radius + 0.3), 2.4 * np.cos(turn), 2.4 * np.sin(turn)], -1)
 
-    def hill_plan(x: Array, y: Array) -> Array:
+    def hill_chart(x: Array, y: Array) -> Array:
         return np.stack([x, 2.2 * (y - ridge(1, x))], -1)
 
-    def river_plan(x: Array, y: Array) -> Array:
+    def river_chart(x: Array, y: Array) -> Array:
         return np.stack([0.09 * river(x, y), 0.9 * y], -1)
-
-    def plain(x: Array, y: Array) -> Array:
-        return np.stack([x, y], -1)
-
-    def upright(x: Array, y: Array) -> Array:
-        return np.stack([2 * x, 0.6 * y], -1)
 
     def rose_cells(x: Array, y: Array) -> Array:
         radius, turn = polar(x, y)
-        petals = (
-            0.24 + 0 * turn,
-            0.5 + 0.12 * np.abs(np.cos(4 * turn)),
-            0.8 + 0.09 * np.abs(np.cos(8 * turn)),
-        )
+        petals = (0.24, 0.5 + 0.12 * np.abs(np.cos(4 * turn)), 0.8 + 0.09 * np.abs(np.cos(8 * turn)))
         ring = sum((radius > rim).astype(int) for rim in petals)
         count = np.array([1, 8, 16, 32])[ring]
         offset = np.array([0, np.pi / 8, np.pi / 16, 0])[ring]
-        return 40 * ring + (np.floor((turn + offset) % (2 * np.pi) / (2 * np.pi) * count)).astype(int)
+        return 40 * ring + np.floor((turn + offset) % (2 * np.pi) / (2 * np.pi) * count).astype(int)
 
     def frame_cells(x: Array, y: Array) -> Array:
-        return 20 * np.floor(x / frame / 2.02 + 0).astype(int) + np.floor(y / frame / 2.02).astype(int)
+        return 20 * np.floor(x / frame / 2.02).astype(int) + np.floor(y / frame / 2.02).astype(int)
 
-    plans = [(sky_plan, 130), (hill_plan, 34), (hill_plan, 40), (hill_plan, 44), (river_plan, 46), rose_cells,
-             (upright, 12), (plain, 70), frame_cells]  # fmt: skip
-    tints = [
-        palette("ffe36a ffc23d ff8f3a ee5a52 c0428a 7a3fae 3f4fc8 1f6fd0 1a4aa0"),
-        palette("3a4fb8 6a6fe0 4a9fd8 9a5fc8 c87ac0"),
-        palette("1f7a6a 2fa06a 5fb84a 1f6a8a"),
-        palette("2a8a2f 8ab82a d8c82f 1f6a3a e09a2a"),
-        palette("1f5fc8 3fa8e0 8fe0f0 1f8ac0 5fd0d0"),
-        palette("fff6c0 ffcf3a f0602a ffb02a c8202a ffe070"),
-        palette("5a2a1f 8a4a2a b8702f"),
-        palette("b8202f e0502a f0942a 8aa82a 2f8a3a f8c83a"),
-        palette("b01f3a 1f4fb8 1f8a5a e0a02a 6a2aa8"),
+    panes = [
+        Pane("ffe36a ffc23d ff8f3a ee5a52 c0428a 7a3fae 3f4fc8 1f6fd0 1a4aa0", sky_chart, 130),
+        Pane("3a4fb8 6a6fe0 4a9fd8 9a5fc8 c87ac0", hill_chart, 34),
+        Pane("1f7a6a 2fa06a 5fb84a 1f6a8a", hill_chart, 40),
+        Pane("2a8a2f 8ab82a d8c82f 1f6a3a e09a2a", hill_chart, 44),
+        Pane("1f5fc8 3fa8e0 8fe0f0 1f8ac0 5fd0d0", river_chart, 46),
+        Pane("fff6c0 ffcf3a f0602a ffb02a c8202a ffe070", rose_cells),
+        Pane("5a2a1f 8a4a2a b8702f", lambda x, y: np.stack([2 * x, 0.6 * y], -1), 12),
+        Pane("b8202f e0502a f0942a 8aa82a 2f8a3a f8c83a", lambda x, y: np.stack([x, y], -1), 70),
+        Pane("b01f3a 1f4fb8 1f8a5a e0a02a 6a2aa8", frame_cells),
     ]
-
     canvas = Canvas(size)
-    x, y = (np.ascontiguousarray(w) for w in np.broadcast_arrays(*canvas.grid()))
-    cells, parts = _cells(rng, region, plans, x, y)
-    _, cells = np.unique(cells, return_inverse=True)
-    cells = cells.reshape(x.shape)
-    count = cells.max() + 1
-    share = np.maximum(np.bincount(cells.ravel(), minlength=count), 1)
-    cx, cy = (np.bincount(cells.ravel(), w.ravel(), count) / share for w in (x, y))
-    part = np.zeros(count, int)
-    part[cells.ravel()] = parts.ravel()
-
-    tone = rng.uniform(0, 1, count)
-    far = np.hypot(cx - sun[0], cy - sun[1])
-    tone = np.where(part == 0, 1.75 * (far - rose) + rng.normal(0, 0.05, count), tone)
-    radius = far / rose
-    alternate = np.arange(count) % 2 * 0.2
-    tone = np.where(part == 5, np.where(radius < 0.2, 0, radius * 0.75 + alternate), tone)
-    crown_light = 0.5 + 1.8 * side * (cx - tree[0]) - 1.6 * (cy - tree[1])
-    tone = np.where(part == 7, 1 - crown_light + rng.normal(0, 0.2, count), tone)
-    glass = np.stack([ramp(tone[k], tints[part[k]]) for k in range(count)])
-    glass = vary(glass, rng, 0.12, 0.12, 0.04)
-
+    x, y = canvas.grid()
+    parts = region(x, y)
+    cells = _cells(rng, region, panes, x, y)
+    # Every cell there can be draws its numbers: one too small to show must not shift those of the others.
+    count = MOST_CELLS * len(panes)
+    area = np.maximum(np.bincount(cells.ravel(), minlength=count), 1)
+    cx, cy = (np.bincount(cells.ravel(), w.ravel(), count) / area for w in (x, y))
     heading = rng.uniform(0, 2 * np.pi, count)
+    chance, stray = rng.uniform(0, 1, count), rng.standard_normal(count)
+
+    far = np.hypot(cx - sun[0], cy - sun[1])
+    crown_light = 0.5 - 1.8 * side * (cx - tree[0]) + 1.6 * (cy - tree[1])
+    tones = {
+        0: 2.05 * (far - rose) + 0.05 * stray,
+        5: np.where(far < 0.2 * rose, 0, 0.75 * far / rose + 0.2 * (np.arange(count) % 2)),
+        7: crown_light + 0.2 * stray,
+    }
+    glass = [
+        ramp(tones.get(index, chance).reshape(len(panes), -1)[index], palette(pane.tints))
+        for index, pane in enumerate(panes)
+    ]
+    glass = vary(np.concatenate(glass), rng, 0.12, 0.12, 0.04)
+
+    streak, hammer = Noise(rng, (5, 22), 3), Noise(rng, 55, 2)
     c, s = (w[cells].astype(np.float32) for w in (np.cos(heading), np.sin(heading)))
     u, v = c * x + s * y, c * y - s * x
-    streak, hammer = Noise(rng, (5, 22), 3), Noise(rng, 55, 2)
-    lean = (u - (cx * np.cos(heading) + cy * np.sin(heading))[cells]) / np.sqrt(share / x.size)[cells]
+    lean = (c * (x - cx[cells]) + s * (y - cy[cells])) / np.sqrt(area / x.size)[cells]
     veins = streak(u + 3 * c, v + 3 * s)
-    canvas.colour = shift(
-        glass[cells], 0.28 * veins + 0.18 * lean, 1 + 0.1 * veins, 0.16 * veins + 0.10 * lean
-    )
+    lit = 0.16 * veins + 0.1 * lean
+    canvas.colour = shift(glass[cells], 1.8 * lit, 1 + 0.1 * veins, lit)
     canvas.colour *= (1.2 - 0.36 * smoothstep(0.1, 0.85, np.hypot(x - sun[0], y - sun[1])))[..., None]
     canvas.height = 0.0008 * hammer(x, y) + 0.0012 * veins
 
     bx, by = rng.uniform(0, 1, (2, 900)).astype(np.float32)
-    bubble = Brush(
-        0.005, 0.004, bluntness=2, streak=0, dryness=0, body=0.35, hue=0, chroma=0, light=0, tolerance=9
-    )
-    canvas.strokes(
-        rng, bubble, bx, by, lambda x, y: np.minimum(1.15 * canvas.at(x, y), 1), lambda x, y: heading[0] + x
-    )
+    clear = {"streak": 0, "dryness": 0, "hue": 0, "chroma": 0, "light": 0}
+    bubble = Brush(0.005, 0.004, bluntness=2, body=0.35, tolerance=2, nodes=4, **clear)
+    canvas.strokes(rng, bubble, bx, by, lambda x, y: 1.15 * canvas.at(x, y), lambda x, y: 6 * x)
 
     bloom = ndimage.gaussian_filter(canvas.colour, (0.012 * canvas.side,) * 2 + (0,))
     for edges, width in ((cells, 0.0036), (parts, 0.0062)):
@@ -546,22 +535,20 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     return canvas.finish(relief=0.8, gloss=0.35)
 
 
-def _cells(rng, region, plans, x, y):
-    """Labels of the cells and of the regions they lie in, both `(H, W)`; see `stained_glass` for `plans`."""
+def _cells(rng: np.random.Generator, region: Scalar, panes: list[Pane], x: Array, y: Array) -> Array:
+    """The number of the cell at each of the points `x`, `y`; those of pane p start at `p * MOST_CELLS`."""
     parts = region(x, y)
-    cells = np.zeros(x.shape, int)
+    cells = np.zeros(x.shape, np.int32)
     sample = rng.uniform(0, 1, (2, 24000)).astype(np.float32)
-    sample_part = region(*sample)
-    for index, plan in enumerate(plans):
+    sample_parts = region(*sample)
+    for index, pane in enumerate(panes):
         inside = parts == index
-        if callable(plan):
-            cells[inside] = 1000 * index + plan(x[inside], y[inside])
-            continue
-        chart, count = plan
-        points = chart(*sample[:, sample_part == index])
-        sites = relax(rng, points, count)
-        cells[inside] = 1000 * index + cKDTree(sites).query(chart(x[inside], y[inside]))[1]
-    return cells, parts
+        cell = pane.chart(x[inside], y[inside])
+        if pane.count:
+            sites = relax(rng, pane.chart(*sample[:, sample_parts == index]), pane.count)
+            cell = cKDTree(sites).query(cell)[1]
+        cells[inside] = MOST_CELLS * index + cell
+    return cells
 
 
 def _distance_to_border(labels: Array) -> Array:
@@ -575,188 +562,140 @@ def _distance_to_border(labels: Array) -> Array:
 # ----------------------------------------------------------------------------------------------- waves
 
 
-def waves(size: int, rng: np.random.Generator) -> Image.Image:
-    """Clawed breakers over a sea of fish-scale swell under a red sun, cut in blocks and printed with grain."""
-    side = rng.choice([-1, 1])
-    print_ = Block(size)
-    ink = {
-        name: palette(code)[0]
-        for name, code in (
-            ("line", "12264f"), ("deep", "173f7d"), ("mid", "2f6fa8"), ("pale", "86b9cc"), ("foam", "f6eed8"),
-            ("red", "cf3a26"), ("sand", "e9c894"),
-        )
-    }  # fmt: skip
-    _sky(print_, rng, side)
+INK = dict(
+    zip(
+        ("line", "deep", "mid", "pale", "foam", "red", "edge", "mist", "paper"),
+        palette("12264f 173f7d 2f6fa8 86b9cc f6eed8 cf3a26 b8884e fbf0d4 f7ecd2"),
+        strict=True,
+    )
+)
 
-    horizon = 0.52
-    rows = horizon + 0.5 * np.linspace(0, 1, 15) ** 1.35
-    phase = rng.uniform(0, 2 * np.pi, 3)
-    breakers = [
-        (3, 0.5 - side * 0.02, 0.30, -side),
-        (5, 0.5 + side * 0.44, 0.42, -side),
-        (9, 0.5 - side * 0.34, 0.66, side),
-        (12, 0.5 + side * 0.36, 0.30, -side),
-    ]
+
+def waves(size: int, rng: np.random.Generator) -> Image.Image:
+    """Clawed breakers over a sea of fish-scale swell under a red sun, printed from wood blocks."""
+    side = rng.choice([-1, 1])
+    canvas = Canvas(size)
+    block = Block(canvas.side)
+    sun_x, sun_y, sun_radius = _mist(block, rng, side)
+
+    rows = 0.52 + 0.5 * np.linspace(0, 1, 15) ** 1.35
+    phase = rng.uniform(0, 2 * np.pi, 2)
+    breakers = {
+        2: (0.5 + side * rng.uniform(0, 0.2), rng.uniform(0.16, 0.24), rng.choice([-1, 1])),
+        5: (0.5 + side * rng.uniform(0.36, 0.46), rng.uniform(0.26, 0.4), rng.choice([-side, -side, side])),
+        9: (0.5 - side * rng.uniform(0.14, 0.28), rng.uniform(0.56, 0.74), side),
+        12: (0.5 + side * rng.uniform(0.24, 0.4), rng.uniform(0.22, 0.34), rng.choice([-1, 1])),
+    }
+    # From the horizon to the front: each row of swell stands before the breaker that rises from it.
     for index, base in enumerate(rows):
         depth = index / (len(rows) - 1)
-        for row, foot, tall, way in breakers:
-            if row == index:
-                _breaker(
-                    print_,
-                    rng,
-                    ink,
-                    foot + rng.normal(0, 0.02),
-                    base + 0.06,
-                    tall * rng.uniform(0.92, 1.08),
-                    way,
-                )
+        if index in breakers:
+            middle, tall, way = breakers[index]
+            _breaker(block, rng, np.array([middle - way * 0.72 * tall, base + 0.06]), tall, way)
         spacing = 0.045 + 0.075 * depth
-        count = int(1.2 / spacing) + 2
-        x = -0.1 + spacing * (np.arange(count) + 0.5 * (index % 2))
-        swell = 0.035 * depth * np.sin(2 * np.pi * 1.1 * x + phase[0]) + 0.02 * np.sin(
-            2 * np.pi * 2.3 * x + phase[1]
+        x = -0.1 + spacing * (np.arange(int(1.2 / spacing) + 2) + 0.5 * (index % 2))
+        swell = 0.035 * depth * np.sin(2 * np.pi * 1.1 * x + phase[0])
+        swell += 0.02 * np.sin(2 * np.pi * 2.3 * x + phase[1])
+        _scales(
+            block, x, base + swell * (0.4 + depth) + 0.55 * spacing, 0.62 * spacing, 0.4 * (1 - depth) ** 2
         )
-        tints = ("line", "foam", "deep", "foam", "mid", "pale", "deep")
-        for cx, cy in zip(x, base + swell * (0.4 + depth), strict=True):
-            for tint, share in zip(tints, (1.06, 1.0, 0.9, 0.68, 0.6, 0.4, 0.24), strict=True):
-                print_.disc(cx, cy + 0.55 * spacing, 0.62 * spacing * share, ink[tint])
-    _spray(print_, rng, ink, side)
-    return _printed(print_, rng)
+
+    hero = breakers[9]
+    flecks = np.stack([hero[0] + rng.normal(0, 0.2, 150), 0.36 + rng.normal(0, 0.12, 150)], 1)
+    flecks = flecks[np.hypot(flecks[:, 0] - sun_x, flecks[:, 1] - sun_y) > 1.1 * sun_radius]
+    _foam(block, flecks, rng.uniform(0.0012, 0.005, len(flecks)), outline=0.0018)
+    return _printed(canvas, block, rng)
 
 
-class Block:
-    """A block-cutter's sheet: flat shapes in picture coordinates on a supersampled Pillow image."""
-
-    def __init__(self, size: int):
-        self.canvas = Canvas(size)
-        self.side = self.canvas.side
-        self.image = Image.new("RGB", (self.side, self.side))
-        self.pen = ImageDraw.Draw(self.image)
-
-    def shape(self, points: Array, colour: Array) -> None:
-        """The polygon of `points` `(N, 2)`."""
-        self.pen.polygon([tuple(p) for p in (points * self.side).tolist()], _ink(colour))
-
-    def line(self, points: Array, colour: Array, width: float) -> None:
-        """The open line through `points` `(N, 2)`."""
-        path = [tuple(p) for p in (points * self.side).tolist()]
-        self.pen.line(path, _ink(colour), max(1, round(width * self.side)), joint="curve")
-
-    def disc(self, x: float, y: float, radius: float, colour: Array) -> None:
-        """A filled circle."""
-        box = (np.array([x - radius, y - radius, x + radius, y + radius]) * self.side).tolist()
-        self.pen.ellipse(box, _ink(colour))
-
-
-def _ink(colour: Array) -> tuple[int, ...]:
-    return tuple(int(round(255 * float(c))) for c in colour)
-
-
-def _sky(print_: Block, rng: np.random.Generator, side: int) -> None:
-    """A graded sky with a red sun between bands of mist whose ends are round."""
+def _mist(block: Block, rng: np.random.Generator, side: int) -> tuple[float, float, float]:
+    """A graded sky with round-ended bands of mist that leave the red sun free; gives its x, y, radius."""
     sky = palette("2f6f9f 7fb0b8 e6d8b0 f4e2b8 f2c088 e59a68")
     for y in np.linspace(0, 0.7, 180):
-        print_.shape(np.array([[0, y], [1, y], [1, y + 0.006], [0, y + 0.006]]), ramp(y / 0.62, sky))
-    sx, sy, r = 0.5 + side * rng.uniform(0.14, 0.24), rng.uniform(0.2, 0.27), 0.095
-    print_.disc(sx, sy, r, palette("cf3a26")[0])
+        block.box(0, y, 1, y + 0.006, ramp(y / 0.62, sky))
+    sun_x, sun_y, radius = 0.5 + side * rng.uniform(0.14, 0.24), rng.uniform(0.2, 0.27), 0.095
+    block.disc(sun_x, sun_y, radius, INK["red"])
     for band in range(9):
         y, half = 0.05 + 0.052 * band + rng.normal(0, 0.006), rng.uniform(0.1, 0.26)
         x, tall = rng.uniform(0, 1), rng.uniform(0.008, 0.014)
-        if abs(x - sx) < half and abs(y - sy) < 0.5 * r:
-            x += 2 * half * np.sign(x - sx)
-        for grow, tint in ((0.0028, "b8884e"), (0.0, "fbf0d4")):
-            colour, thick = palette(tint)[0], tall + grow
-            for shift_x, shift_y, share in ((0, 0, 1.0), (0.35, 1.7, 0.6), (-0.4, -1.7, 0.5)):
-                cx, cy, w = x + shift_x * half, y + shift_y * tall, half * share
-                box = [[cx - w, cy - thick], [cx + w, cy - thick], [cx + w, cy + thick], [cx - w, cy + thick]]
-                print_.shape(np.array(box), colour)
+        if abs(y - sun_y) < radius:
+            x = sun_x + np.copysign(max(abs(x - sun_x), 1.35 * half + 0.6 * radius), x - sun_x)
+        for grow, tint in ((0.0028, "edge"), (0.0, "mist")):
+            thick = tall + grow
+            for right, down, share in ((0, 0, 1.0), (0.35, 1.7, 0.6), (-0.4, -1.7, 0.5)):
+                cx, cy, w = x + right * half, y + down * tall, half * share
+                block.box(cx - w, cy - thick, cx + w, cy + thick, INK[tint])
                 for end in (-w, w):
-                    print_.disc(cx + end, cy, thick, colour)
+                    block.disc(cx + end, cy, thick, INK[tint])
+    return sun_x, sun_y, radius
 
 
-def _breaker(
-    print_: Block,
-    rng: np.random.Generator,
-    ink: dict[str, Array],
-    foot: float,
-    base: float,
-    tall: float,
-    way: int,
-) -> None:
-    """A wave `tall` high that rises from `foot`, `base` and curls over towards `way`, ribbed and clawed."""
-    back = _curl(0.92, 2.1, 0.30)
-    face = _curl(1.45, 2.3, 0.42) * 0.74 + [0.62, 0.0]
+def _scales(block: Block, x: Array, y: Array, radius: float, haze: float) -> None:
+    """A row of the fish-scale pattern: rings about each of the points, paler by `haze`."""
+    tints = ("line", "foam", "deep", "foam", "mid", "pale", "deep")
+    for cx, cy in zip(x, y, strict=True):
+        for tint, share in zip(tints, (1.06, 1.0, 0.9, 0.68, 0.6, 0.4, 0.24), strict=True):
+            ink = INK[tint] if tint == "foam" else blend(INK[tint], INK["pale"], haze)
+            block.disc(cx, cy, radius * share, ink)
+
+
+def _breaker(block: Block, rng: np.random.Generator, foot: Array, tall: float, way: int) -> None:
+    """A ribbed wave of scale `tall` that rises from `foot` (x, y) and curls over towards `way` (-1 or 1)."""
+    back = _curl((0.2, 0.75, 1.1, 0.75, -0.2, -1.5, -2.5), 2.1)
+    face = _curl((2.9, 2.6, 2.0, 1.2, 0.2, -1.1, -2.3), 1.75) + [1.42, 0]
     # Both outlines end in one tip, or the lip of the wave would be open.
-    t = np.linspace(0, 1, len(back))[:, None]
-    face = face + (back[-1] - face[-1]) * t**3
-    curves = [back + (face - back) * share for share in np.linspace(0, 1, 10)]
+    face += (back[-1] - face[-1]) * np.linspace(0, 1, len(face))[:, None] ** 1.5
     place = np.array([way * tall, -tall])
-    curves = [np.array([foot - way * 0.62 * tall, base]) + place * curve for curve in curves]
-    skirt = np.array(
-        [[curves[-1][0, 0] + way * 0.5 * tall, base + 0.3], [curves[0][0, 0] - way * 0.3 * tall, base + 0.3]]
-    )
-    print_.shape(np.concatenate([curves[0], curves[-1][::-1], skirt]), ink["deep"])
+    ribs = [foot + place * (back + (face - back) * share) for share in np.linspace(0, 1, 10)]
+    skirt = np.array([ribs[-1][0], ribs[0][0]]) + [0, 0.3]
+    block.shape(np.concatenate([ribs[0], ribs[-1][::-1], skirt]), INK["deep"])
     tints = ("deep", "mid", "foam", "deep", "pale", "deep", "mid", "foam", "deep")
-    for tint, one, other in zip(tints, curves, curves[1:], strict=False):
-        print_.shape(np.concatenate([one, other[::-1]]), ink[tint])
-    for curve in curves:
-        print_.line(curve, ink["line"], 0.0028)
-
-    def claws(curve: Array, begin: float, finish: float, size: float, outward: int) -> None:
-        index = np.linspace(begin * (len(curve) - 1), finish * (len(curve) - 1), 26).astype(int)
-        tangent = np.gradient(curve, axis=0)[index]
-        tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-        normal = outward * way * np.stack([-tangent[:, 1], tangent[:, 0]], 1)
-        reach = (
-            size
-            * np.sin(np.linspace(0.25, 2.6, len(index)))[:, None]
-            * rng.uniform(0.7, 1.25, (len(index), 1))
-        )
-        drops = []
-        for share, radius in ((0.0, 0.9), (0.55, 0.7), (1.05, 0.48), (1.4, 0.3)):
-            along_ = 0.5 * share * share * reach * tangent
-            centres = curve[index] + 0.9 * share * reach * normal + along_
-            drops += [(x, y, 0.55 * radius * r) for (x, y), r in zip(centres, reach[:, 0], strict=True)]
-        for x, y, r in drops:
-            print_.disc(x, y, r + 0.0032, ink["line"])
-        for x, y, r in drops:
-            print_.disc(x, y, r, ink["foam"])
-        for x, y, r in drops:
-            if r > 0.007:
-                turn = np.linspace(0, 4.2 * np.pi, 30)
-                spiral = (
-                    np.stack([np.cos(turn) * way, np.sin(turn)], 1) * (0.78 * r * turn / turn[-1])[:, None]
-                )
-                print_.line(np.array([x, y]) + spiral, ink["mid"], 0.0018)
-
-    claws(curves[-1], 0.62, 1.0, 0.055 * tall, 1)
-    claws(curves[0], 0.45, 1.0, 0.075 * tall, -1)
+    for tint, one, other in zip(tints, ribs[:-1], ribs[1:], strict=True):
+        block.shape(np.concatenate([one, other[::-1]]), INK[tint])
+    for rib in ribs:
+        block.line(rib, INK["line"], 0.0028)
+    _claws(block, rng, ribs[-1][84:], 0.06 * tall, -way)
+    _claws(block, rng, ribs[0][50:], 0.065 * tall, way)
 
 
-def _curl(rise: float, turn: float, tight: float) -> Array:
-    """An outline `(80, 2)` from the origin: it climbs, then curls over; x forward and y up, about 1 tall."""
-    s = np.linspace(0, 1, 80)
-    heading = (
-        0.35 + (rise - 0.35) * smoothstep(0, 0.4, s) - (turn + rise) * smoothstep(1 - tight * 1.6, 1.0, s)
-    )
-    step = np.stack([np.cos(heading), np.sin(heading)], 1) * (1.45 / len(s))
-    return np.cumsum(step, 0)
+def _curl(headings: tuple[float, ...], length: float) -> Array:
+    """An outline `(120, 2)` from the origin, x forward and y up, through `headings` (radians) in turn."""
+    s = np.linspace(0, 1, 120)
+    heading = PchipInterpolator(np.linspace(0, 1, len(headings)), headings)(s)
+    return np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * length / len(s), 0)
 
 
-def _spray(print_: Block, rng: np.random.Generator, ink: dict[str, Array], side: int) -> None:
-    """Flecks of foam thrown ahead of the largest breaker."""
-    x = 0.5 - side * 0.1 + rng.normal(0, 0.22, 170)
-    y = 0.36 + rng.normal(0, 0.12, 170)
-    for px, py, r in zip(x, y, rng.uniform(0.0012, 0.005, 170), strict=True):
-        print_.disc(px, py, r + 0.0018, ink["line"])
-        print_.disc(px, py, r, ink["foam"])
+def _claws(block: Block, rng: np.random.Generator, crest: Array, size: float, way: int) -> None:
+    """Fingers of foam up to `size` long along `crest` `(N, 2)`, on the side that `way` (-1 or 1) picks."""
+    index = np.linspace(0, len(crest) - 1, 26).astype(int)
+    tangent = np.gradient(crest, axis=0)[index]
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    normal = way * np.stack([-tangent[:, 1], tangent[:, 0]], 1)
+    reach = size * np.sin(np.linspace(0.25, 2.6, len(index))) * rng.uniform(0.7, 1.25, len(index))
+    centres, radii = [], []
+    for share, radius in ((0.0, 0.5), (0.55, 0.38), (1.05, 0.26), (1.4, 0.16)):
+        away = 0.9 * share * normal + 0.5 * share**2 * tangent
+        centres.append(crest[index] + away * reach[:, None])
+        radii.append(radius * reach)
+    points, radius = np.concatenate(centres), np.concatenate(radii)
+    _foam(block, points, radius, outline=0.0032)
+    turn = np.linspace(0, 4.2 * np.pi, 30)
+    spiral = np.stack([way * np.cos(turn), np.sin(turn)], 1) * (0.78 * turn / turn[-1])[:, None]
+    for point, r in zip(points, radius, strict=True):
+        if r > 0.007:
+            block.line(point + r * spiral, INK["mid"], 0.0018)
 
 
-def _printed(print_: Block, rng: np.random.Generator) -> Image.Image:
+def _foam(block: Block, points: Array, radii: Array, outline: float) -> None:
+    """White drops; all the outlines come first, so that touching drops melt into one."""
+    for grow, tint in ((outline, "line"), (0, "foam")):
+        for (x, y), radius in zip(points, radii, strict=True):
+            block.disc(x, y, radius + grow, INK[tint])
+
+
+def _printed(canvas: Canvas, block: Block, rng: np.random.Generator) -> Image.Image:
     """The sheet as printed: wood grain in the ink, ink pooled at the edges of shapes, fibres in the paper."""
-    canvas = print_.canvas
-    x, y = (np.ascontiguousarray(w) for w in np.broadcast_arrays(*canvas.grid()))
-    colour = np.asarray(print_.image, np.float32) / 255
+    x, y = canvas.grid()
+    colour = block.colour()
     soft = ndimage.gaussian_filter(colour, (0.006 * canvas.side,) * 2 + (0,))
     colour = colour + 0.22 * (colour - soft)
     warp = Noise(rng, (1.2, 3), 2)(x, y)
@@ -766,9 +705,9 @@ def _printed(print_: Block, rng: np.random.Generator) -> Image.Image:
     fibre = Noise(rng, 110, 2, 0.8)(x, y)
     inked = 1 - colour @ LUMA
     tone = 0.035 * rings + (0.05 + 0.09 * inked) * grain + 0.06 * pressed + 0.05 * fibre
-    paper = palette("f7ecd2")[0]
     bare = smoothstep(0.35, 0.95, grain + 0.5 * fibre + 0.35 * rings)
-    canvas.colour = blend(colour * (1 + tone[..., None]), paper, 0.4 * bare * smoothstep(0.2, 0.6, inked))
+    worn = 0.4 * bare * smoothstep(0.2, 0.6, inked)
+    canvas.colour = blend(colour * (1 + tone[..., None]), INK["paper"], worn)
     canvas.height = 0.0005 * fibre + 0.0006 * grain
     return canvas.finish(relief=0.5, gloss=0.0)
 

@@ -28,23 +28,26 @@ def climb(
     targets: Sequence[int],
     model: nn.Module,
     *,
-    num_iterations: int = 100,
-    show_every: int = 25,
+    num_iterations: int = 200,
+    show_every: int = 50,
     l2_reg: float = 1e-3,
     learning_rate: float = 25.0,
-    blur_every: int = 10,
-    blur_sigma: float = 0.5,
+    blur_every: int = 4,
+    blur_sigma: tuple[float, float] = (1.2, 0.35),
     max_jitter: int = 16,
     size: int = 224,
     init: str = "noise",
     seed: int = 0,
 ) -> Iterator[Ascent | None]:
-    """max over I of s_y(I) - l2_reg * ||I||_2^2 for every y in `targets`, as one batch of images (N, 3, size,
-    size).
+    """max over I of s_y(I) - l2_reg * ||I||_2^2 for every y in `targets`, as one batch of images.
 
-    init: "noise" (standard normal) or "zero" (the mean colour of ImageNet). Each image has its own noise,
-    seeded by its class, so that a picture does not depend on which others are drawn with it. Yields after
-    each iteration: an Ascent for the iterations 1, show_every, 2 * show_every, ... and the last, else None.
+    size: the side of the square images. init: "noise" (standard normal) or "zero" (ImageNet's mean colour). Each
+    image has its own noise, seeded by its class, so a picture does not depend on which others are drawn with it.
+    blur_sigma: the blur's width in pixels at the first and at the last iteration; a blur that fades lets large
+    shapes settle before details.
+
+    Yields after each iteration: an Ascent for the iterations 1, show_every, 2 * show_every, ... and the last,
+    else None. Raises ValueError for another init, IndexError for a class that the model does not have.
     """
     if init not in ("noise", "zero"):
         raise ValueError(f"init is {init!r}: choose noise or zero")
@@ -64,7 +67,9 @@ def climb(
             img.data.copy_(technique.jitter(img.data, ox, oy))
             technique.ascent_step(img, target, model, l2_reg, learning_rate)
             img.data.copy_(technique.jitter(img.data, -ox, -oy))
-            technique.regularize(img, t, blur_every, blur_sigma)
+            progress = t / max(1, num_iterations - 1)
+            sigma = blur_sigma[0] + (blur_sigma[1] - blur_sigma[0]) * progress
+            technique.regularize(img, t, blur_every, sigma)
             if t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1:
                 with torch.no_grad():
                     scores = class_scores(model, img, target)

@@ -1,0 +1,104 @@
+"""Every picture carries its recipe, and can be made again from it.
+
+A PNG that a runner writes holds, as text under the key "recipe", what made it: program, arguments, the hashes of
+weights and input images, versions. `--replay FILE.png` reads it, checks that weights and images are still the
+same, and runs it again.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.errors import CannotError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KEY = "recipe"
+# What changes where and how a picture is written, but not the picture.
+NOT_THE_PICTURE = {"output", "quiet", "debug", "replay", "recorded", "program"}
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib")
+
+
+def make_recipe(args: argparse.Namespace, model: "nn.Module", images: Mapping[str, object]) -> dict[str, str]:
+    """The text to write into the picture, for the `metadata` of `save_grid` and `save_image`.
+
+    args: as `cli.run` parsed them. model: its weights are hashed. images: the pictures that went in, by path or name.
+    In a replay, raises CannotError where weights or an image are no longer those of the recorded recipe; other
+    versions of packages are only warned of.
+    """
+    from helpers.weights import fingerprint
+
+    recipe = {
+        "program": args.program,
+        "arguments": {key: value for key, value in sorted(vars(args).items()) if key not in NOT_THE_PICTURE},
+        "weights": fingerprint(model),
+        "images": {name: _pixel_hash(image) for name, image in images.items()},
+        "versions": {package: metadata.version(package) for package in PACKAGES},
+    }
+    if args.recorded:
+        _compare(recipe, args.recorded)
+    return {KEY: json.dumps(recipe, sort_keys=True)}
+
+
+def read_recipe(path: Path) -> dict:
+    """The recipe in a PNG. Raises CannotError where there is none."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            recipe = json.loads(getattr(image, "text", {}).get(KEY, ""))
+    except FileNotFoundError as error:
+        raise CannotError(f"--replay {path}: no such file") from error
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise CannotError(
+            f"--replay {path}: carries no recipe; give a PNG that one of the four scripts wrote"
+        ) from error
+    if (
+        not isinstance(recipe, dict)
+        or not isinstance(recipe.get("arguments"), dict)
+        or "program" not in recipe
+    ):
+        raise CannotError(f"--replay {path}: its recipe is damaged")
+    return recipe
+
+
+def replayed(args: argparse.Namespace, parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments recorded in `args.replay`; where and how to write stays as `args` says."""
+    recipe = read_recipe(Path(args.replay))
+    if recipe["program"] != args.program:
+        raise CannotError(f"--replay {args.replay}: was made by {recipe['program']}; run that")
+    known = {action.dest for action in parser._actions}
+    if strange := sorted(set(recipe["arguments"]) - known):
+        raise CannotError(
+            f"--replay {args.replay}: asks for {', '.join(strange)}, which this version does not know"
+        )
+    return argparse.Namespace(**(vars(args) | recipe["arguments"] | {"recorded": recipe}))
+
+
+def _compare(now: dict, then: dict) -> None:
+    if now["weights"] != then.get("weights"):
+        raise CannotError(
+            "the network's weights are no longer those of the recorded picture: give it the same --weights"
+        )
+    for image, digest in now["images"].items():
+        if then.get("images", {}).get(image) != digest:
+            raise CannotError(f"{image} is no longer the image that the recorded picture was made from")
+    for package, version in now["versions"].items():
+        recorded = then.get("versions", {}).get(package)
+        if recorded != version:
+            print(
+                f"note: recorded with {package} {recorded}, now {version}: bytes may differ", file=sys.stderr
+            )
+
+
+def _pixel_hash(image: object) -> str:
+    import numpy as np
+
+    pixels = np.asarray(image)
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()

@@ -1,0 +1,64 @@
+"""What many tests look at: the packaged network, the bundled photos, and networks small enough for exact answers."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from helpers.data_utils import PHOTOS, class_names, load_photo
+from helpers.image_utils import preprocess, square
+from helpers.models import load_classifier
+
+os.environ["TQDM_DISABLE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def net():
+    """The packaged SqueezeNet."""
+    return load_classifier()
+
+
+@pytest.fixture(scope="session")
+def names():
+    return class_names()
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """The six bundled photos, normalized: (6, 3, 224, 224)."""
+    return torch.cat([preprocess(square(load_photo(name))) for name in PHOTOS])
+
+
+@pytest.fixture(scope="session")
+def labels():
+    return torch.tensor([photo.label for photo in PHOTOS.values()])
+
+
+@pytest.fixture
+def tiny():
+    """A classifier of 5 classes with in-place ReLUs, in float64, for images of any size."""
+    torch.manual_seed(7)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    ).double()
+
+
+@pytest.fixture
+def photo_file(tmp_path):
+    """A colourful JPEG of 90 x 60 pixels."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (6, 9, 3), dtype=np.uint8))
+    path = tmp_path / "photo.jpg"
+    small.resize((90, 60), Image.Resampling.BICUBIC).save(path)
+    return path

@@ -1,0 +1,269 @@
+"""The four scripts as a user runs them: arguments in, PNG out, one line for what went wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import class_visualization
+import gradcam_visualization
+import saliency_visualization
+import style_transfer
+from tests.test_figures import cells_found
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNNERS = {
+    "class_visualization": class_visualization,
+    "saliency_visualization": saliency_visualization,
+    "gradcam_visualization": gradcam_visualization,
+    "style_transfer": style_transfer,
+}
+SMALL = {
+    "class_visualization": ["--classes", "daisy", "0", "--iterations", "3", "--rows", "1", "--size", "64"],
+    "saliency_visualization": ["--images", "coffee", "chelsea", "--size", "64"],
+    "gradcam_visualization": ["--images", "coffee", "chelsea", "--size", "64", "--guided"],
+    "style_transfer": [
+        "--content",
+        "coffee",
+        "--style",
+        "waves",
+        "--name",
+        "small",
+        "--image-size",
+        "32",
+        "--style-size",
+        "32",
+    ],
+}
+CELLS = {
+    "class_visualization": 4,
+    "saliency_visualization": 6,
+    "gradcam_visualization": 14,
+    "style_transfer": 3,
+}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Every runner works in an empty folder of its own."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def run(name, *arguments):
+    return RUNNERS[name].main([str(argument) for argument in arguments])
+
+
+def fails(capsys, code, name, *arguments):
+    """Runs into an error; returns its one line. Nothing half-written is left behind."""
+    before = set(Path.cwd().rglob("*"))
+    assert run(name, *arguments) == code
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.split("\n") if line]
+    assert len(lines) == 1, captured.err
+    assert ": error: " in lines[0]
+    assert set(Path.cwd().rglob("*")) == before
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_a_small_run_draws_every_panel_and_prints_the_path_last(name, capsys):
+    assert run(name, *SMALL[name]) == 0
+    path = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    assert path.parent == Path("visualization")
+    assert cells_found(path) == CELLS[name]
+    assert np.asarray(Image.open(path).convert("L")).std() > 20
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_the_same_seed_gives_the_same_bytes_and_a_replay_too(name, capsys):
+    paths = []
+    for output in ("a.png", "b.png"):
+        assert run(name, *SMALL[name], "--output", output) == 0
+        paths.append(Path(capsys.readouterr().out.strip().splitlines()[-1]))
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert run(name, "--replay", paths[0], "--output", "c.png") == 0
+    again = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    assert again.name.startswith("c")
+    assert again.read_bytes() == paths[0].read_bytes()
+
+
+def test_default_names():
+    assert run("style_transfer", *SMALL["style_transfer"][:4], *SMALL["style_transfer"][6:]) == 0
+    assert {path.name for path in Path("visualization").iterdir()} == {
+        "coffee_waves.png",
+        "coffee_waves_panel.png",
+    }
+
+
+def test_replay_of_what_is_not_replayable(capsys, photo_file):
+    assert "carries no recipe" in fails(capsys, 1, "saliency_visualization", "--replay", photo_file)
+    assert "no such file" in fails(capsys, 1, "saliency_visualization", "--replay", "absent.png")
+    run("saliency_visualization", "--images", photo_file, "--size", "64", "--output", "a.png", "--quiet")
+    assert "run that" in fails(capsys, 1, "gradcam_visualization", "--replay", "a.png")
+    Image.new("RGB", (80, 80)).save(photo_file)
+    assert "no longer the image" in fails(
+        capsys, 1, "saliency_visualization", "--replay", "a.png", "--output", "b.png"
+    )
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_help_names_the_common_options(name):
+    done = subprocess.run([sys.executable, ROOT / f"{name}.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for option in ("--model", "--weights", "--device", "--seed", "--output", "--quiet", "--replay"):
+        assert option in done.stdout
+    assert (
+        seconds < 5
+    )  # torch alone takes longer to import on a busy machine; see the next test for what is imported
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_reading_arguments_imports_nothing_heavy(name):
+    code = (
+        f"import sys, {name}\n"
+        f"{name}.build_parser().format_help()\n"
+        "print([m for m in ('torch', 'numpy', 'matplotlib', 'PIL', 'scipy', 'tqdm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_script_is_executable_and_its_errors_go_to_stderr(photo_file):
+    script = ROOT / "saliency_visualization.py"
+    assert script.read_text().startswith("#!/usr/bin/env python3\n")
+    assert script.stat().st_mode & 0o111
+    done = subprocess.run([sys.executable, script, "--images", "nowhere.jpg"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "nowhere.jpg: no such file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_usage_is_exit_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("saliency_visualization", "--no-such-option")
+    assert caught.value.code == 2
+    with pytest.raises(SystemExit) as caught:
+        run("class_visualization", "--iterations", "0")
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["saliency_visualization", "gradcam_visualization"])
+def test_wrong_images_and_classes(name, capsys, photo_file):
+    text = Path("text.jpg")
+    text.write_text("not an image")
+    assert "is not an image file" in fails(capsys, 1, name, "--images", text)
+    broken = Path("broken.jpg")
+    broken.write_bytes(photo_file.read_bytes()[:-500])
+    assert "damaged or incomplete" in fails(capsys, 1, name, "--images", broken)
+    assert "nearest: flamingo" in fails(capsys, 2, name, "--classes", "flamigno")
+    assert "ambiguous" in fails(capsys, 2, name, "--classes", "cat")
+    assert "2 classes for 1 images" in fails(capsys, 2, name, "--images", "coffee", "--classes", "1", "2")
+    assert "from 32 to 2048" in fails(capsys, 2, name, "--images", "coffee", "--size", "8")
+    assert "squeezenet" in fails(capsys, 2, name, "--model", "sqeezenet")
+    assert "no such file" in fails(capsys, 1, name, "--weights", "absent.pth")
+    assert "cannot be written" in fails(capsys, 1, name, "--images", "coffee", "--output", "text.jpg/x.png")
+    assert "names no picture format" in fails(capsys, 1, name, "--images", "coffee", "--output", "x.xyz")
+
+
+def test_wrong_layers(capsys):
+    line = fails(capsys, 2, "gradcam_visualization", "--images", "coffee", "--layers", "featurs.12")
+    assert "did you mean" in line
+    assert "features.12" in line
+
+
+def test_list_layers(capsys):
+    assert run("gradcam_visualization", "--list-layers") == 0
+    out = capsys.readouterr().out
+    assert "features.12" in out
+    assert "512 maps of 13 x 13" in out
+
+
+def test_an_empty_map_is_labelled(monkeypatch, capsys):
+    from helpers import figures
+
+    seen = []
+    monkeypatch.setattr(figures, "save_grid", lambda path, rows, **options: seen.extend(rows) or path)
+    from visualizers import layer_gradcam
+
+    monkeypatch.setattr(
+        layer_gradcam, "grad_cam_at", lambda layers, X, y, model: {"features": np.zeros((1, 64, 64))}
+    )
+    assert run("gradcam_visualization", "--images", "coffee", "--size", "64", "--layers", "features") == 0
+    assert seen[1][0].subtitle == "no positive evidence"
+
+
+@pytest.mark.parametrize("mode", ["1x1", "L", "RGBA", "I;16", "CMYK"])
+def test_unusual_photos_go_through_a_runner(mode, capsys):
+    if mode == "1x1":
+        img = Image.new("RGB", (1, 1), (200, 10, 10))
+    elif mode == "I;16":
+        img = Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16)
+    else:
+        img = Image.effect_noise((70, 50), 80).convert("RGB").convert(mode)
+    path = Path("photo.tif" if mode == "CMYK" else "photo.png")
+    img.save(path)
+    assert run("saliency_visualization", "--images", path, "--size", "64") == 0
+    assert cells_found("visualization/saliency_visualization.png") >= 2
+
+
+def test_style_transfer_refusals(capsys, photo_file):
+    small = SMALL["style_transfer"]
+    assert "layer 99 does not exist" in fails(capsys, 2, "style_transfer", *small, "--content-layer", "99")
+    assert "give one for each" in fails(capsys, 2, "style_transfer", *small, "--style-weights", "1", "2")
+    assert "must be from 32" in fails(capsys, 2, "style_transfer", *small[:6], "--image-size", "8")
+    assert "no such file" in fails(capsys, 1, "style_transfer", "--content", "nowhere.jpg")
+    assert "not a path" in fails(capsys, 2, "style_transfer", *small[:4], "--name", "../x")
+    assert "name a folder" in fails(capsys, 2, "style_transfer", "--output", "one.png")
+
+
+def test_check_prints_the_three_losses(capsys):
+    assert run("style_transfer", "--check") == 0
+    out = capsys.readouterr().out
+    for loss in ("Test content loss", "Test style loss", "Test total variation loss"):
+        assert loss in out
+    assert out.count("0.000") == 6
+
+
+def test_check_fails_for_a_wrong_loss(monkeypatch, capsys):
+    from style_modules import ContentLoss
+
+    monkeypatch.setattr(ContentLoss, "forward", lambda self, w, F, P: w * (F - P).square().mean())
+    assert run("style_transfer", "--check") == 1
+    assert "content loss: not equal to the stored answers" in capsys.readouterr().err
+
+
+def test_a_stub_is_one_line(monkeypatch, capsys):
+    from visualizers import SaliencyMap
+
+    def stub(self, X, y, model):
+        raise NotImplementedError("Task 1: saliency maps")
+
+    monkeypatch.setattr(SaliencyMap, "compute_saliency_maps", stub)
+    assert "Task 1: saliency maps is not implemented yet" in fails(capsys, 1, "saliency_visualization")
+
+
+def test_an_unforeseen_error_says_where_and_debug_shows_all(monkeypatch, capsys):
+    from visualizers import SaliencyMap
+
+    def wrong(self, X, y, model):
+        return X + [1, 2]
+
+    monkeypatch.setattr(SaliencyMap, "compute_saliency_maps", wrong)
+    line = fails(capsys, 1, "saliency_visualization")
+    assert "TypeError" in line
+    assert "test_runners.py, line" in line
+    assert run("saliency_visualization", "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_importing_a_runner_does_nothing(elsewhere):
+    code = "import class_visualization, saliency_visualization, gradcam_visualization, style_transfer"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""
