@@ -33,7 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     if handout := add("handout", "make the student's blank copy and try it"):
         handout.add_argument(
-            "--output", type=Path, metavar="ZIP", default=PROJECT / "dist/assignment_3_handout.zip"
+            "--output",
+            type=Path,
+            metavar="ZIP",
+            default=PROJECT / "dist/assignment_3_handout.zip",
         )
     if check := add("check", "grade one zip (or folder) and print the table"):
         check.add_argument("zip", type=Path)
@@ -59,7 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
         report.add_argument("out", type=Path, help="the --out of `grade`")
     if cases := add("cases", "compute the case bank from the solved package (minutes)"):
         cases.add_argument(
-            "--output", type=Path, metavar="FILE", help="default: grading/cases.npz, or --private's"
+            "--output",
+            type=Path,
+            metavar="FILE",
+            help="default: grading/cases.npz, or --private's",
         )
         cases.add_argument(
             "--private", action="store_true", help="the grader's own bank, with your secret for a seed"
@@ -169,7 +175,8 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(work, build_parser(), argv)
+    parser = build_parser()
+    return cli.guarded(work, parser.parse_args(argv), parser.prog)
 
 
 if __name__ == "__main__":
