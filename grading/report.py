@@ -160,22 +160,24 @@ def _pass_rates(graded: Sequence[dict]) -> str:
 
 
 def _mistakes(records: Sequence[dict]) -> str:
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
-    said: dict[tuple[str, str], tuple[str, str]] = {}
+    """A row a mistake by name, whatever the tasks it shows in; each submission counts once."""
+    who: dict[tuple[str, str], dict[int, None]] = defaultdict(dict)
+    where: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for number, record in enumerate(records):
         for task in record["report"]["tasks"]:
             for finding in task["findings"]:
-                key = (task["task"], finding["id"])
-                if finding["id"] not in NO_MISTAKE and number not in found[key]:
-                    found[key].append(number)
-                    said[key] = (f"{task['number']} {task['title']}", finding["title"])
+                if finding["id"] not in NO_MISTAKE:
+                    key = (finding["id"], finding["title"])
+                    who[key][number] = None
+                    where[key][f"{task['number']} {task['title']}"] = None
     rows = []
-    for key, numbers in sorted(found.items(), key=lambda item: (-len(item[1]), item[0])):
-        who = ", ".join(_link(n, _name(records[n])) for n in numbers)
+    for key, numbers in sorted(who.items(), key=lambda item: (-len(item[1]), item[0])):
+        links = ", ".join(_link(n, _name(records[n])) for n in numbers)
         if len(numbers) > 4:
-            who = f"<details><summary>{len(numbers)} submissions</summary>{who}</details>"
-        task, title = said[key]
-        rows.append(f"<tr><td class=n>{len(numbers)}<td>{escape(title)}<td>{escape(task)}<td>{who}")
+            links = f"<details><summary>{len(numbers)} submissions</summary>{links}</details>"
+        tasks = list(where[key])
+        place = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
+        rows.append(f"<tr><td class=n>{len(numbers)}<td>{escape(key[1])}<td>{escape(place)}<td>{links}")
     if not rows:
         return "<p>none</p>"
     return f"<table><tr><th class=n>how often<th>mistake<th>task<th>who</tr>{''.join(rows)}</table>"
@@ -184,13 +186,13 @@ def _mistakes(records: Sequence[dict]) -> str:
 def _similarity(pairs: Sequence[Pair], names: Sequence[str]) -> str:
     note = (
         "<p class=note>The part of what is particular to the shorter submission (in neither the handout nor more "
-        "than a tenth of the class) that the other has too, names of variables aside. A reason to look, never a "
-        "proof.</p>"
+        "than a tenth of the class) that the other has too, names of variables aside, and in how many places. One "
+        "rare mistake alone makes two short solutions alike: a reason to look, never a proof.</p>"
     )
     if not pairs:
         return f"<p>none that share anything particular</p>{note}"
     rows = "".join(
-        f"<tr><td class=n>{pair.share:.0%}<td>{_link(pair.first, names[pair.first])}"
+        f"<tr><td class=n>{pair.share:.0%}<td class=n>{pair.passages}<td>{_link(pair.first, names[pair.first])}"
         f"<td>{_link(pair.second, names[pair.second])}<td>{escape(', '.join(pair.files))}"
         for pair in pairs[:SHOWN_PAIRS]
     )
@@ -199,7 +201,7 @@ def _similarity(pairs: Sequence[Pair], names: Sequence[str]) -> str:
         if len(pairs) > SHOWN_PAIRS
         else ""
     )
-    return f"<table><tr><th class=n>alike<th>one<th>the other<th>in</tr>{rows}</table>{more}{note}"
+    return f"<table><tr><th class=n>alike<th class=n>passages<th>one<th>the other<th>in</tr>{rows}</table>{more}{note}"
 
 
 def _index(records: Sequence[dict]) -> str:
@@ -224,6 +226,7 @@ def _student(number: int, record: dict, pairs: Sequence[Pair], names: Sequence[s
         " ".join(filter(None, (s.get("name", ""), s.get("sid", ""), s.get("email", ""))))
         for s in record["students"]
     )
+    about = (record["file"], students, f"receipt {record['receipt']}" if record["receipt"] else "")
     total = "not graded" if record["failure"] else f"{record['points']:g} of {record['max_points']:g} points"
     tasks = []
     for task in record["report"]["tasks"]:
@@ -255,8 +258,7 @@ def _student(number: int, record: dict, pairs: Sequence[Pair], names: Sequence[s
     return (
         f'<main class=page id="s{number}"><p><a href="#">&larr; all submissions</a></p>'
         f"<h1>{escape(_name(record))}</h1><p class=lead>{total}</p>"
-        f"<p class=note>{escape(record['file'])} &middot; {escape(students)} &middot; receipt "
-        f"<code>{escape(record['receipt'])}</code></p>"
+        f"<p class=note>{' &middot; '.join(map(escape, filter(None, about)))}</p>"
         f"<table>{''.join(tasks)}</table>"
         + (f"<h2>Remarks</h2><ul>{notes}</ul>" if notes else "")
         + (f"<h2>Similar submissions</h2><ul>{alike}</ul>" if alike else "")

@@ -19,16 +19,20 @@ LEAST_SHARED = 4.0  # bits of surprise; below this two short solutions are alike
 
 
 class Pair(NamedTuple):
-    """Two submissions by number: `share` (0..1) of what is particular to the smaller one is also in the other."""
+    """Two submissions by number: `share` (0..1) of what is particular to the smaller one is also in the other,
+    `passages` places that are worth `bits` of surprise.
+    """
 
     first: int
     second: int
     share: float
+    passages: int
+    bits: float
     files: tuple[str, ...]
 
 
 def similar_pairs(submissions: Sequence[Mapping[str, str]], handout: Mapping[str, str]) -> list[Pair]:
-    """All pairs that share something particular, most alike first. Submissions: file -> source.
+    """All pairs that share something particular, the most surprising first. Submissions: file -> source.
 
     A fingerprint counts by its rarity, log2(submissions / others that have it), and not at all where more than a
     tenth of the class has it: short exercises have few good answers, and to find one is no copying.
@@ -56,8 +60,9 @@ def similar_pairs(submissions: Sequence[Mapping[str, str]], handout: Mapping[str
         smaller = min(total[i], total[j])
         if smaller > 0 and bits >= LEAST_SHARED:
             files = tuple(sorted({mark[0] for mark in shared if weight[mark]}))
-            pairs.append(Pair(i, j, bits / smaller, files))
-    return sorted(pairs, key=lambda pair: -pair.share)
+            passages = sum(weight[mark] > 0 for mark in shared)
+            pairs.append(Pair(i, j, bits / smaller, passages, bits, files))
+    return sorted(pairs, key=lambda pair: -pair.bits)
 
 
 def fingerprints(source: str) -> set[str]:
