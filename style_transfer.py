@@ -40,7 +40,7 @@ PRESETS = {
         "image_size": 256,
         "style_size": 256,
         "content_weight": 5e-2,
-        "style_weights": [30000, 8000, 4000, 1500],
+        "style_weights": [30000, 7000, 3000, 800],
         "tv_weight": 1.0,
     },
 }
@@ -123,8 +123,8 @@ def work(args: argparse.Namespace) -> object:
         # Each picture's own recipe, so that --replay paints the one it is given.
         job = argparse.Namespace(**vars(args) | {"content": content, "style": style, "name": name})
         written = paint(job, cnn, path)
-        if len(jobs) > 1 and not args.quiet:
-            print(written, file=sys.stderr)
+        if (content, style) != jobs[-1] and not args.quiet:
+            print(written)
     return written
 
 

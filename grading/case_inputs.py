@@ -7,7 +7,9 @@ channel with a dominant negative gradient: what is equal by chance in an easy ca
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
+from grading.drivers import tiny_squeezenet
 from grading.protocol import Arrays
 
 Generator = np.random.Generator
@@ -16,46 +18,54 @@ CLASSES = 5
 SKELETON = [(6, 3, 3), *[(3, 6, 1), (3, 3, 1), (3, 3, 3)] * 8, (CLASSES, 6, 1)]
 
 
-def classifier_weights(
-    rng: Generator, *, against: int | None = None, in_favour: int | None = None
-) -> np.ndarray:
-    """One long float32 vector. Every channel speaks against the class `against`, and for the class `in_favour`,
-    wherever it is active.
+def explanation(rng: Generator, count: int, height: int, width: int, *, extreme: bool = False) -> Arrays:
+    """Images and two sets of classes for saliency, Grad-CAM and guided backpropagation. `extreme`: all evidence
+    is against the first image's class, and all for the second's.
     """
+    while True:
+        y = rng.permutation(CLASSES)[:count]
+        inputs = {
+            "X": rng.normal(0, 1, (count, 3, height, width)).astype(np.float32),
+            "y": y.astype(np.float64),
+            "y_again": ((y + rng.integers(1, CLASSES)) % CLASSES).astype(np.float64),
+            "weights": skeleton_weights(rng),
+            "frozen": np.array([rng.integers(0, 2)], dtype=np.float64),
+        }
+        predicted = calibrate(inputs, rng, extreme=extreme)
+        if (predicted != y).all():
+            return inputs
+
+
+def skeleton_weights(rng: Generator) -> np.ndarray:
+    """One long float32 vector, the classifier's part of it still to be calibrated."""
     parts = []
     for outputs, channels, side in SKELETON:
         fan = channels * side * side
-        kernel = rng.normal(0.15, 1, (outputs, fan)) * np.sqrt(2 / fan)
-        bias = rng.uniform(0, 0.3, outputs)
-        if (outputs, channels) == (CLASSES, 6):
-            kernel = rng.normal(0, 1, (outputs, fan))
-            # Each class has one channel that speaks against it more than any speaks for it.
-            kernel[np.arange(CLASSES), rng.integers(0, fan, CLASSES)] = -1.5
-            # The last ReLU silences a class at some positions, so that its gradient differs from place to place.
-            bias = rng.uniform(0, 0.5, outputs)
-            if against is not None:
-                kernel[against] = -np.abs(kernel[against]) * 0.3
-                bias[against] = 8
-            if in_favour is not None:
-                kernel[in_favour] = np.abs(kernel[in_favour])
-        parts += [kernel.ravel(), bias]
+        parts += [rng.normal(0.15, 1, outputs * fan) * np.sqrt(2 / fan), rng.uniform(0, 0.3, outputs)]
     return np.concatenate(parts).astype(np.float32)
 
 
-def explanation(rng: Generator, count: int, height: int, width: int, *, extreme: bool = False) -> Arrays:
-    """Images and two sets of classes for saliency, Grad-CAM and guided backpropagation. `extreme`: all evidence is
-    against the first image's class, and all for the second's.
+def calibrate(inputs: Arrays, rng: Generator, *, extreme: bool) -> np.ndarray:
+    """Sets the classifier's weights in place, for its activations to be of size 1; returns the classes that it
+    predicts.
+
+    Each class has one channel that speaks against it more than any other speaks for it, and falls silent, by
+    the ReLU behind it, at some positions where there is evidence for it too.
     """
-    y = rng.permutation(CLASSES)[:count] if count <= CLASSES else rng.integers(0, CLASSES, count)
-    extremes = {"against": int(y[0]), "in_favour": int(y[1])} if extreme else {}
-    y_again = (y + rng.integers(1, CLASSES)) % CLASSES
-    return {
-        "X": rng.normal(0, 1, (count, 3, height, width)).astype(np.float32),
-        "y": y.astype(np.float64),
-        "y_again": y_again.astype(np.float64),
-        "weights": classifier_weights(rng, **extremes),
-        "frozen": np.array([rng.integers(0, 2)], dtype=np.float64),
-    }
+    model = tiny_squeezenet(inputs)
+    with torch.no_grad():
+        A = model.features(torch.from_numpy(inputs["X"])).numpy()
+    channels = A.shape[1]
+    kernel = rng.normal(0.5, 0.7, (CLASSES, channels))
+    kernel[np.arange(CLASSES), rng.integers(0, channels, CLASSES)] = -2
+    if extreme:
+        kernel[int(inputs["y"][0])] = -np.abs(kernel[int(inputs["y"][0])])
+        kernel[int(inputs["y"][1])] = np.abs(kernel[int(inputs["y"][1])])
+    kernel /= max(A.std(), 1e-3)
+    evidence = np.einsum("kc,nchw->nkhw", kernel, A).reshape(len(A), CLASSES, -1)
+    bias = -np.quantile(evidence, rng.uniform(0.2, 0.5), axis=2).min(axis=0)
+    inputs["weights"][-CLASSES * (channels + 1) :] = np.concatenate([kernel.ravel(), bias])
+    return (evidence + bias[:, None]).clip(0).mean(axis=2).argmax(axis=1)
 
 
 def ascent(rng: Generator, dtype: type = np.float64, *, max_jitter: int = 0, strong: bool = False) -> Arrays:
@@ -71,7 +81,7 @@ def ascent(rng: Generator, dtype: type = np.float64, *, max_jitter: int = 0, str
     settings = [l2_reg, rng.uniform(60, 120), 3, max_jitter, rng.integers(0, 2**31)]
     return {
         "weights": np.concatenate(weights).astype(dtype),
-        "settings": np.array(settings, dtype=np.float64),
+        "settings": np.array([*_single(settings[:2]), *settings[2:]], dtype=np.float64),
         "classes": classes.astype(np.float64),
     }
 
@@ -95,11 +105,12 @@ def gram(rng: Generator, dtype: type, count: int) -> Arrays:
 
 
 def style(rng: Generator, dtype: type, *, alike: bool) -> Arrays:
-    """Five layers, three of them compared. `alike`: all have as many channels and the layers are a permutation
-    of the first three, so that a wrong index gives a wrong number; else it may give an error.
+    """Five layers, three of them compared. `alike`: all have as many channels and the layers are among the
+    first three, one of them twice, so that each wrong index gives its own wrong number; else it may give an error.
     """
     channels = [3] * 5 if alike else rng.permutation([2, 3, 4, 5, 6]).tolist()
-    layers = np.roll([0, 1, 2], int(rng.integers(1, 3))) if alike else rng.permutation([0, 1, 3, 4])[:3]
+    twice = [[1, 2, 1], [2, 0, 0], [2, 2, 1], [1, 0, 0]]
+    layers = rng.permutation(twice)[0] if alike else rng.permutation([0, 1, 3, 4])[:3]
     if not alike and rng.integers(0, 2):
         layers = np.sort(layers)
     arrays = {
@@ -129,14 +140,19 @@ def update_rule(rng: Generator) -> Arrays:
         "content": rng.integers(0, 256, (5, 7, 3)).astype(np.float32),
         "style": rng.integers(0, 256, (6, 5, 3)).astype(np.float32),
         "weights": rng.normal(0, 0.35, sum(sizes)),
-        "loss_weights": rng.uniform([1.5, 0.3], [2.5, 0.6]),
-        "style_weights": rng.uniform([2.0, 0.4], [3.0, 0.8]),
+        "loss_weights": _single(rng.uniform([1.5, 0.3], [2.5, 0.6])),
+        "style_weights": _single(rng.uniform([2.0, 0.4], [3.0, 0.8])),
     }
 
 
 def _weights(rng: Generator, count: int) -> np.ndarray:
     """Weights between 1.3 and 6, no two alike: a missing or exchanged one shows."""
-    return np.cumsum(rng.uniform(1.3, 2.0, count))[rng.permutation(count)]
+    return _single(np.cumsum(rng.uniform(1.3, 2.0, count))[rng.permutation(count)])
+
+
+def _single(numbers: np.ndarray) -> np.ndarray:
+    """Numbers that single precision holds exactly: torch.tensor(weight) is no mistake."""
+    return np.asarray(numbers, np.float32).astype(np.float64)
 
 
 # operation -> kind -> inputs

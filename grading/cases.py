@@ -115,17 +115,19 @@ def compute_bank(
     seed: int,
     cases_per_kind: int,
     variants: Callable[[Sequence], Execute],
+    spare: int | None = None,
     operations: Iterable[str] | None = None,
     on_case: Callable[[], None] = lambda: None,
 ) -> CaseBank:
     """The bank of the solved project in `root` and of every mistake of the catalogue.
 
-    variants: patches of the project -> what executes operations on the project so patched. Of each kind a
-    few more cases are tried than kept: those stay in which most mistakes show.
+    variants: patches of the project -> what executes operations on the project so patched. Of each kind `spare`
+    more cases are tried than kept (by default a quarter): those stay in which most mistakes show.
     """
     from grading.case_inputs import INPUTS
     from grading.mistakes import catalogue
 
+    spare = max(1, cases_per_kind // 4) if spare is None else spare
     entries = catalogue()
     solution = variants(())
     wrong = [(entry, form, variants(form)) for entry in entries for form in entry.forms]
@@ -134,7 +136,7 @@ def compute_bank(
         for kind, make in INPUTS[operation].items():
             rng = np.random.default_rng([seed, *hashlib.sha256(f"{operation}/{kind}".encode()).digest()])
             tried = []
-            while len(tried) < cases_per_kind + max(1, cases_per_kind // 4):
+            while len(tried) < cases_per_kind + spare:
                 inputs = make(rng)
                 expected = solution(operation, inputs)
                 if not _telling(expected, kind):

@@ -9,6 +9,7 @@ wrong ones; else the entries that explain a good part of the wrong ones; else wh
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -261,7 +262,9 @@ def _explains_all(mistake: Mistake, units: Sequence[Unit]) -> bool:
     """Whether some form of the mistake gives just these units, the right ones and the wrong ones."""
     count = min(len(_answers(mistake, unit.case)) for unit in units)
     silent = all(unit.attempt.error is not None for unit in units)
-    return not silent and any(
+    if silent and mistake.follows is None:
+        return False  # an exception everywhere speaks for itself, with its file and line
+    return any(
         all(_meets(unit, dict(_answers(mistake, unit.case))[form], or_right=True) for unit in units)
         for form in range(count)
     )
@@ -334,7 +337,7 @@ def generic_findings(wrong: Sequence[Unit]) -> list[Finding]:
         if unit.attempt.error is not None:
             finding = error_finding(unit.attempt.error, unit)
             finding.message += f" This was a case of the kind: {unit.case.kind}."
-            findings.setdefault(finding.message, finding)
+            findings.setdefault(re.sub(r"\d+", "", unit.attempt.error.message), finding)
     by_key: dict[str, list[Unit]] = {}
     for unit in wrong:
         if unit.attempt.error is None:
@@ -370,6 +373,12 @@ def symptom(units: Sequence[Unit]) -> tuple[str, str, str]:
             else "nothing was computed"
         )
         return "zero", "zero", f"is zero everywhere{among}: {why}."
+    if same_numbers(got, wanted, 1e-3):
+        return (
+            "precision",
+            "not precise enough",
+            f"is nearly right{among}: something is added or rounded, or computed in single precision (wrong dtype).",
+        )
     factors = [_factor(unit) for unit in units]
     if None not in factors:
         low, high = min(factors), max(factors)
@@ -385,12 +394,6 @@ def symptom(units: Sequence[Unit]) -> tuple[str, str, str]:
         )
     if got.ndim > 1 and got.shape[-1] == got.shape[-2] and same_numbers(got.swapaxes(-1, -2), wanted, 1e-3):
         return "transpose", "transposed", f"is transposed{among}."
-    if same_numbers(got, wanted, 1e-3):
-        return (
-            "precision",
-            "not precise enough",
-            f"is nearly right{among}: something is added or rounded, or computed in single precision (wrong dtype).",
-        )
     error = np.abs(got - wanted).max() / np.abs(wanted).max()
     return "wrong", "wrong values", f"is off by {_number(error)} of its largest value{among}."
 

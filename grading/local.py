@@ -7,38 +7,40 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from grading.drivers import DRIVERS
-from grading.protocol import Arrays, ChildError, Execute, child_error
+from grading.protocol import Arrays, Execute, child_error
 
-STUDENT_MODULES = ("visualizers", "style_modules", "style_utils", "helpers")
+STUDENT_MODULES = ("visualizers", "style_modules", "style_utils")
 
 
 class LocalExecutor:
-    """Executes operations on the project in `root`; its modules are imported once and kept to this executor."""
+    """Executes operations on the project in `root`; its modules are imported once and kept to this executor.
 
-    def __init__(self, root: Path | str) -> None:
+    helpers: modules of the package `helpers`, which nobody edits, for several executors to share.
+    """
+
+    def __init__(self, root: Path | str, helpers: dict[str, object] | None = None) -> None:
         self.root = Path(root).resolve()
+        self._helpers = {} if helpers is None else helpers
         self._modules: dict[str, object] = {}
 
     def __call__(self, operation: str, inputs: Arrays) -> Arrays:
-        outside = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_student_module(name)}
-        sys.modules.update(self._modules)
+        outside = _taken_out("helpers", *STUDENT_MODULES)
+        sys.modules.update({**self._helpers, **self._modules})
         sys.path.insert(0, str(self.root))
         try:
             return DRIVERS[operation]({name: array.copy() for name, array in inputs.items()})
-        except ChildError:
-            raise
         except Exception as error:
             raise child_error(error, self.root) from error
         finally:
             sys.path.remove(str(self.root))
-            self._modules = {
-                name: sys.modules.pop(name) for name in list(sys.modules) if _is_student_module(name)
-            }
+            self._helpers.update(_taken_out("helpers"))
+            self._modules = _taken_out(*STUDENT_MODULES)
             sys.modules.update(outside)
 
 
-def _is_student_module(name: str) -> bool:
-    return name.partition(".")[0] in STUDENT_MODULES
+def _taken_out(*packages: str) -> dict[str, object]:
+    names = [name for name in sys.modules if name.partition(".")[0] in packages]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 @contextlib.contextmanager
@@ -48,11 +50,12 @@ def local_variants(root: Path | str) -> Iterator[Callable[[Sequence], Execute]]:
 
     with tempfile.TemporaryDirectory() as folder:
         made: dict[tuple, LocalExecutor] = {}
+        helpers: dict[str, object] = {}
 
         def variant(patches: Sequence) -> Execute:
             key = tuple(patches)
             if key not in made:
-                made[key] = LocalExecutor(build_variant(root, key, Path(folder) / str(len(made))))
+                made[key] = LocalExecutor(build_variant(root, key, Path(folder) / str(len(made))), helpers)
             return made[key]
 
         yield variant

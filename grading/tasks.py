@@ -14,7 +14,7 @@ class Output:
     label: str
     share: float
     single: float = 2e-5
-    double: float = 1e-9
+    double: float = 1e-6
 
 
 @dataclass(frozen=True)

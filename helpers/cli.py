@@ -67,7 +67,7 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         "--classes",
         nargs="+",
         metavar="NAME-or-INDEX",
-        help="the class to explain: one for all images, or one for each (default: the predicted one)",
+        help="the class to explain: one for all images, one for each, or several for one (default: the predicted one)",
     )
     parser.add_argument(
         "--size", type=positive_int, default=224, help="side of the square the network sees (default 224)"

@@ -40,7 +40,12 @@ def explained_images(args: argparse.Namespace, model: nn.Module, names: list[str
         photos, labels = list(X[:5]), labels[:5]
         if args.size != X.shape[1]:
             raise UsageError("--size goes with --images")
+    # Two photos of the course's sample may share a label, so the recipe knows them by their place too.
+    keys = args.images or [f"{place} {label}" for place, label in enumerate(labels)]
+    sources = dict(zip(keys, photos, strict=True))
     asked = [find_class(text, names) for text in args.classes or []]
+    if len(photos) == 1 and len(asked) > 1:  # one photo, asked about several classes
+        photos, labels = photos * len(asked), labels * len(asked)
     if len(asked) not in (0, 1, len(photos)):
         raise UsageError(f"{len(asked)} classes for {len(photos)} images: give one for all, or one for each")
     device = next(model.parameters()).device
@@ -53,7 +58,4 @@ def explained_images(args: argparse.Namespace, model: nn.Module, names: list[str
     for row, k, best, label in zip(probabilities, y.tolist(), predicted.tolist(), labels, strict=True):
         titles.append(f"{names[k]} ({row[k]:.2f})")
         subtitles.append(label if k == best else f"{label}; predicted: {names[best]} ({row[best]:.2f})")
-    # Two photos of the course's sample may share a label, so the place goes with it.
-    names_of = args.images or [f"{place} {label}" for place, label in enumerate(labels)]
-    sources = dict(zip(names_of, photos, strict=True))
     return Explained(photos, batch, y, sources, titles, subtitles)

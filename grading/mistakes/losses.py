@@ -69,17 +69,25 @@ GRAM_ENTRIES = [
         _gram("return F @ F.transpose(1, 2) / (H * W if normalize else 1)"),
     ),
     Entry(
+        "gram-batch-divisor",
+        "gram",
+        "divided by the batch size too",
+        "Your Gram matrix is normalized by N*C*H*W: the batch size N does not belong to the divisor, for every "
+        "image has its own matrix.",
+        f"{STYLE}, gram_matrix",
+        _gram("return F @ F.transpose(1, 2) / (N * C * H * W if normalize else 1)"),
+    ),
+    Entry(
         "gram-other-divisor",
         "gram",
         "another divisor",
-        "Your Gram matrix is normalized by another number than C*H*W (the batch size N, the factor 2 and C*C do "
-        "not belong to it; H*W does).",
+        "Your Gram matrix is normalized by another number than C*H*W (a factor 2 and C*C do not belong to it, "
+        "H*W does).",
         f"{STYLE}, gram_matrix",
         _gram(
             *(
                 f"return F @ F.transpose(1, 2) / ({divisor} if normalize else 1)"
                 for divisor in (
-                    "N * C * H * W",
                     "2 * C * H * W",
                     "C",
                     "C * C",
@@ -160,7 +168,7 @@ GRAM_ENTRIES = [
 ]
 
 # The style loss asks for normalized matrices of one image, and broadcasts: these do not change it.
-HARMLESS_FOR_STYLE = {"gram-always-normalized", "gram-batch", "gram-squeezed"}
+HARMLESS_FOR_STYLE = {"gram-always-normalized", "gram-batch", "gram-batch-divisor", "gram-squeezed"}
 
 ENTRIES = [
     Entry(

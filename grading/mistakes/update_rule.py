@@ -186,9 +186,6 @@ ENTRIES = [
             f"style_weights[::-1]) + {TV}"
         ),
         _loop(f"{CONTENT} + style_loss(feats, style_layers, style_targets[::-1], style_weights) + {TV}"),
-        _loop(
-            f"{CONTENT} + style_loss(feats, range(len(style_layers)), style_targets, style_weights) + {TV}"
-        ),
     ),
     _entry(
         "extra-weights",
