@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 GRAM, WINDOW = 6, 3  # tokens
-LEAST_SHARED = 4.0  # bits of surprise; below this two short solutions are alike by chance
+LEAST_SHARED = 20.0  # bits of surprise; below this two short solutions are alike by chance
 
 
 class Pair(NamedTuple):
