@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from grading.assess import PRIVATE_BANK, PUBLIC_BANK, SECRET, own_secret
+from grading.assess import PRIVATE_BANK, PUBLIC_BANK, own_secret
 from grading.handout import JUDGE, find_leaks, given_away, marked_regions, pack, solutions
 from grading.submission import BESIDE_GRADED
 from helpers.errors import CannotError
@@ -37,8 +37,9 @@ def bundle_files(project: Path, *, public: bool = False) -> dict[str, bytes]:
     files |= {f"grading/{name}.py": (here / f"{name}.py").read_bytes() for name in JUDGE}
     for pattern in BESIDE_GRADED:
         files |= {path.relative_to(project).as_posix(): path.read_bytes() for path in project.glob(pattern)}
-    own_secret()
     files["requirements.txt"] = (project / "requirements.txt").read_bytes()
-    files[PRIVATE_BANK.relative_to(project).as_posix()] = bank.read_bytes()
-    files[SECRET.relative_to(project).as_posix()] = SECRET.read_bytes()
+    files |= {
+        "grading/private/cases.npz": bank.read_bytes(),
+        "grading/private/secret": f"{own_secret().hex()}\n".encode(),
+    }
     return files

@@ -5,6 +5,7 @@ What is built is tried before it is kept: see `check_handout`.
 
 import ast
 import copy
+import functools
 import io
 import re
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import textwrap
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -200,7 +201,7 @@ def given_away(sources: Mapping[str, str], marked: Mapping[str, list[Region]]) -
 
 def _traces(source: str) -> set[str]:
     lines = {_squeezed(line) for line in source.splitlines()}
-    return {line for line in lines if len(line) >= LEAST_CHARACTERS} | set(_shapes(source))
+    return {line for line in lines if len(line) >= LEAST_CHARACTERS} | _shapes(source)
 
 
 def emptied(source: str, regions: Iterable[Region]) -> str:
@@ -275,7 +276,7 @@ def find_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str
         for number, line in enumerate(map(_squeezed, text.splitlines()), 1):
             leaks += [f"{name}:{number}: {trace}" for trace in known if trace in line]
         if name.endswith(".py"):
-            leaks += [f"{name}: {shape}" for shape in sorted(set(_shapes(text)) & known.keys())]
+            leaks += [f"{name}: {shape}" for shape in sorted(_shapes(text) & known.keys())]
     return leaks
 
 
@@ -291,18 +292,21 @@ def _squeezed(line: str) -> str:
     return " ".join(line.split())
 
 
-def _shapes(source: str) -> Iterator[str]:
+@functools.cache
+def _shapes(source: str) -> frozenset[str]:
     """The larger expressions of a source that call something, with its variables' names left open."""
     try:
         tree = ast.parse(source)
     except SyntaxError:  # a region may return, which only a function can
         tree = ast.parse(f"def region():\n{textwrap.indent(source, ' ')}")
+    shapes = set()
     for node in ast.walk(tree):
         if not isinstance(node, ast.expr) or isinstance(node, ast.Starred | ast.FormattedValue):
             continue
         parts = [inner for inner in ast.walk(node) if isinstance(inner, ast.expr | ast.keyword)]
         if len(parts) >= LEAST_NODES and any(isinstance(inner, ast.Call) for inner in parts):
-            yield ast.unparse(_Anonymous().visit(copy.deepcopy(node)))
+            shapes.add(ast.unparse(_Anonymous().visit(copy.deepcopy(node))))
+    return frozenset(shapes)
 
 
 class _Anonymous(ast.NodeTransformer):
