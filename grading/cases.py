@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from grading.protocol import Arrays, ChildError, Execute
-from grading.tasks import tolerance
+from grading.tasks import OPERATIONS, tolerance
 
 SAMPLE = 24  # numbers of each array that are kept of a mistake's answer
 FORMAT = 1
@@ -121,22 +121,23 @@ def compute_bank(
 ) -> CaseBank:
     """The bank of the solved project in `root` and of every mistake of the catalogue.
 
+    cases_per_kind: of an operation of which a submission meets two cases a kind; twice as many where it meets four.
     variants: patches of the project -> what executes operations on the project so patched. Of each kind `spare`
     more cases are tried than kept (by default a quarter): those stay in which most mistakes show.
     """
     from grading.case_inputs import INPUTS
     from grading.mistakes import catalogue
 
-    spare = max(1, cases_per_kind // 4) if spare is None else spare
     entries = catalogue()
     solution = variants(())
     wrong = [(entry, form, variants(form)) for entry in entries for form in entry.forms]
     cases = []
     for operation in INPUTS if operations is None else operations:
+        kept = cases_per_kind * OPERATIONS[operation].draws // 2
         for kind, make in INPUTS[operation].items():
             rng = np.random.default_rng([seed, *hashlib.sha256(f"{operation}/{kind}".encode()).digest()])
             tried = []
-            while len(tried) < cases_per_kind + spare:
+            while len(tried) < kept + (_spare(kept) if spare is None else spare):
                 inputs = make(rng)
                 expected = solution(operation, inputs)
                 if not _telling(expected, kind):
@@ -149,7 +150,7 @@ def compute_bank(
                 tried.append(_case(operation, kind, inputs, expected, outcomes, rng))
                 on_case()
             tried.sort(key=lambda case: -sum(bool(answer.outputs or answer.error) for answer in case.answers))
-            for number, case in enumerate(tried[:cases_per_kind]):
+            for number, case in enumerate(tried[:kept]):
                 cases.append(Case(**{**vars(case), "name": f"{operation}/{kind}/{number}"}))
     mistakes = {
         entry.id: Mistake(
@@ -185,7 +186,12 @@ def case_count(cases_per_kind: int) -> int:
     """How many cases `write_bank` tries: for a progress bar."""
     from grading.case_inputs import INPUTS
 
-    return sum(len(kinds) for kinds in INPUTS.values()) * (cases_per_kind + max(1, cases_per_kind // 4))
+    kept = {operation: cases_per_kind * OPERATIONS[operation].draws // 2 for operation in INPUTS}
+    return sum(len(kinds) * (kept[name] + _spare(kept[name])) for name, kinds in INPUTS.items())
+
+
+def _spare(kept: int) -> int:
+    return max(1, kept // 4)
 
 
 def _outcome(execute: Execute, operation: str, inputs: Arrays) -> Arrays | str:

@@ -342,12 +342,17 @@ def generic_findings(wrong: Sequence[Unit]) -> list[Finding]:
     for unit in wrong:
         if unit.attempt.error is None:
             by_key.setdefault(unit.key, []).append(unit)
+    alike: dict[tuple[str, str, str], list[Unit]] = {}
     for key, units in by_key.items():
         if key == "again" and any(other in by_key for other in ("maps", "value", "first_step")):
             continue  # a second call is worth a word only where the first was right
-        id, title, seen = symptom(units)
-        message = f"Your {units[0].label} {seen} See {units[0].where}."
-        findings.setdefault(f"{key}-{id}", Finding(f"{units[0].case.operation}-{id}", title, message))
+        alike.setdefault(symptom(units), []).append(units[0])
+    for (id, title, seen), units in alike.items():
+        others = ", ".join(unit.label for unit in units[1:])
+        message = (
+            f"Your {units[0].label} {seen} {f'So is: {others}. ' if others else ''}See {units[0].where}."
+        )
+        findings[f"{units[0].key} {id}"] = Finding(f"{units[0].case.operation}-{id}", title, message)
     return list(findings.values())
 
 

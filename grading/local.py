@@ -27,12 +27,14 @@ class LocalExecutor:
         outside = _taken_out("helpers", *STUDENT_MODULES)
         sys.modules.update({**self._helpers, **self._modules})
         sys.path.insert(0, str(self.root))
+        writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         try:
             return DRIVERS[operation]({name: array.copy() for name, array in inputs.items()})
         except Exception as error:
             raise child_error(error, self.root) from error
         finally:
             sys.path.remove(str(self.root))
+            sys.dont_write_bytecode = writes
             self._helpers.update(_taken_out("helpers"))
             self._modules = _taken_out(*STUDENT_MODULES)
             sys.modules.update(outside)
@@ -55,7 +57,8 @@ def local_variants(root: Path | str) -> Iterator[Callable[[Sequence], Execute]]:
         def variant(patches: Sequence) -> Execute:
             key = tuple(patches)
             if key not in made:
-                made[key] = LocalExecutor(build_variant(root, key, Path(folder) / str(len(made))), helpers)
+                tree = build_variant(root, key, Path(folder) / str(len(made)), link=True)
+                made[key] = LocalExecutor(tree, helpers)
             return made[key]
 
         yield variant

@@ -20,7 +20,7 @@ class Output:
 @dataclass(frozen=True)
 class Operation:
     """An operation of grading.drivers: the place to look at, its share in the task's points, how many cases of
-    each kind a submission meets, and its outputs.
+    each kind a submission meets (the bank has more of them in proportion), and its outputs.
     """
 
     where: str
@@ -88,7 +88,7 @@ OPERATIONS = {
             "again": Output("class visualization of a second call", 1, single=1e-3, double=1e-6),
         },
     ),
-    "content": Operation("style_modules/content_loss.py, forward", _loss("content loss")),
+    "content": Operation("style_modules/content_loss.py, forward", _loss("content loss"), draws=4),
     "gram": Operation(
         "style_modules/style_loss.py, gram_matrix",
         {
@@ -96,9 +96,10 @@ OPERATIONS = {
             "plain": Output("Gram matrix with normalize=False", 1),
             "gradient": Output("gradient of the Gram matrix", 2),
         },
+        draws=4,
     ),
-    "style": Operation("style_modules/style_loss.py, forward", _loss("style loss")),
-    "tv": Operation("style_modules/tv_loss.py, forward", _loss("TV loss")),
+    "style": Operation("style_modules/style_loss.py, forward", _loss("style loss"), draws=4),
+    "tv": Operation("style_modules/tv_loss.py, forward", _loss("TV loss"), draws=4),
     "update_rule": Operation(
         "style_utils.py, style_transfer",
         {

@@ -94,16 +94,24 @@ def forms(*patches: Patch | Form) -> tuple[Form, ...]:
     return tuple(patch if isinstance(patch, tuple) else (patch,) for patch in patches)
 
 
-def build_variant(root: Path | str, patches: Iterable[Patch], dest: Path | str) -> Path:
-    """Copies the graded files and what they need from the solved project in `root` to `dest`, patched."""
-    root, dest = Path(root), Path(dest)
+def build_variant(
+    root: Path | str, patches: Iterable[Patch], dest: Path | str, *, link: bool = False
+) -> Path:
+    """Copies the graded files and what they need from the solved project in `root` to `dest`, patched.
+
+    link: what no patch touches is linked, not copied.
+    """
+    patches = list(patches)
+    root, dest = Path(root).resolve(), Path(dest)
+    dest.mkdir(parents=True, exist_ok=True)
     for name in NEEDED:
-        if (root / name).is_dir():
+        if link and not any(patch.file.split("/")[0] == name for patch in patches):
+            (dest / name).symlink_to(root / name)
+        elif (root / name).is_dir():
             shutil.copytree(
                 root / name, dest / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
             )
         else:
-            dest.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, dest / name)
     for patch in patches:
         file = dest / patch.file

@@ -1,0 +1,221 @@
+"""The judge names every mistake of the catalogue, and gives every right implementation full marks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from grading.cases import compute_bank, load_bank, save_bank
+from grading.judge import grade, grade_task
+from grading.local import local_variants
+from grading.mistakes import Entry, Patch, build_variant, catalogue, correct_variants
+from grading.protocol import ChildError
+from grading.tasks import OPERATIONS, TASKS, task_of
+
+ROOT = Path(__file__).parents[1]
+ENTRIES = catalogue()
+
+
+@pytest.fixture(scope="module")
+def variants():
+    """Patches -> an executor that runs nothing twice: what the bank was made from is graded again."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on networks this small, threads wait for each other
+    with local_variants(ROOT) as fresh:
+        remembered = {}
+
+        def remembering(patches):
+            def execute(operation, inputs):
+                key = (tuple(patches), operation, *(array.tobytes() for array in inputs.values()))
+                if key not in remembered:
+                    try:
+                        remembered[key] = fresh(patches)(operation, inputs)
+                    except ChildError as error:
+                        remembered[key] = error
+                if isinstance(remembered[key], ChildError):
+                    raise remembered[key]
+                return remembered[key]
+
+            return execute
+
+        yield remembering
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def bank(variants, tmp_path_factory):
+    """One case of each kind, as read back from its file."""
+    path = tmp_path_factory.mktemp("bank") / "cases.npz"
+    return load_bank(
+        save_bank(compute_bank(ROOT, seed=3, cases_per_kind=1, spare=0, variants=variants), path)
+    )
+
+
+def judged(entry: Entry, form, variants, bank, seed=b"any"):
+    """The task's result; where the mistake follows from another task's, that one is graded before it."""
+    cause = next((other for other in ENTRIES if other.id == entry.follows), entry)
+    tasks = dict.fromkeys([task_of(cause.operation), task_of(entry.operation)])
+    return grade(variants(form), seed, bank, tasks=list(tasks)).tasks[-1]
+
+
+def test_the_solution_gets_every_point(variants, bank):
+    report = grade(variants(()), b"any", bank)
+    assert (report.points, report.max_points) == (100, 100)
+    assert [(task.status, task.findings) for task in report.tasks] == [("passed", [])] * len(TASKS)
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ENTRIES if not entry.accepted], ids=lambda entry: entry.id
+)
+def test_a_mistake_is_caught_and_named(entry, variants, bank):
+    for form in entry.forms:
+        result = judged(entry, form, variants, bank)
+        assert result.points < result.max_points
+        assert [finding.id for finding in result.findings] == [entry.id], result.findings
+        assert result.findings[0].message == f"{entry.sentence} See {entry.where}."
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.accepted], ids=lambda entry: entry.id)
+def test_another_reading_of_a_task_gets_full_marks(entry, variants, bank):
+    for form in entry.forms:
+        result = judged(entry, form, variants, bank)
+        assert (result.status, result.findings) == ("passed", [])
+
+
+@pytest.mark.parametrize("variant", correct_variants(), ids=lambda variant: variant.id)
+def test_right_code_written_in_another_way_gets_full_marks(variant, variants, bank):
+    execute = variants(variant.patches)
+    for task in dict.fromkeys(task_of(operation) for operation in variant.operations):
+        result = grade_task(execute, b"any", bank, task)
+        assert (result.status, result.findings) == ("passed", [])
+
+
+def test_every_operation_has_mistakes_and_right_variants():
+    assert {entry.operation for entry in ENTRIES} == set(OPERATIONS)
+    assert {operation for variant in correct_variants() for operation in variant.operations} == set(
+        OPERATIONS
+    )
+
+
+def test_names_are_unique_and_sentences_are_sentences():
+    for names in ([entry.id for entry in ENTRIES], [variant.id for variant in correct_variants()]):
+        assert len(names) == len(set(names))
+    for entry in ENTRIES:
+        assert entry.sentence[0].isupper() and entry.sentence.endswith((".", "?"))
+        assert (ROOT / entry.where.partition(",")[0]).is_file()
+
+
+def test_two_mistakes_at_once_are_both_told(variants, bank):
+    """The wrong layer's maps in one function, no guiding in the other."""
+    one = next(entry for entry in ENTRIES if entry.id == "gradcam-relu-weights")
+    other = next(entry for entry in ENTRIES if entry.id == "gradcam-guided-plain")
+    result = grade_task(variants((*one.forms[0], *other.forms[0])), b"any", bank, "gradcam")
+    assert [finding.id for finding in result.findings] == [one.id, other.id]
+
+
+def test_a_mistake_is_named_beside_an_unknown_one(variants, bank):
+    """No absolute value, and one image's map squeezed: known and seen where N > 1."""
+    patch = Patch(
+        "visualizers/saliency_map.py",
+        """
+        (gradient,) = torch.autograd.grad(class_scores(model, X, y).sum(), X)
+        saliency = gradient.amax(dim=1).squeeze(0)
+        """,
+        region=0,
+    )
+    first, second = grade_task(variants((patch,)), b"any", bank, "saliency").findings[:2]
+    assert first.id == "saliency-no-abs"
+    assert second.id == "saliency-shape"
+    assert "has shape (12, 9), expected (1, 12, 9)" in second.message
+
+
+def test_a_file_that_does_not_import_costs_only_its_own_task(variants, bank):
+    broken = Patch("visualizers/class_visualization.py", "def (:\n")
+    execute = variants((broken,))
+    assert grade_task(execute, b"any", bank, "saliency").status == "passed"
+    assert grade_task(execute, b"any", bank, "gradcam").status == "passed"
+    result = grade_task(execute, b"any", bank, "class_visualization")
+    assert (result.points, [finding.id for finding in result.findings]) == (0, ["error-import"])
+    assert "class_visualization.py" in result.findings[0].message
+
+
+def test_a_stub_gets_nothing_and_is_told_so(variants, bank):
+    stub = Patch("visualizers/gradcam.py", 'raise NotImplementedError("Task 2: Grad-CAM")', region=1)
+    result = grade_task(variants((stub,)), b"any", bank, "gradcam")
+    assert 0 < result.points < result.max_points  # guided backpropagation stands by itself
+    assert [finding.id for finding in result.findings] == ["not-solved"]
+    assert "Task 2: Grad-CAM" in result.findings[0].message
+
+
+def test_an_exception_is_told_with_file_and_line(variants, bank):
+    patch = Patch("style_modules/tv_loss.py", "return img.no_such_thing", region=0)
+    (finding,) = grade_task(variants((patch,)), b"any", bank, "tv").findings
+    assert finding.id == "error-exception"
+    assert "no_such_thing" in finding.message
+    assert "(style_modules/tv_loss.py:" in finding.message
+
+
+def test_a_mistake_in_the_gram_matrix_is_not_told_as_one_of_the_style_loss(variants, bank):
+    entry = next(entry for entry in ENTRIES if entry.id == "gram-never-normalized")
+    alone = grade(variants(entry.forms[0]), b"any", bank, tasks=["style"]).tasks[0]
+    assert [finding.id for finding in alone.findings] == ["style-unnormalized"]
+    after = grade(variants(entry.forms[0]), b"any", bank, tasks=["gram", "style"]).tasks[1]
+    assert [finding.id for finding in after.findings] == ["style-follows-gram-never-normalized"]
+
+
+def test_a_patch_without_its_place_is_refused(tmp_path):
+    for patch in (
+        Patch("style_utils.py", "pass", region=9),
+        Patch("style_utils.py", "pass", function="no_such_function"),
+        Patch("style_utils.py", "pass", text="no such text"),
+    ):
+        with pytest.raises(ValueError, match="style_utils.py has"):
+            build_variant(ROOT, [patch], tmp_path / "variant")
+
+
+def test_what_students_hold_has_no_line_of_a_solution():
+    """The handout keeps the judge; its files must not give a solution away."""
+    from grading.mistakes import REGION
+
+    solution = {
+        line.strip()
+        for file in [
+            *(ROOT / "visualizers").glob("*.py"),
+            *(ROOT / "style_modules").glob("*.py"),
+            ROOT / "style_utils.py",
+        ]
+        for match in REGION.finditer(file.read_text(encoding="utf-8"))
+        for line in match["body"].splitlines()
+        if len(line.strip()) > 20
+    }
+    assert len(solution) > 20
+    for name in ("protocol", "drivers", "tasks", "cases", "judge", "local"):
+        lines = {
+            line.strip()
+            for line in (ROOT / "grading" / f"{name}.py").read_text(encoding="utf-8").splitlines()
+        }
+        assert not lines & solution
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_mistakes_are_named_whatever_cases_are_drawn(seed, tmp_path):
+    """A larger bank, every answer computed anew when it is graded, other cases for every form."""
+    torch.set_num_threads(1)
+    with local_variants(ROOT) as fresh:
+        bank = compute_bank(ROOT, seed=100 + seed, cases_per_kind=4, variants=fresh)
+        draw = np.random.default_rng(seed)
+        missed = []
+        for entry in ENTRIES:
+            for form in entry.forms:
+                result = judged(entry, form, fresh, bank, draw.bytes(8))
+                wanted = [] if entry.accepted else [entry.id]
+                if [finding.id for finding in result.findings] != wanted:
+                    missed.append((entry.id, result.findings))
+        assert not missed
+        for variant in correct_variants():
+            for task in dict.fromkeys(task_of(operation) for operation in variant.operations):
+                assert grade_task(fresh(variant.patches), draw.bytes(8), bank, task).status == "passed", (
+                    variant.id
+                )
