@@ -34,7 +34,7 @@ def work(args: argparse.Namespace) -> object:
     import torch
 
     from helpers.data_utils import class_names
-    from helpers.errors import nearest
+    from helpers.errors import UsageError, nearest
     from helpers.explain import explained_images
     from helpers.figures import Cell, overlay, save_grid, signed_picture
     from helpers.models import choose_device, load_classifier
@@ -50,7 +50,10 @@ def work(args: argparse.Namespace) -> object:
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
     batch = explained_images(args, model, class_names())
-    layers = args.layers or spread_layers(model, batch.X)
+    try:
+        layers = args.layers or spread_layers(model, batch.X)
+    except ValueError as error:  # a transformer, say
+        raise UsageError(f"--model {args.model}: {error}") from error
     known = map_layers(model, batch.X)
     for name in layers:
         if name not in known:

@@ -13,19 +13,15 @@ from torch.overrides import TorchFunctionMode
 
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[nn.Module]:
-    """Inside: eval mode, parameters frozen, gradients on, no module working in place. After, also after an
-    exception: as before.
+    """Inside: eval mode, parameters frozen, gradients on. After, also after an exception: as before.
 
     Frozen parameters halve the work of a backward pass; a gradient with respect to an image or a layer never
     needs theirs.
     """
     training = {module: module.training for module in model.modules()}
     frozen = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    inplace = {module: module.inplace for module in model.modules() if hasattr(module, "inplace")}
     try:
         model.eval().requires_grad_(False)
-        for module in inplace:
-            module.inplace = False
         with torch.enable_grad():
             yield model
     finally:
@@ -33,8 +29,6 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
             module.training = flag
         for parameter, flag in frozen.items():
             parameter.requires_grad_(flag)
-        for module, flag in inplace.items():
-            module.inplace = flag
 
 
 def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
