@@ -90,7 +90,18 @@ def make_handout(args: argparse.Namespace) -> Path:
     return build(PROJECT, args.output)
 
 
+def _on_linux() -> None:
+    """Said before anything is imported that only Linux has."""
+    from helpers.errors import CannotError
+
+    if not sys.platform.startswith("linux"):
+        raise CannotError(
+            "student code is run safely on Linux alone: use WSL (Windows) or a container (macOS)"
+        )
+
+
 def check(args: argparse.Namespace) -> None:
+    _on_linux()
     import json
 
     from grading.assess import assess, bank_and_secret, table
@@ -129,6 +140,7 @@ def _show_inputs(bank, result) -> None:
 
 
 def grade(args: argparse.Namespace) -> Path:
+    _on_linux()
     from grading.assess import bank_and_secret
     from grading.folder import grade_folder
     from grading.report import write_reports
@@ -160,6 +172,8 @@ def cases(args: argparse.Namespace) -> Path:
     seed = int.from_bytes(own_secret()[:6], "big") if args.private else 0
     path = args.output or (PRIVATE_BANK if args.private else PUBLIC_BANK)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if args.private:
+        path.parent.chmod(0o700)
     with cli.progress(case_count(args.cases_per_kind), "cases") as advance:
         return write_bank(path, PROJECT, seed=seed, cases_per_kind=args.cases_per_kind, on_case=advance)
 

@@ -139,7 +139,7 @@ def bank_and_secret(public: bool = False) -> tuple[CaseBank, bytes]:
 def own_secret() -> bytes:
     """The grader's secret, made at the first call: it decides which cases a submission meets."""
     if not SECRET.is_file():
-        SECRET.parent.mkdir(parents=True, exist_ok=True)
+        SECRET.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(SECRET, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             stream.write(secrets.token_hex(32) + "\n")

@@ -99,7 +99,7 @@ HARM = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (i > 1)) for i, n in enumerate(HARM)]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (i > 0)) for i, n in enumerate(HARM)]
 )
 def test_harm_costs_its_own_task_alone(name, pack, bank, zygote):
     assessment = assess(pack(tv_loss=HARM[name]), bank=bank, zygote=zygote, limits=LIMITS)
