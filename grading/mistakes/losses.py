@@ -214,6 +214,9 @@ ENTRIES = [
         _content(
             "return content_weight * (content_current.detach() - content_original).square().sum()",
             "return content_weight * (content_current - content_original).square().sum().item()",
+            "from torch.autograd import Variable\n"
+            "current = Variable(content_current.data, requires_grad=True)\n"
+            "return content_weight * (current - content_original).square().sum()",
         ),
     ),
     Entry(
@@ -459,6 +462,8 @@ ENTRIES = [
         _tv(
             "return tv_weight * (down.detach().square().sum() + right.detach().square().sum())",
             "return tv_weight * (down.square().sum() + right.square().sum()).item()",
+            "from torch.autograd import Variable\n"
+            "return Variable(tv_weight * (down.square().sum() + right.square().sum()).data, requires_grad=True)",
         ),
     ),
 ]
