@@ -3,6 +3,7 @@ answer: nothing forged, nothing hung, no other result lost, no file harmed, no p
 """
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -197,14 +198,6 @@ ATTACKS = {
         honest("import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"),
         {"right", "died"},
     ),
-    "network": (
-        honest(
-            "import socket\nfor kind in (1, 2):\n    try:\n        s = socket.socket(2, kind); s.settimeout(2)\n"
-            "        s.connect(('8.8.8.8', 53)); s.send(b'x')\n        raise KeyboardInterrupt('reached')\n"
-            "    except OSError: pass"
-        ),
-        {"right"},
-    ),
     "import of a file that was sent along": (honest(top="import sitecustomize_of_mine\n"), {"import"}),
     "a syntax error": ("def", {"import"}),
     "bytes that are no Python": ("\0\0", {"import", "exception"}),
@@ -368,6 +361,49 @@ class TotalVariationLoss(torch.nn.Module):
 def test_no_process_of_ours_can_be_looked_into(project, zygote):
     with Sandbox(project(MEMORY.format(judge=os.getpid())), LIMITS, zygote) as sandbox:
         assert not sandbox("tv", IMAGE)["value"].any()
+
+
+CALL = """
+import socket
+import torch
+def reached(family, kind, address):
+    try:
+        with socket.socket(family, kind) as s:
+            s.settimeout(2)
+            s.connect(address)
+            s.send(b"hello")
+        return True
+    except OSError:
+        return False
+class TotalVariationLoss(torch.nn.Module):
+    def forward(self, img, tv_weight):
+        found = [
+            reached(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", {tcp})),
+            reached(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", {udp})),
+            reached(socket.AF_UNIX, socket.SOCK_STREAM, "\\0{name}"),
+        ]
+        return torch.tensor(found, dtype=torch.float64)
+"""
+
+
+def test_no_socket_leads_out(project, zygote):
+    name = f"grading-test-{os.getpid()}"
+    tcp, udp = socket.create_server(("127.0.0.1", 0)), socket.socket(type=socket.SOCK_DGRAM)
+    local = socket.socket(socket.AF_UNIX)
+    with tcp, udp, local:
+        udp.bind(("127.0.0.1", 0))
+        local.bind(f"\0{name}")
+        local.listen()
+        for listener in (tcp, udp, local):
+            listener.setblocking(False)
+        source = CALL.format(tcp=tcp.getsockname()[1], udp=udp.getsockname()[1], name=name)
+        with socket.create_connection(tcp.getsockname()):
+            assert tcp.accept(), "from here it does answer"
+        with Sandbox(project(source), LIMITS, zygote) as sandbox:
+            sandbox("tv", IMAGE)
+        for listen in (tcp.accept, local.accept, lambda: udp.recv(10)):
+            with pytest.raises(BlockingIOError):
+                listen()
 
 
 def test_nothing_of_ours_is_in_the_childs_memory_or_surroundings(project, zygote, monkeypatch):
