@@ -123,6 +123,8 @@ def blank_files(project: Path) -> dict[str, bytes]:
             data = emptied(data.decode(), solved[name]).encode()
         elif name == "Makefile":
             data = students_makefile(data.decode()).encode()
+        elif name == "README.md":
+            data = students_readme(data.decode()).encode()
         files[name] = data
     if BANK not in files:
         raise CannotError(f"{BANK} is missing: run `python -m grading cases` first")
@@ -231,6 +233,12 @@ def students_makefile(text: str) -> str:
     phony = re.compile(r"^\.PHONY:.*$", re.MULTILINE)
     drop = re.compile(rf" ({'|'.join(INSTRUCTOR_TARGETS)})\b")
     return phony.sub(lambda match: drop.sub("", match[0]), "\n\n".join(kept).rstrip("\n") + "\n")
+
+
+def students_readme(text: str) -> str:
+    """The README without the paragraphs that send the reader to a page that is left out."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(part for part in paragraphs if not any(f"({page})" in part for page in LEFT_OUT))
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:

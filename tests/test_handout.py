@@ -130,6 +130,11 @@ def test_the_handout_holds_the_judge_and_nothing_of_the_instructors():
     assert b"\nhandout:" not in text and b"\nbundle:" not in text
 
 
+def test_the_students_readme_sends_nobody_to_a_page_that_is_left_out():
+    text = "# A\n\nB [c](docs/d.md).\n\nFor teachers: [e](docs/instructor.md).\n\nF\n"
+    assert handout.students_readme(text) == "# A\n\nB [c](docs/d.md).\n\nF\n"
+
+
 @needs_bank
 def test_no_solution_survives_anywhere():
     solved = handout.solutions(PROJECT)
