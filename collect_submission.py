@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check the assignment and pack it into assignment_3_submission.zip.
+"""Check the assignment, pack it into assignment_3_submission.zip, and show what the grader will say of it.
 
 The checks are plain functions, project folder -> list of `Problem`, so that a grader can apply the same ones.
 Only the standard library is imported: a broken project, or one without its environment, is diagnosed too.
@@ -421,6 +421,27 @@ def _told(outcome: ElementTree.Element) -> str:
     return marked[0] if marked else outcome.get("message", "").partition("\n")[0]
 
 
+def judge(root: Path, archive: Path, timeout: float = 600) -> str:
+    """The grader's own table for the zip: points, hints, a receipt code. Raises RuntimeError with the reason where
+    the judge cannot run here.
+
+    A process of its own, which reads the zip as the grader does and runs it in an empty folder without a display.
+    """
+    if not (root / "grading" / "__main__.py").is_file():
+        raise RuntimeError("there is no grading folder")
+    command = [sys.executable, "-B", "-m", "grading", "check", str(archive), "--public", "--quiet"]
+    try:
+        result = subprocess.run(
+            command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"the judge was not done after {timeout:g} s") from error
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f"the judge ended with status {result.returncode}"]
+        raise RuntimeError(lines[-1])
+    return result.stdout.rstrip()
+
+
 def missing_pictures(root: Path) -> list[Problem]:
     """Pictures that the runners write and a grader wants to see; the code counts without them."""
     pictures = [name for name in collect(root) if name.startswith("visualization/")]
@@ -450,6 +471,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         "--output", type=Path, metavar="PATH", help=f"the zip to write (default: {ZIP_NAME} here)"
     )
     parser.add_argument("--skip-tests", action="store_true", help="do not run the public tests")
+    parser.add_argument("--skip-judge", action="store_true", help="do not grade the zip")
     parser.add_argument("--list", action="store_true", help="only print what would go in")
     parser.add_argument("--quiet", action="store_true", help="print only the path, warnings and errors")
     arguments = parser.parse_args(argv)
@@ -464,7 +486,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         if arguments.list:
             _print_list(root)
             return 0
-        return _submit(root, output, arguments.skip_tests, arguments.quiet)
+        return _submit(root, output, arguments)
     except OSError as error:
         print(f"no zip written: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -472,12 +494,12 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     return 1
 
 
-def _submit(root: Path, output: Path, skip_tests: bool, quiet: bool) -> int:
-    names = collect(root)
+def _submit(root: Path, output: Path, arguments: argparse.Namespace) -> int:
+    names, quiet = collect(root), arguments.quiet
     if not quiet:
         print("checking the files", file=sys.stderr, flush=True)
     problems = preflight(root)
-    if not (problems or skip_tests):
+    if not (problems or arguments.skip_tests):
         if has_tests(root):
             if not quiet:
                 print("running the public tests; --skip-tests leaves this out", file=sys.stderr, flush=True)
@@ -495,6 +517,8 @@ def _submit(root: Path, output: Path, skip_tests: bool, quiet: bool) -> int:
     receipt = write_zip(root, names, output)
     if not quiet:
         _print_table(root, names, receipt)
+        if not arguments.skip_judge:
+            _print_grade(root, output)
     print(output)
     return 0
 
@@ -517,6 +541,14 @@ def _print_table(root: Path, names: list[str], receipt: str) -> None:
     for folder in sorted(files):
         print(f"{folder:<16}{files[folder]:>4} files{_size(sizes[folder]):>12}")
     print(f"{'total':<16}{files.total():>4} files{_size(sizes.total()):>12}   sha256 {receipt[:16]}")
+
+
+def _print_grade(root: Path, archive: Path) -> None:
+    print("grading the zip; --skip-judge leaves this out", file=sys.stderr, flush=True)
+    try:
+        print(f"\n{judge(root, archive)}\n")
+    except RuntimeError as reason:
+        print(f"warning: not graded here: {reason}", file=sys.stderr)
 
 
 def _size(count: int) -> str:

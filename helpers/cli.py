@@ -85,17 +85,28 @@ def run(
     """
     args = parser.parse_args(argv)
     args.program, args.recorded = parser.prog, None
+
+    def checked(args: argparse.Namespace) -> object:
+        check_output(Path(args.output))
+        return work(replayed(args, parser) if args.replay else args)
+
+    return guarded(checked, args, parser.prog)
+
+
+def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespace, program: str) -> int:
+    """Does the work with `args` (which say --quiet and --debug), turns an error into one line, prints the path
+    written; returns the exit code.
+    """
     if args.quiet:
         os.environ["TQDM_DISABLE"] = "1"
     try:
-        check_output(Path(args.output))
-        written = work(replayed(args, parser) if args.replay else args)
+        written = work(args)
     except KeyboardInterrupt as stop:
-        return _fail(parser.prog, f"interrupted; {str(stop) or 'nothing was written'}", 130)
+        return _fail(program, f"interrupted; {str(stop) or 'nothing was written'}", 130)
     except Exception as error:
         if args.debug:
             traceback.print_exc()
-        return _fail(parser.prog, *_explain(error))
+        return _fail(program, *_explain(error))
     if written is not None and not args.quiet:
         print(written)
     return 0

@@ -1,0 +1,146 @@
+"""From a zip to points: what the student's preflight, the folder and Gradescope have in common."""
+
+import os
+import secrets
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from grading.cases import CaseBank, draw_seed, load_bank
+from grading.judge import Finding, Report, TaskResult, grade
+from grading.sandbox import Limits, Sandbox, Zygote
+from grading.submission import Submission, UnreadableError, read_submission
+from grading.tasks import TASKS
+from helpers.errors import CannotError
+
+PROJECT = Path(__file__).resolve().parent.parent
+PUBLIC_BANK = Path(__file__).with_name("cases.npz")
+# The instructor's own; in no handout and no repository. A bundle has both under these names too.
+PRIVATE_BANK = Path(__file__).with_name("private") / "cases.npz"
+SECRET = PRIVATE_BANK.with_name("secret")
+# A student's own copy has no secret: the cases it draws can be known, those of the grader cannot.
+PUBLIC_SECRET = b"the student's own check"
+MARKS = {"passed": "+", "partial": "~", "failed": "-"}
+
+
+@dataclass
+class Assessment:
+    """What is known of a graded submission; plain data, for JSON."""
+
+    report: Report
+    digest: str = ""
+    receipt: str = ""
+    notes: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a student should know besides the findings; costs nothing."""
+        remarks = list(self.notes)
+        if self.leftovers:
+            shown = ", ".join(self.leftovers[:12]) + (" ..." if len(self.leftovers) > 12 else "")
+            remarks.append(f"prints and breakpoints, harmless but better removed: {shown}")
+        return remarks
+
+    def as_dict(self) -> dict:
+        return asdict(self) | {"points": self.report.points, "max_points": self.report.max_points}
+
+
+def assess(
+    path: Path,
+    *,
+    bank: CaseBank,
+    secret: bytes = PUBLIC_SECRET,
+    zygote: Zygote | None = None,
+    limits: Limits | None = None,
+    tasks: list[str] | None = None,
+    on_task: Callable[[TaskResult], None] | None = None,
+) -> Assessment:
+    """Grades the submission in a zip or folder; one that cannot be read gets no points and a reason.
+
+    Raises CannotError where this machine cannot grade: that says nothing about the submission.
+    """
+    try:
+        submission = read_submission(path)
+    except UnreadableError as error:
+        return nothing(str(error))
+    if not submission.files:
+        return nothing("none of the seven graded files is in it", submission)
+    with TemporaryDirectory() as folder:
+        root = submission.write(Path(folder), PROJECT)
+        with Sandbox(root, limits, zygote) as sandbox:
+
+            def finish(result: TaskResult) -> None:
+                sandbox.end_task()
+                if on_task:
+                    on_task(result)
+
+            report = grade(sandbox, draw_seed(secret, submission.digest.encode()), bank, tasks, finish)
+    return _assessment(report, submission)
+
+
+def nothing(reason: str, submission: Submission | None = None) -> Assessment:
+    """The assessment of what cannot be graded: no points for any task, and why."""
+    finding = Finding("unreadable", "The submission cannot be read", reason)
+    results = [
+        TaskResult(name, task.title, task.number, 0.0, float(task.points), "failed", [finding])
+        for name, task in TASKS.items()
+    ]
+    return _assessment(Report(results), submission or Submission())
+
+
+def _assessment(report: Report, submission: Submission) -> Assessment:
+    notes = [*submission.notes, *(f"{name} is missing" for name in submission.missing if submission.files)]
+    return Assessment(
+        report=report,
+        digest=submission.digest,
+        receipt=submission.receipt if submission.files else "",
+        notes=notes,
+        ignored=submission.ignored,
+        leftovers=submission.leftovers(),
+        sources={name: source.decode("utf-8", "replace") for name, source in submission.files.items()},
+    )
+
+
+def table(assessment: Assessment, width: int = 100) -> str:
+    """The table that student and grader see alike: a line a task, its findings below it, the total."""
+    lines = []
+    for task in assessment.report.tasks:
+        points = f"{task.points:g} / {task.max_points:g}"
+        lines.append(f"{MARKS.get(task.status, '?')} {task.number:<4}{task.title:<40}{points:>12}")
+        for finding in task.findings:
+            lines += textwrap.wrap(
+                finding.message, width, initial_indent="       ", subsequent_indent="       "
+            )
+    total = f"{assessment.report.points:g} / {assessment.report.max_points:g}"
+    lines.append(f"  {'':<4}{'total':<40}{total:>12}")
+    lines += [line for remark in assessment.remarks for line in textwrap.wrap(f"note: {remark}", width)]
+    if assessment.receipt:
+        lines.append(f"receipt {assessment.receipt}")
+    return "\n".join(lines)
+
+
+def bank_and_secret(public: bool = False) -> tuple[CaseBank, bytes]:
+    """The grader's own bank where there is one, else the public one; the secret is the grader's in both cases.
+
+    With `public`: what a student's copy uses.
+    """
+    bank = PUBLIC_BANK if public or not PRIVATE_BANK.is_file() else PRIVATE_BANK
+    if not bank.is_file():
+        raise CannotError(f"{bank.relative_to(PROJECT)} is missing: run `python -m grading cases`")
+    secret = PUBLIC_SECRET if public or not SECRET.is_file() else own_secret()
+    return load_bank(bank), secret
+
+
+def own_secret() -> bytes:
+    """The grader's secret, made at the first call: it decides which cases a submission meets."""
+    if not SECRET.is_file():
+        SECRET.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(SECRET, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32) + "\n")
+    return bytes.fromhex(SECRET.read_text().strip())

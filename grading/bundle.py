@@ -1,0 +1,45 @@
+"""The zip to upload to Gradescope: the judge, the cases, the secret; no solution and no catalogue source."""
+
+from pathlib import Path
+
+from grading.assess import PRIVATE_BANK, PUBLIC_BANK, own_secret
+from grading.handout import JUDGE, find_leaks, given_away, marked_regions, pack, solutions
+from grading.submission import BESIDE_GRADED
+from helpers.errors import CannotError
+
+SCRIPTS = ("setup.sh", "run_autograder")
+GRADESCOPE = ("__init__.py", "__main__.py")
+
+
+def build(project: Path, output: Path, *, public: bool = False) -> Path:
+    """Writes the bundle to `output`, whole or not at all. With `public`, the handout's own cases are used."""
+    files = bundle_files(project, public=public)
+    solved = solutions(project)
+    sources = {name: (project / name).read_text(encoding="utf-8") for name in solved}
+    known = given_away(sources, {name: marked_regions(source, name) for name, source in sources.items()})
+    if leaks := find_leaks(files, known):
+        raise CannotError(f"a solution would be in the bundle: {'; '.join(leaks[:5])}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial")
+    partial.write_bytes(pack(files))
+    partial.chmod(0o600)  # it holds the secret
+    return partial.replace(output)
+
+
+def bundle_files(project: Path, *, public: bool = False) -> dict[str, bytes]:
+    """Name -> content. The scripts lie at the root, as Gradescope wants them."""
+    here = project / "grading"
+    bank = PUBLIC_BANK if public or not PRIVATE_BANK.is_file() else PRIVATE_BANK
+    if not bank.is_file():
+        raise CannotError(f"{bank.relative_to(project)} is missing: run `python -m grading cases --private`")
+    files = {name: (here / "gradescope" / name).read_bytes() for name in SCRIPTS}
+    files |= {f"grading/gradescope/{name}": (here / "gradescope" / name).read_bytes() for name in GRADESCOPE}
+    files |= {f"grading/{name}.py": (here / f"{name}.py").read_bytes() for name in JUDGE}
+    for pattern in BESIDE_GRADED:
+        files |= {path.relative_to(project).as_posix(): path.read_bytes() for path in project.glob(pattern)}
+    files["requirements.txt"] = (project / "requirements.txt").read_bytes()
+    files |= {
+        "grading/private/cases.npz": bank.read_bytes(),
+        "grading/private/secret": f"{own_secret().hex()}\n".encode(),
+    }
+    return files

@@ -1,0 +1,95 @@
+"""Messages between the judge and the child that runs student code: a JSON header, then raw arrays.
+
+Nothing is ever unpickled. The child is not trusted: whatever `receive` gets is checked against limits before
+memory is set aside for it.
+"""
+
+import json
+import math
+import socket
+import struct
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "|u1", "|i1", "|b1"})
+HEADER_BYTES = 1 << 16
+MAX_ARRAYS, MAX_DIMENSIONS = 64, 8
+DEFAULT_CAP = 64 << 20  # bytes of all arrays of a message together
+
+_LENGTH = struct.Struct("!I")
+
+
+class ChannelError(Exception):
+    """What came is not a message of ours, or larger than allowed."""
+
+
+def send(channel: socket.socket, header: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
+    """Sends one message. Raises ChannelError for arrays that the other side would refuse."""
+    described, blocks = [], []
+    for name, array in arrays.items():
+        array = np.asarray(array)
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        dtype = array.dtype.newbyteorder("<").str if array.dtype.byteorder == ">" else array.dtype.str
+        if dtype not in DTYPES:
+            raise ChannelError(f"{name} has dtype {array.dtype}, which is no number type that is accepted")
+        described.append({"name": name, "dtype": dtype, "shape": list(array.shape)})
+        blocks.append(array.astype(dtype, copy=False).tobytes())
+    text = json.dumps({**header, "arrays": described}, allow_nan=False).encode()
+    if len(text) > HEADER_BYTES:
+        raise ChannelError("the header is too long")
+    channel.sendall(_LENGTH.pack(len(text)) + text)
+    for block in blocks:
+        channel.sendall(block)
+
+
+def receive(
+    channel: socket.socket, *, cap: int = DEFAULT_CAP, deadline: float | None = None
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """One message: (header, arrays). `deadline` is a time of time.monotonic().
+
+    Raises ChannelError for anything malformed or above `cap` bytes, EOFError where the other side has closed,
+    TimeoutError past the deadline.
+    """
+    (length,) = _LENGTH.unpack(_exactly(channel, _LENGTH.size, deadline))
+    if length > HEADER_BYTES:
+        raise ChannelError(f"a header of {length} bytes")
+    try:
+        header = json.loads(_exactly(channel, length, deadline))
+        layout = [_layout(entry) for entry in header.pop("arrays")]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ChannelError("a header that is not ours") from error
+    sizes = [np.dtype(dtype).itemsize * math.prod(shape) for _, dtype, shape in layout]
+    if len(layout) > MAX_ARRAYS or sum(sizes) > cap:
+        raise ChannelError(f"{len(layout)} arrays with {sum(sizes)} bytes; {cap} bytes are allowed")
+    arrays = {}
+    for (name, dtype, shape), size in zip(layout, sizes, strict=True):
+        arrays[name] = np.frombuffer(_exactly(channel, size, deadline), dtype=dtype).reshape(shape)
+    return header, arrays
+
+
+def _layout(entry: Mapping) -> tuple[str, str, tuple[int, ...]]:
+    name, dtype, shape = entry["name"], entry["dtype"], tuple(entry["shape"])
+    numbers = all(type(n) is int and 0 <= n < 2**31 for n in shape)
+    if not (isinstance(name, str) and len(name) <= 80 and dtype in DTYPES):
+        raise ValueError(f"array {name!r} of dtype {dtype!r}")
+    if not numbers or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"array {name!r} of shape {shape!r}")
+    return name, dtype, shape
+
+
+def _exactly(channel: socket.socket, count: int, deadline: float | None) -> bytearray:
+    data = bytearray(count)
+    view, done = memoryview(data), 0
+    while done < count:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            channel.settimeout(left)
+        got = channel.recv_into(view[done:], min(count - done, 1 << 20))
+        if not got:
+            raise EOFError
+        done += got
+    return data

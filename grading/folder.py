@@ -1,0 +1,199 @@
+"""Grades a folder of submissions: resumable, and one bad zip never stops it."""
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from grading.assess import assess, nothing
+from grading.cases import CaseBank
+from grading.sandbox import Limits, Zygote
+from grading.submission import GRADED_FILES, UnreadableError, read_submission
+from helpers import cli
+from helpers.errors import CannotError
+
+METADATA = "submission_metadata.yml"
+RESULTS = "results"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One submission of a folder: a name for its files, where it lies, and whose it is."""
+
+    key: str
+    path: Path
+    students: tuple[dict[str, str], ...] = ()
+
+
+def find_submissions(folder: Path) -> list[Entry]:
+    """The submissions in a folder: those that Gradescope's metadata lists, else every zip and every folder with
+    a graded file in it. Raises CannotError where there are none.
+    """
+    if not folder.is_dir():
+        raise CannotError(f"{folder}: no such folder")
+    listed = {}
+    if (folder / METADATA).is_file():
+        listed = read_metadata((folder / METADATA).read_text(encoding="utf-8", errors="replace"))
+    entries = []
+    for path in sorted(folder.iterdir()):
+        zipped = path.is_file() and path.suffix.lower() == ".zip"
+        unpacked = path.is_dir() and (path.name in listed or _holds_graded_files(path))
+        if not path.is_symlink() and (zipped or unpacked):
+            name = path.stem if zipped else path.name
+            students = listed.get(name) or listed.get(path.name) or ()
+            entries.append(Entry(_safe(path.name), path, tuple(students)))
+    entries += [
+        Entry(_safe(name), folder / name, tuple(students))
+        for name, students in listed.items()
+        if not any(entry.path.stem == name or entry.path.name == name for entry in entries)
+    ]
+    if not entries:
+        raise CannotError(f"{folder} holds no zips, and no folders with {GRADED_FILES[-1]} in them")
+    return entries
+
+
+def read_metadata(text: str) -> dict[str, list[dict[str, str]]]:
+    """The submitters in Gradescope's submission_metadata.yml: submission -> [{"name", "sid", "email"}, ...].
+
+    Only these lines are read. The file also repeats each student's earlier results, which are theirs to write.
+    """
+    found: dict[str, list[dict[str, str]]] = {}
+    submission, within = None, False
+    for line in text.splitlines():
+        if top := re.fullmatch(r"([\w-]+):\s*", line):
+            submission, within = top[1], False
+            found[submission] = []
+        elif re.fullmatch(r"  :submitters:\s*", line):
+            within = True
+        elif re.match(r"  :\w", line):
+            within = False
+        elif within and submission and (entry := re.fullmatch(r"  (- |  ):(name|sid|email): *(.*)", line)):
+            if entry[1] == "- ":
+                found[submission].append({})
+            if found[submission]:
+                found[submission][-1][entry[2]] = _scalar(entry[3])
+    return found
+
+
+def _scalar(text: str) -> str:
+    """A YAML scalar of one line."""
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return text[1:-1]
+    if len(text) >= 2 and text[0] == text[-1] == "'":
+        return text[1:-1].replace("''", "'")
+    return "" if text in ("~", "null") else text
+
+
+def grade_folder(
+    folder: Path,
+    out: Path,
+    *,
+    jobs: int,
+    bank: CaseBank,
+    secret: bytes,
+    limits: Limits | None = None,
+    on_done: Callable[[Entry], None] = lambda _entry: None,
+) -> None:
+    """Grades every submission into out/results/KEY.json. Those already there, unchanged, under the same cases and
+    secret, are not graded again.
+    """
+    entries = find_submissions(folder)
+    results = out / RESULTS
+    results.mkdir(parents=True, exist_ok=True)
+    terms = _terms(bank, secret)
+    stop = threading.Event()
+    with cli.progress(len(entries), "grading", "zip") as advance, Zygote() as zygote:
+
+        def work(entry: Entry) -> None:
+            if stop.is_set():
+                return
+            path = results / f"{entry.key}.json"
+            if not _is_current(path, entry, terms):
+                _write(path, _graded(entry, bank, secret, zygote, limits) | {"terms": terms})
+            advance()
+            on_done(entry)
+
+        pool = ThreadPoolExecutor(max_workers=jobs)
+        try:
+            for _ in pool.map(work, entries):
+                pass
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    keep = {f"{entry.key}.json" for entry in entries}
+    for stale in results.glob("*.json"):
+        if stale.name not in keep:
+            stale.unlink()  # of a zip that is no longer in the folder
+
+
+def _graded(entry: Entry, bank: CaseBank, secret: bytes, zygote: Zygote, limits: Limits | None) -> dict:
+    """The record of one submission. What goes wrong on our side is said, and tried again the next time."""
+    record = {"key": entry.key, "file": entry.path.name, "students": list(entry.students), "failure": ""}
+    if not entry.path.exists():
+        return record | nothing("the export lists it, but holds no files of it").as_dict()
+    try:
+        return record | assess(entry.path, bank=bank, secret=secret, zygote=zygote, limits=limits).as_dict()
+    except Exception as error:  # one submission must not stop the others, whatever it did
+        return record | nothing("grading failed").as_dict() | {"failure": f"{type(error).__name__}: {error}"}
+
+
+def _is_current(path: Path, entry: Entry, terms: str) -> bool:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        digest = read_submission(entry.path).digest
+    except (OSError, ValueError, UnreadableError):
+        return False
+    return (record.get("terms"), record.get("digest"), record.get("failure")) == (terms, digest, "")
+
+
+def _terms(bank: CaseBank, secret: bytes) -> str:
+    """What a grade depends on besides the submission: the cases, the secret, and our own code."""
+    digest = hashlib.sha256(secret)
+    for case in bank.cases:
+        digest.update(case.name.encode())
+        for array in (*case.inputs.values(), *case.expected.values()):
+            digest.update(array.tobytes())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _write(path: Path, record: dict) -> None:
+    partial = path.with_name(f".{path.name}.{threading.get_ident()}")
+    partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    partial.replace(path)
+
+
+def load_results(out: Path) -> list[dict]:
+    """The records of a graded folder, by key. Raises CannotError where there are none."""
+    records = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / RESULTS).glob("*.json"))
+    ]
+    if not records:
+        raise CannotError(f"{out} holds no results: run `python -m grading grade FOLDER --out {out}` first")
+    return records
+
+
+def _holds_graded_files(folder: Path) -> bool:
+    try:
+        return bool(read_submission(folder).files)
+    except UnreadableError:
+        return False
+
+
+def _safe(name: str) -> str:
+    """A name for files, whatever characters a zip's name has."""
+    short = re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "submission"
+    return (
+        short
+        if short == name
+        else f"{short}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
+    )

@@ -1,0 +1,391 @@
+"""The student's copy: the solved package with every solution region emptied, and nothing of the instructor's.
+
+What is built is tried before it is kept: see `check_handout`.
+"""
+
+import ast
+import copy
+import functools
+import io
+import re
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from helpers.errors import CannotError
+
+NAME = "assignment_3_handout.zip"
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+PATTERNS = (
+    "*.py",
+    "README.md",
+    "LICENSE",
+    "NOTICE",
+    "environment.yaml",
+    "requirements*.txt",
+    "pyproject.toml",
+    "Makefile",
+    ".gitignore",
+    "helpers/*.py",
+    "helpers/*.json",
+    "visualizers/*.py",
+    "style_modules/*.py",
+    "docs/*.md",
+    "docs/*.png",
+    "docs/*.jpg",
+)
+# Of the instructor's side the judge and its hints. The names of mistakes are in the bank, their sources are not.
+JUDGE = (
+    *("__init__", "__main__", "assess", "cases", "channel", "drivers", "judge", "protocol", "sandbox"),
+    *("submission", "tasks", "zygote"),
+)
+BANK = "grading/cases.npz"
+# Tests that show how to call what is to be written, and compute no answer by themselves.
+TESTS = (
+    *("__init__.py", "conftest.py", "test_gradcam.py", "test_untouched.py"),
+    *("test_figures.py", "test_runners.py"),
+)
+LEFT_OUT = {"docs/instructor.md"}
+INSTRUCTOR_TARGETS = ("handout", "bundle", "cases", "bench")
+RUNNERS = (
+    ("saliency_visualization.py", "--images", "coffee"),
+    ("gradcam_visualization.py", "--images", "coffee"),
+    ("class_visualization.py", "--iterations", "1", "--classes", "gorilla"),
+    (
+        "style_transfer.py",
+        "--content",
+        "coffee",
+        "--style",
+        "swirl",
+        "--image-size",
+        "64",
+        "--style-size",
+        "64",
+    ),
+    ("style_transfer.py", "--check"),
+)
+# A shorter line, or a smaller expression, says too little to be a solution.
+LEAST_CHARACTERS, LEAST_NODES = 24, 9
+
+
+class Region(NamedTuple):
+    """A solution region: its first and last line (from 1, markers included), its source, its stub's message."""
+
+    first: int
+    last: int
+    source: str
+    stub: str
+
+
+def build(project: Path, output: Path) -> Path:
+    """Builds the handout from the solved project, tries it, and writes it to `output`, whole or not at all.
+
+    Raises CannotError with the first reason why it is not fit to be handed out.
+    """
+    files = blank_files(project)
+    solved = solutions(project)
+    sources = {name: (project / name).read_text(encoding="utf-8") for name in solved}
+    marked = {name: marked_regions(source, name) for name, source in sources.items()}
+    leaks = find_leaks(files, given_away(sources, marked))
+    if leaks:
+        raise CannotError(f"a solution would be handed out: {'; '.join(leaks[:5])}")
+    check_stubs(files, project)
+    data = pack(files)
+    with TemporaryDirectory() as folder:
+        check_handout(data, project, Path(folder))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial")
+    partial.write_bytes(data)
+    return partial.replace(output)
+
+
+# What goes in
+
+
+def blank_files(project: Path) -> dict[str, bytes]:
+    """The handout's files, name -> content, every solution region replaced by its stub."""
+    paths = {path for pattern in PATTERNS for path in project.glob(pattern)}
+    paths |= {project / "grading" / f"{name}.py" for name in JUDGE} | {project / BANK}
+    paths |= {project / "tests" / name for name in TESTS}
+    solved, files = solutions(project), {}
+    for path in sorted(paths):
+        name = path.relative_to(project).as_posix()
+        if name in LEFT_OUT or path.is_symlink() or not path.is_file():
+            continue
+        data = path.read_bytes()
+        if name in solved:
+            data = emptied(data.decode(), solved[name]).encode()
+        elif name == "Makefile":
+            data = students_makefile(data.decode()).encode()
+        elif name == "README.md":
+            data = students_readme(data.decode()).encode()
+        files[name] = data
+    if BANK not in files:
+        raise CannotError(f"{BANK} is missing: run `python -m grading cases` first")
+    return files
+
+
+def solutions(project: Path) -> dict[str, list[Region]]:
+    """What the handout must not show, file -> regions: what stands between the markers, and, beside the graded
+    files, the bodies of functions that repeat it.
+    """
+    places = (".", "helpers", "visualizers", "style_modules")
+    sources = {
+        path.relative_to(project).as_posix(): path.read_text(encoding="utf-8")
+        for place in places
+        for path in sorted((project / place).glob("*.py"))
+    }
+    marked = {name: marked_regions(source, name) for name, source in sources.items()}
+    known = given_away(sources, marked)
+    found = {name: marked[name] or repeated_regions(source, known) for name, source in sources.items()}
+    return {name: here for name, here in found.items() if here}
+
+
+def marked_regions(source: str, name: str) -> list[Region]:
+    """The regions between markers. Raises CannotError where a marker has no partner."""
+    if BEGIN not in source and END not in source:
+        return []
+    lines, found, begin = source.splitlines(), [], None
+    tree = ast.parse(source)
+    task = re.match(r"Task \d+", ast.get_docstring(tree) or "")
+    if task is None:
+        raise CannotError(f"{name} has solution markers, but its docstring does not begin with Task N")
+    for number, line in enumerate(lines, 1):
+        if line.strip() == BEGIN and begin is None:
+            begin = number
+        elif line.strip() == END and begin is not None:
+            text = "\n".join(lines[begin : number - 1])
+            found.append(Region(begin, number, text, f"{task[0]}: {_function_at(tree, begin)}"))
+            begin = None
+        elif line.strip() in (BEGIN, END):
+            raise CannotError(f"{name}:{number}: a solution marker without its partner")
+    if begin is not None:
+        raise CannotError(f"{name}:{begin}: a solution marker without its partner")
+    return found
+
+
+def repeated_regions(source: str, known: Mapping[str, str]) -> list[Region]:
+    """The bodies of functions that hold what is `known` (given_away) to be a solution."""
+    lines, tree, found = source.splitlines(), ast.parse(source), []
+    owners = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
+    for function in (node for owner in owners for node in owner.body if isinstance(node, ast.FunctionDef)):
+        body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+        if not body:
+            continue
+        first, last = body[0].lineno, body[-1].end_lineno
+        text = "\n".join(lines[first - 1 : last])
+        tasks = Counter(known[trace] for trace in _traces(textwrap.dedent(text)) if trace in known)
+        if tasks:
+            task = max(sorted(tasks), key=tasks.__getitem__)
+            found.append(Region(first, last, text, f"{task}: {_function_at(tree, first)}"))
+    return found
+
+
+def given_away(sources: Mapping[str, str], marked: Mapping[str, list[Region]]) -> dict[str, str]:
+    """What tells of a solution, -> its task: the traces of the regions that the files around them do not show."""
+    visible = [emptied(sources[name], regions) for name, regions in marked.items() if regions]
+    shown = {trace for source in visible for trace in _traces(source)}
+    shown |= {_form(line) for source in visible for line in source.splitlines()}
+    return {
+        trace: region.stub.partition(":")[0]
+        for regions in marked.values()
+        for region in regions
+        for trace in _traces(textwrap.dedent(region.source))
+        if trace not in shown and _form(trace) not in shown
+    }
+
+
+def _traces(source: str) -> set[str]:
+    lines = {_squeezed(line) for line in source.splitlines()}
+    return {line for line in lines if len(line) >= LEAST_CHARACTERS} | _shapes(source)
+
+
+def emptied(source: str, regions: Iterable[Region]) -> str:
+    """The source with each region replaced by `raise NotImplementedError("Task N: ...")`."""
+    lines = source.splitlines()
+    for region in sorted(regions, reverse=True):
+        start = lines[region.first - 1]
+        indent = start[: len(start) - len(start.lstrip())]
+        lines[region.first - 1 : region.last] = [f'{indent}raise NotImplementedError("{region.stub}")']
+    return "\n".join(lines) + "\n"
+
+
+def solved_again(blank: str, regions: Iterable[Region], name: str) -> str:
+    """The blank source with the regions put where their stubs are."""
+    for region in regions:
+        stub = re.compile(rf'^ *raise NotImplementedError\("{re.escape(region.stub)}"\)$', re.MULTILINE)
+        blank, count = stub.subn(lambda _match, region=region: region.source, blank, count=1)
+        if not count:
+            raise CannotError(f"{name}: the stub {region.stub!r} is not in the blank version")
+    return blank
+
+
+def students_makefile(text: str) -> str:
+    """The Makefile without the instructor's targets."""
+    blocks = re.split(r"\n\n", text)
+    kept = [block for block in blocks if not re.match(rf"({'|'.join(INSTRUCTOR_TARGETS)}):", block)]
+    phony = re.compile(r"^\.PHONY:.*$", re.MULTILINE)
+    drop = re.compile(rf" ({'|'.join(INSTRUCTOR_TARGETS)})\b")
+    return phony.sub(lambda match: drop.sub("", match[0]), "\n\n".join(kept).rstrip("\n") + "\n")
+
+
+def students_readme(text: str) -> str:
+    """The README without the paragraphs that send the reader to a page that is left out."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(part for part in paragraphs if not any(f"({page})" in part for page in LEFT_OUT))
+
+
+def pack(files: Mapping[str, bytes]) -> bytes:
+    """A zip whose bytes depend on names and contents alone."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.create_system = 3
+            entry.external_attr = (0o100755 if data.startswith(b"#!") else 0o100644) << 16
+            archive.writestr(entry, data)
+    return buffer.getvalue()
+
+
+def _function_at(tree: ast.Module, line: int) -> str:
+    """The qualified name of the innermost function around a line."""
+    names: list[str] = []
+    body: list[ast.stmt] = tree.body
+    while True:
+        inside = [
+            node
+            for node in body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and node.lineno <= line <= (node.end_lineno or 0)
+        ]
+        if not inside:
+            return ".".join(names)
+        names.append(inside[0].name)
+        body = inside[0].body
+
+
+# What is checked
+
+
+def find_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str]:
+    """Where the handout still holds a line of a solution, or an expression that differs in names alone."""
+    leaks = []
+    for name, data in files.items():
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(map(_squeezed, text.splitlines()), 1):
+            leaks += [f"{name}:{number}: {trace}" for trace in known if trace in line]
+        if name.endswith(".py"):
+            leaks += [f"{name}: {shape}" for shape in sorted(_shapes(text) & known.keys())]
+    return leaks
+
+
+def _form(line: str) -> str:
+    """A line of code with its variables' names left open."""
+    try:
+        return ast.unparse(_Anonymous().visit(ast.parse(line.strip())))
+    except SyntaxError:
+        return line
+
+
+def _squeezed(line: str) -> str:
+    return " ".join(line.split())
+
+
+@functools.cache
+def _shapes(source: str) -> frozenset[str]:
+    """The larger expressions of a source that call something, with its variables' names left open."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # a region may return, which only a function can
+        tree = ast.parse(f"def region():\n{textwrap.indent(source, ' ')}")
+    shapes = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.expr) or isinstance(node, ast.Starred | ast.FormattedValue):
+            continue
+        parts = [inner for inner in ast.walk(node) if isinstance(inner, ast.expr | ast.keyword)]
+        if len(parts) >= LEAST_NODES and any(isinstance(inner, ast.Call) for inner in parts):
+            shapes.add(ast.unparse(_Anonymous().visit(copy.deepcopy(node))))
+    return frozenset(shapes)
+
+
+class _Anonymous(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.Name:  # noqa: N802  ast's own convention
+        return node if node.id in ("torch", "F", "nn") else ast.Name(id="_", ctx=node.ctx)
+
+
+def check_stubs(files: Mapping[str, bytes], project: Path) -> None:
+    """Every region became a statement that raises, and the regions fit back in exactly."""
+    for name, regions in solutions(project).items():
+        blank, original = files[name].decode(), (project / name).read_text(encoding="utf-8")
+        raised = [_stub_of(node) for node in ast.walk(ast.parse(blank)) if isinstance(node, ast.Raise)]
+        lacking = [region.stub for region in regions if raised.count(region.stub) != 1]
+        if lacking:
+            raise CannotError(f"{name}: no stub raises {lacking[0]!r}")
+        lines = [line for line in original.splitlines() if line.strip() not in (BEGIN, END)]
+        if solved_again(blank, regions, name) != "\n".join(lines) + "\n":
+            raise CannotError(f"{name}: the solution does not fit back into its stubs")
+
+
+def _stub_of(node: ast.Raise) -> str:
+    """The message of `raise NotImplementedError("...")`, else nothing."""
+    match node.exc:
+        case ast.Call(func=ast.Name(id="NotImplementedError"), args=[ast.Constant(value=str(message))]):
+            return message
+    return ""
+
+
+def check_handout(data: bytes, project: Path, scratch: Path) -> None:
+    """Unpacks the handout and uses it as a student would. Raises CannotError at the first surprise."""
+    from grading.assess import assess
+    from grading.cases import load_bank
+    from grading.sandbox import Zygote
+    from helpers import cli
+
+    blank, solved = scratch / "blank", scratch / "solved"
+    for folder in (blank, solved):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            archive.extractall(folder)
+    for name, regions in solutions(project).items():
+        text = (blank / name).read_text(encoding="utf-8")
+        (solved / name).write_text(solved_again(text, regions, name), encoding="utf-8")
+    bank = load_bank(blank / BANK)
+    with cli.progress(len(RUNNERS) + 2, "trying the handout") as advance:
+        for command in RUNNERS:
+            check_runner(blank, command)
+            advance()
+        with Zygote() as zygote:
+            report = assess(blank, bank=bank, zygote=zygote).report
+            if report.points:
+                raise CannotError(f"the blank version scores {report.points:g} points")
+            advance()
+            report = assess(solved, bank=bank, zygote=zygote).report
+            lost = [f"{task.title} ({task.points:g} of {task.max_points:g})" for task in report.tasks]
+            if report.points != report.max_points:
+                raise CannotError(f"solved again it scores {report.points:g}: {', '.join(lost)}")
+            advance()
+
+
+def check_runner(blank: Path, command: tuple[str, ...]) -> None:
+    """The runner ends with the stub's message on one line, and nothing else."""
+    result = subprocess.run(
+        [sys.executable, *command, "--quiet"],
+        cwd=blank,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    lines = result.stderr.strip().splitlines()
+    shown = " | ".join(lines[-3:])
+    stub = re.compile(r"\S+: error: Task \d+: [\w.]+ is not implemented yet \(\S+, line \d+\)")
+    if result.returncode != 1 or len(lines) != 1 or not stub.fullmatch(lines[0]):
+        raise CannotError(f"the blank {' '.join(command)} ends with status {result.returncode}: {shown}")

@@ -1,0 +1,365 @@
+"""Runs a submission's code where it can do no harm: an executor for the judge.
+
+The code runs in a child process (see zygote.py) that holds nothing worth stealing: it gets inputs, and raw
+arrays come back. As root every task has a user id of its own; elsewhere the isolation is less, and `notice`
+says so. Linux only.
+"""
+
+import contextlib
+import ctypes
+import functools
+import json
+import os
+import random
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from grading import channel as wire
+from grading.protocol import Arrays, ChildError
+from grading.zygote import PR_SET_DUMPABLE, READY, landlock_version
+from helpers.errors import CannotError
+
+# All that lies beside student code of the grader's own; none of it knows an answer.
+BESIDE_THE_STUDENT = ("__init__.py", "channel.py", "drivers.py", "protocol.py", "zygote.py")
+# User ids that no account has: below the 65536 that a container may be limited to.
+FIRST_UID, LAST_UID = 20_000, 59_999
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one task may use. Busy code meets the limit on processor time; that on the clock is for code that sleeps,
+    and leaves room for a machine with much else to do."""
+
+    call_seconds: float = 30.0
+    cpu_seconds: int = 15
+    total_seconds: float = 300.0
+    memory: int = 3 << 30  # bytes, of all the task's processes together, beyond torch itself
+    file_bytes: int = 32 << 20
+    folder_bytes: int = 128 << 20
+    processes: int = 48
+    open_files: int = 256
+    reply_bytes: int = 64 << 20
+
+
+class Zygote:
+    """The process that has imported torch and forks the children; one serves a whole folder, from any thread."""
+
+    def __init__(self) -> None:
+        # Code that runs as the same user may not look into a process without this mark: there are answers here.
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        self.base = Path(tempfile.mkdtemp(prefix="grading-", dir=_open_to_all(tempfile.gettempdir())))
+        self.base.chmod(0o711)
+        trusted = self.base / "trusted" / "grading"
+        trusted.mkdir(parents=True)
+        for name in BESIDE_THE_STUDENT:
+            shutil.copyfile(Path(__file__).with_name(name), trusted / name)
+        self._lock = threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
+        script = self.base / "trusted" / "grading" / "zygote.py"
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # -I would lose packages that the user has installed for himself.
+        extra = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+        log = self.base / "log"
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-B", str(script), str(theirs.fileno()), *extra],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                cwd="/",
+                env={
+                    "PATH": "/usr/bin:/bin",
+                    "OMP_NUM_THREADS": "1",
+                    "HOME": str(self.base),
+                    "MPLBACKEND": "Agg",
+                    "TQDM_DISABLE": "1",
+                },
+                start_new_session=True,  # Ctrl-C is for the judge, which then closes its end
+            )
+        theirs.close()
+        self._control = ours
+        self._ready = False
+
+    def _wait_until_ready(self) -> None:
+        if self._ready:
+            return
+        self._control.settimeout(START_SECONDS)
+        try:
+            self._ready = bool(self._control.recv(64))
+        except TimeoutError:
+            self._ready = False
+        if not self._ready:
+            lines = (self.base / "log").read_text(errors="replace").strip().splitlines() or [
+                "no reason given"
+            ]
+            raise CannotError(f"the process for student code did not start: {lines[-1][:300]}")
+        self._control.settimeout(None)
+
+    def session(self, settings: dict) -> socket.socket:
+        """A supervisor for one submission, as the socket to command it by."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with self._lock:
+            message = [json.dumps(settings).encode()]
+            self._wait_until_ready()
+            try:
+                socket.send_fds(self._control, message, [theirs.fileno()])
+            except OSError:  # it is gone: begin again
+                self._stop()
+                self._start()
+                self._wait_until_ready()
+                socket.send_fds(self._control, message, [theirs.fileno()])
+        theirs.close()
+        return ours
+
+    def close(self) -> None:
+        self._stop()
+        _remove(self.base)
+
+    def _stop(self) -> None:
+        self._control.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> "Zygote":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class Sandbox:
+    """Executes operations on the project in `root`, a fresh child and a fresh folder for each operation.
+
+    `root` is copied, so nothing that the code does reaches it. Pass a `zygote` to share one between
+    submissions. After a call that hung or killed its child, the same operation is not tried again. Raises
+    ChildError as `grading.protocol` says, CannotError where no child can be had.
+    """
+
+    def __init__(self, root: Path, limits: Limits | None = None, zygote: Zygote | None = None) -> None:
+        self.limits = limits or Limits()
+        self._own = zygote is None
+        self._zygote = zygote or Zygote()
+        self.base = Path(tempfile.mkdtemp(dir=self._zygote.base))
+        self.base.chmod(0o711)
+        self._stage = self.base / "stage"
+        shutil.copytree(root, self._stage, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (self._stage, *self._stage.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        self._settings = asdict(self.limits) | {
+            "stage": str(self._stage),
+            "landlock": landlock_version() > 0,
+            "closed": _closed_folders(),
+            "processes": self.limits.processes + (0 if separate_user() else _processes_of_mine()),
+        }
+        self._session = self._zygote.session(self._settings)
+        self._deadline = time.monotonic() + self.limits.total_seconds
+        self._operation: str | None = None
+        self._channel: socket.socket | None = None
+        self._home: Path | None = None
+        self._hopeless: dict[str, ChildError] = {}
+
+    def __call__(self, operation: str, inputs: Arrays) -> Arrays:
+        if operation in self._hopeless:
+            raise self._hopeless[operation]
+        if time.monotonic() > self._deadline:
+            raise ChildError("timeout", f"the submission used up its {self.limits.total_seconds:g} s")
+        if operation != self._operation:
+            try:
+                self.end_task()
+                self._begin(operation)
+            except (
+                OSError
+            ):  # the supervisor is gone: as the same user, code can reach it where all else fails
+                self._renew()
+                self._begin(operation)
+        call = secrets.token_hex(8)
+        deadline = min(time.monotonic() + self.limits.call_seconds, self._deadline)
+        try:
+            self._channel.settimeout(self.limits.call_seconds)
+            wire.send(self._channel, {"operation": operation, "call": call}, inputs)
+            header, outputs = wire.receive(self._channel, cap=self.limits.reply_bytes, deadline=deadline)
+        except (OSError, EOFError, wire.ChannelError) as error:
+            self._hopeless[operation] = self._why(error)
+            raise self._hopeless[operation] from error
+        if header.get("call") != call:
+            self.end_task()
+            self._hopeless[operation] = ChildError("protocol", "an answer to a question that was not asked")
+            raise self._hopeless[operation]
+        if "error" in header:
+            raise _told(header)
+        return outputs
+
+    def _begin(self, operation: str) -> None:
+        uid = _free_uid() if separate_user() else None
+        self._home = self.base / f"home-{secrets.token_hex(4)}"
+        self._home.mkdir(mode=0o700)
+        if uid is not None:
+            os.chown(self._home, uid, uid)
+        ours, theirs = socket.socketpair()
+        request = {"do": "spawn", "uid": uid, "home": str(self._home)}
+        with theirs:
+            socket.send_fds(self._session, [json.dumps(request).encode()], [theirs.fileno()])
+            self._hear()
+        self._channel, self._operation = ours, operation
+        ours.settimeout(60)
+        told = ours.recv(200)  # said before any code of the student's runs
+        if told != READY:
+            raise CannotError(f"no isolated process can be had here: {told.decode(errors='replace')}")
+
+    def _renew(self) -> None:
+        self._session.close()
+        self._channel, self._operation = None, None
+        self._session = self._zygote.session(self._settings)
+
+    def _hear(self) -> dict:
+        self._session.settimeout(60)
+        try:
+            data = self._session.recv(wire.HEADER_BYTES)
+        except TimeoutError:
+            data = b""
+        if not data:
+            raise ConnectionError("the process that watches student code has gone")
+        return json.loads(data)
+
+    def end_task(self, ask: bool = False) -> dict:
+        """Ends the running child and all it started, and removes its folder; if asked, says how it had ended."""
+        if self._channel is None:
+            return {}
+        self._session.send(json.dumps({"do": "end", "ask": ask}).encode())
+        ended = self._hear()
+        self._channel.close()
+        self._channel, self._operation = None, None
+        _remove(self._home)
+        return ended
+
+    def _why(self, error: Exception) -> ChildError:
+        try:
+            ended = self.end_task(ask=True)
+        except OSError:
+            self._renew()
+            return ChildError("died", "the code ended the process that watches it")
+        status = ended.get("status")
+        if ended.get("reason") == "memory":
+            return ChildError("memory", f"used more than {self.limits.memory / 2**30:g} GB of memory")
+        if ended.get("reason") == "disk":
+            return ChildError("died", f"wrote more than {self.limits.folder_bytes >> 20} MB to disk")
+        if isinstance(error, TimeoutError):
+            return ChildError("timeout", f"no answer within {self.limits.call_seconds:g} s")
+        if isinstance(error, wire.ChannelError):
+            return ChildError("protocol", f"the answer is not plain numbers of a reasonable size: {error}")
+        if status == -24:  # SIGXCPU
+            return ChildError("timeout", f"computed for more than {self.limits.cpu_seconds} s")
+        if status is None or status >= 0:
+            return ChildError("died", f"the code ended the interpreter (exit status {status})")
+        return ChildError("died", f"the interpreter was killed by signal {-status}")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.end_task()
+        self._session.close()
+        if self._own:
+            self._zygote.close()
+        else:
+            _remove(self.base)
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+def notice() -> str:
+    """One line for the log where the isolation is less than full, else nothing."""
+    lacking = []
+    if os.geteuid() != 0:
+        lacking.append("not root, so no user id of its own for student code")
+    elif not separate_user():
+        lacking.append(f"{sys.base_prefix} is closed to other users, so student code runs as root")
+    if not landlock_version():
+        lacking.append("this kernel has no Landlock, so world-readable files can be read")
+    return f"reduced isolation: {'; '.join(lacking)}" if lacking else ""
+
+
+def separate_user() -> bool:
+    """Whether a task can have a user id of its own: we are root, and others can be let read our Python."""
+    return os.geteuid() == 0 and (not _closed_folders() or _can_mount())
+
+
+@functools.cache
+def _closed_folders() -> dict[str, list[str]]:
+    """Where Python lies in folders that other users cannot enter: folder -> the paths in it that are needed."""
+    closed: dict[str, list[str]] = {}
+    for path in dict.fromkeys((sys.prefix, sys.base_prefix, str(Path(np.__file__).parents[1]))):
+        shut = [place for place in reversed(Path(path).parents) if not place.stat().st_mode & 0o001]
+        if shut:
+            closed.setdefault(str(shut[0]), []).append(path)
+    return closed
+
+
+def _can_mount() -> bool:
+    status = Path("/proc/self/status").read_text()
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> 21 & 1)  # CAP_SYS_ADMIN
+
+
+def _open_to_all(folder: str) -> str:
+    """`folder`, or another for temporary files where other users cannot enter it."""
+    for place in (folder, "/tmp", "/var/tmp"):
+        if all(parent.stat().st_mode & 0o001 for parent in (Path(place), *Path(place).parents)):
+            return place
+    return folder
+
+
+def _free_uid() -> int:
+    import pwd
+
+    taken = {entry.pw_uid for entry in pwd.getpwall()}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            taken.add(process.stat().st_uid)
+    # Drawn at random, so that two graders on one machine do not meet.
+    draw = random.SystemRandom()
+    while (uid := draw.randint(FIRST_UID, LAST_UID)) in taken:
+        pass
+    return uid
+
+
+def _processes_of_mine() -> int:
+    """Threads that this user already runs: the limit on processes counts them too."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid == os.geteuid():
+                count += len(list((process / "task").iterdir()))
+    return count
+
+
+def _told(header: dict) -> ChildError:
+    try:
+        return ChildError(header["error"], str(header["message"]))
+    except (ValueError, KeyError):
+        return ChildError("protocol", "the answer is none")
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():  # nested too deeply for Python's own recursion
+        subprocess.run(["rm", "-rf", "--", str(folder)], check=False, stderr=subprocess.DEVNULL)

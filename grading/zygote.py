@@ -1,0 +1,398 @@
+"""Runs beside student code: a process that imports torch once, and forks a child for each task.
+
+    judge -> zygote -> supervisor (one a submission) -> child (one a task; student code lives here alone)
+
+None of them holds anything secret. The supervisor watches the child's memory, and afterwards ends whatever
+the child has started. The child gives up every right it can before it imports a line of the student's.
+
+Started as a script by grading.sandbox, from a folder that holds nothing but this file and what it imports.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+TRUSTED = Path(__file__).resolve().parent.parent
+# linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+# linux/sched.h
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x40000000
+# linux/mount.h
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+# linux/landlock.h, the same numbers on every architecture
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
+READ = 0b1101  # execute, read file, read folder
+READ_A_FILE = 0b101
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys/devices/system")
+PRELOADED = (
+    *("numpy", "torch", "torchvision", "PIL.Image", "scipy.ndimage", "tqdm"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+)
+HEADER = 1 << 16
+READY = b"ready"
+MAX_DEPTH = 64  # of folders
+POLL = 0.25  # seconds between two looks at the child's memory
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> NoReturn:
+    """Serves sessions until the judge closes its end. argv: the control socket's number, paths to import from."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    sys.path[:] = [str(TRUSTED), *(path for path in sys.path[1:]), *sys.argv[2:]]
+    _preload()
+    control.send(READY)
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(control, HEADER, 1)
+        if not data:
+            os._exit(0)  # tidying up torch would take a second
+        if os.fork() == 0:
+            control.close()
+            try:
+                supervise(socket.socket(fileno=descriptors[0]), json.loads(data))
+            finally:
+                os._exit(0)
+        os.close(descriptors[0])
+        while _reap():
+            pass
+
+
+def _preload() -> None:
+    """Everything slow that a task needs. One thread: only a process without others may fork safely."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    # The first optimizer imports a good second's worth of torch; gradients stay out of here, since autograd
+    # may start threads.
+    parameter = torch.nn.Parameter(torch.ones(1))
+    parameter.grad = torch.ones(1)
+    torch.optim.Adam([parameter]).step()
+    importlib.import_module("grading.drivers")
+
+
+# The supervisor
+
+
+def supervise(session: socket.socket, settings: Mapping) -> None:
+    """One submission: spawns children on request, watches the one that runs, and ends it with all it started."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    child, reason, task = 0, "", {}
+    baseline = _resident("self")
+    while True:
+        if not child or select.select([session], [], [], POLL)[0]:
+            data, descriptors, _, _ = socket.recv_fds(session, HEADER, 1)
+            if not data:
+                return _end_all(child, task.get("uid"))
+            request = json.loads(data)
+            if request["do"] == "spawn":
+                task, reason = {**settings, **request}, ""
+                child = os.fork()
+                if child == 0:
+                    session.close()
+                    live(socket.socket(fileno=descriptors[0]), task)
+                os.close(descriptors[0])
+                session.send(b"{}")
+            else:
+                ended = _status_of(child) if request["ask"] else None
+                _end_all(child, task.get("uid"))
+                session.send(json.dumps({"reason": reason, "status": ended}).encode())
+                child = 0
+        elif not reason:
+            reason = _excess(task, baseline)
+            if reason:
+                _kill(child, task.get("uid"))
+
+
+def _status_of(child: int) -> int | None:
+    """The exit code of a child that has ended by itself (minus a signal's number), None of one that runs."""
+    deadline = time.monotonic() + 0.2  # it may be on its way out, its channel closed already
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    return None
+
+
+def _excess(task: Mapping, baseline: int) -> str:
+    """Which limit the processes of the task together have passed: memory, or disk; else nothing."""
+    used = sum(max(0, _resident(pid) - baseline) for pid in _processes(task.get("uid")))
+    if used > task["memory"]:
+        return "memory"
+    return "disk" if _size_of(task["home"], task["folder_bytes"]) > task["folder_bytes"] else ""
+
+
+def _size_of(folder: str, enough: int) -> int:
+    """The bytes in a folder, each entry counted as at least one block; stops counting at `enough`. Folders nested
+    too deeply to be measured count as too much.
+    """
+    total, waiting = 0, [(folder, 0)]
+    while waiting and total <= enough:
+        place, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            return enough + 1
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += max(4096, entry.stat(follow_symlinks=False).st_blocks * 512)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((entry.path, depth + 1))
+                if total > enough:
+                    break
+    return total
+
+
+def _resident(pid: int | str) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as stream:  # noqa: PTH123  read ten times a second
+            return int(stream.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+def _processes(uid: int | None) -> list[int]:
+    """The task's processes: those of its own user id, else the descendants of this supervisor."""
+    if uid is None:
+        return list(_descendants(os.getpid()))
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if path.stat().st_uid in (uid, 0) and _uid_of(path) == uid:
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
+def _uid_of(process: Path) -> int:
+    # A process that may not be looked into belongs to root in /proc, whoever runs it.
+    for line in (process / "status").read_text().splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[1])
+    return -1
+
+
+def _descendants(root: int) -> Iterator[int]:
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (path / "stat").read_bytes()
+        except OSError:
+            continue
+        fields = stat[stat.rfind(b")") + 2 :].split()
+        parents.setdefault(int(fields[1]), []).append(int(path.name))
+    waiting = [root]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        waiting += children
+        yield from children
+
+
+def _kill(child: int, uid: int | None) -> None:
+    """SIGKILL to every process of the task at once."""
+    if uid is None:
+        for pid in _descendants(os.getpid()):
+            _signal(pid)
+        return
+    # kill(-1) from a process of the same user reaches all of them in one go, so that none can fork away; sent
+    # from here, as root, it would reach everybody.
+    helper = os.fork()
+    if helper == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            os.kill(-1, signal.SIGKILL)
+        finally:
+            os._exit(0)
+    os.waitpid(helper, 0)
+
+
+def _signal(pid: int) -> None:
+    with contextlib.suppress(OSError):  # gone already
+        os.kill(pid, signal.SIGKILL)
+
+
+def _end_all(child: int, uid: int | None) -> None:
+    deadline = time.monotonic() + 10
+    if child:
+        _signal(child)
+    while time.monotonic() < deadline:
+        while _reap():
+            pass
+        if not child or not _processes(uid):
+            return
+        _kill(child, uid)
+        time.sleep(0.01)
+
+
+def _reap() -> bool:
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return False
+
+
+# The child
+
+
+def live(channel: socket.socket, task: Mapping) -> NoReturn:
+    """The child's whole life: gives up its rights, then answers calls until its channel closes. Never returns."""
+    leave = os._exit
+    try:
+        try:
+            _give_up_rights(channel, task)
+        except OSError as error:
+            channel.sendall(str(error).encode()[:200])
+            leave(1)
+        channel.sendall(READY)
+        _answer(channel, task)
+    finally:
+        leave(1)
+
+
+def _give_up_rights(channel: socket.socket, task: Mapping) -> None:
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    keep = channel.fileno()
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 65536)
+    for number in range(1, signal.NSIG):
+        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ, 32, 33):
+            signal.signal(number, signal.SIG_DFL)
+    os.environ.clear()
+    home = task["home"]
+    os.environ.update(
+        HOME=home, TMPDIR=home, MPLCONFIGDIR=home, MPLBACKEND="Agg", TQDM_DISABLE="1", LANG="C.UTF-8"
+    )
+    os.environ.update(OMP_NUM_THREADS="1", PATH="/usr/bin:/bin")
+    os.chdir(home)
+    uid = task.get("uid")
+    if uid is not None:
+        _open_up(task["closed"])
+        libc.unshare(CLONE_NEWNET | CLONE_NEWIPC)  # where refused, Landlock still keeps TCP in
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    else:
+        libc.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC)
+    os.umask(0o077)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if task["landlock"]:
+        stage = task["stage"]
+        readable = [*SYSTEM, sys.prefix, sys.base_prefix, *sys.path, stage]
+        confine(readable, [home])
+    # Last, since the steps before need room themselves.
+    memory = task["memory"]
+    address_space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    for kind, soft, hard in (
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_CPU, task["cpu_seconds"], task["cpu_seconds"] + 1),
+        (resource.RLIMIT_FSIZE, task["file_bytes"], task["file_bytes"]),
+        (resource.RLIMIT_NOFILE, task["open_files"], task["open_files"]),
+        (resource.RLIMIT_NPROC, task["processes"], task["processes"]),
+        (resource.RLIMIT_DATA, memory, memory),
+        (resource.RLIMIT_AS, address_space + memory, address_space + memory),
+    ):
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _open_up(closed: Mapping[str, list[str]]) -> None:
+    """Makes Python readable where it lies in a closed folder (root's home): by a view of the folder, this child's
+    alone, with nothing in it but the paths that are needed.
+    """
+    if not closed:
+        return
+    _check(libc.unshare(CLONE_NEWNS), "a view of its own")
+    _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "a private view")
+    for folder, paths in closed.items():
+        places = [os.open(path, os.O_PATH) for path in paths]
+        _check(libc.mount(b"none", folder.encode(), b"tmpfs", 0, b"mode=755,size=1m"), folder)
+        for path, place in zip(paths, places, strict=True):
+            Path(path).mkdir(mode=0o755, parents=True, exist_ok=True)
+            source = f"/proc/self/fd/{place}".encode()
+            _check(libc.mount(source, path.encode(), None, MS_BIND | MS_REC, None), path)
+            os.close(place)
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        raise OSError(ctypes.get_errno(), f"{what} was refused")
+
+
+def landlock_version() -> int:
+    """The kernel's Landlock version, 0 where there is none."""
+    return max(0, libc.syscall(LANDLOCK_CREATE, None, 0, 1))
+
+
+def confine(readable: list[str], writable: list[str]) -> None:
+    """From here on this process sees of the file system what is listed, and reaches no process that was here before."""
+    version = landlock_version()
+    everything = (1 << {1: 13, 2: 14}.get(version, 15 if version < 5 else 16)) - 1
+    attributes = struct.pack("QQQ", everything, 0b11 if version >= 4 else 0, 0b11 if version >= 6 else 0)
+    attributes = attributes[: 8 if version < 4 else 16 if version < 6 else 24]
+    rules = libc.syscall(LANDLOCK_CREATE, attributes, len(attributes), 0)
+    if rules < 0:
+        raise OSError(ctypes.get_errno(), "Landlock refused its rules")
+    for access, paths in ((READ, readable), (READ_A_FILE | 2, DEVICES), (everything, writable)):
+        for path in paths:
+            try:
+                place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except OSError:
+                continue
+            allowed = access if Path(path).is_dir() else access & (READ_A_FILE | 2)
+            libc.syscall(LANDLOCK_ADD, rules, 1, struct.pack("=Qi", allowed, place), 0)
+            os.close(place)
+    if libc.syscall(LANDLOCK_RESTRICT, rules, 0):
+        raise OSError(ctypes.get_errno(), "Landlock refused to begin")
+    os.close(rules)
+
+
+def _answer(channel: socket.socket, task: Mapping) -> None:
+    from grading import channel as wire
+    from grading.drivers import DRIVERS
+    from grading.protocol import ChildError, child_error
+
+    sys.path.append(task["stage"])
+    while True:
+        try:
+            header, inputs = wire.receive(channel)
+        except EOFError:
+            return
+        reply: dict[str, object] = {"call": header["call"]}
+        outputs: dict = {}
+        try:
+            outputs = DRIVERS[header["operation"]]({name: array.copy() for name, array in inputs.items()})
+            wire.send(channel, reply, outputs)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are a student's errors like others
+            told = error if isinstance(error, ChildError) else child_error(error, Path(task["stage"]))
+            memory = isinstance(error, RuntimeError) and "allocate memory" in told.message
+            wire.send(
+                channel, {**reply, "error": "memory" if memory else told.kind, "message": told.message}, {}
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""A folder of submissions: resumable, stopped by nothing, and reported in a table and a page."""
+
+import csv
+import html
+import io
+import json
+import shutil
+import subprocess
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from grading import assess, folder, report
+from grading.cases import CaseBank
+from grading.folder import find_submissions, grade_folder, load_results, read_metadata
+from grading.judge import Finding, Report, TaskResult
+from grading.similarity import fingerprints, similar_pairs
+from grading.tasks import TASKS
+from helpers.errors import CannotError
+
+PROJECT = Path(__file__).resolve().parent.parent
+EVIL = "<script>document.title='evil'</script>"
+METADATA = f"""---
+submission_1:
+  :submitters:
+  - :name: "Ann \\u00dcnal"
+    :sid: '0042'
+    :email: ann@example.edu
+  - :name: Bob O'Neil
+    :sid: ~
+    :email: bob@example.edu
+  :created_at: 2026-03-01 10:00:00 Z
+  :score: 3.0
+  :results:
+    tests:
+    - name: x
+      output: |
+        submission_9:
+          :submitters:
+          - :name: forged
+submission_2:
+  :submitters:
+  - :name: '=HYPERLINK("x")'
+    :sid: "7"
+    :email: c@example.edu
+  :created_at: 2026-03-01 10:00:00 Z
+submission_3:
+  :submitters:
+  - :name: {EVIL}
+    :sid: 8
+    :email: d@example.edu
+"""
+
+
+def put(path: Path, **changes: str) -> Path:
+    """A zip with one graded file."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("style_modules/tv_loss.py", changes.get("tv", f"# {path.name}\n"))
+    return path
+
+
+class FakeZygote:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exception):
+        pass
+
+
+@pytest.fixture
+def graded(monkeypatch):
+    """Replaces grading by something quick; -> the names of the zips that were graded, in order."""
+    names, lock = [], threading.Lock()
+
+    def fake(path, **_options):
+        with lock:
+            names.append(path.name)
+        if "crash" in path.name:
+            raise RuntimeError("the judge itself broke")
+        submission = folder.read_submission(path)
+        points = {"perfect": 1.0, "half": 0.5}.get(path.name.partition("_")[0], 0.0)
+        status = {1.0: "passed", 0.5: "partial"}.get(points, "failed")
+        finding = [] if points == 1 else [Finding("tv-abs", f"absolute {EVIL}", f"Your TV loss {EVIL}.")]
+        tasks = [
+            TaskResult(name, task.title, task.number, points * task.points, task.points, status, finding)
+            for name, task in TASKS.items()
+        ]
+        return assess._assessment(Report(tasks), submission)
+
+    def fake_assess(path, **options):
+        try:
+            return fake(path, **options)
+        except folder.UnreadableError as error:
+            return assess.nothing(str(error))
+
+    monkeypatch.setattr(folder, "assess", fake_assess)
+    monkeypatch.setattr(folder, "Zygote", FakeZygote)
+    return names
+
+
+def grade(source: Path, out: Path, secret: bytes = b"s") -> None:
+    grade_folder(source, out, jobs=2, bank=CaseBank({}, []), secret=secret)
+
+
+def test_zips_and_folders_are_found_and_nothing_else(tmp_path):
+    put(tmp_path / "b.zip")
+    put(tmp_path / "A.ZIP")
+    (tmp_path / "c" / "style_modules").mkdir(parents=True)
+    (tmp_path / "c" / "style_modules" / "tv_loss.py").write_text("x")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "link.zip").symlink_to(tmp_path / "b.zip")
+    assert [entry.path.name for entry in find_submissions(tmp_path)] == ["A.ZIP", "b.zip", "c"]
+
+
+def test_a_folder_without_submissions_says_so(tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(CannotError):
+            find_submissions(path)
+
+
+def test_gradescopes_metadata_names_the_students_and_cannot_be_forged():
+    found = read_metadata(METADATA)
+    assert list(found) == ["submission_1", "submission_2", "submission_3"]
+    assert found["submission_1"] == [
+        {"name": "Ann Ünal", "sid": "0042", "email": "ann@example.edu"},
+        {"name": "Bob O'Neil", "sid": "", "email": "bob@example.edu"},
+    ]
+    assert found["submission_2"][0]["name"] == '=HYPERLINK("x")'
+
+
+def test_a_submission_that_the_export_lists_but_lacks_is_not_forgotten(tmp_path, graded):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "submission_metadata.yml").write_text(METADATA)
+    put(source / "submission_1.zip")
+    grade(source, out)
+    records = load_results(out)
+    assert [record["key"] for record in records] == ["submission_1.zip", "submission_2", "submission_3"]
+    assert records[0]["students"][0]["sid"] == "0042"
+    assert "no files" in json.dumps(records[1])
+
+
+def test_one_bad_zip_stops_nothing_and_costs_nobody_points_for_our_failure(tmp_path, graded):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "bad.zip").write_bytes(b"no zip")
+    put(source / "crash.zip")
+    put(source / "perfect_1.zip")
+    grade(source, out)
+    records = {record["key"]: record for record in load_results(out)}
+    assert records["perfect_1.zip"]["points"] == 100
+    assert records["bad.zip"]["points"] == 0 and not records["bad.zip"]["failure"]
+    assert "the judge itself broke" in records["crash.zip"]["failure"]
+    report.write_reports(out, PROJECT)
+    rows = {row["file"]: row for row in csv.DictReader((out / "grades.csv").open())}
+    assert (rows["crash.zip"]["points"], rows["bad.zip"]["points"]) == ("", "0.0")
+
+
+def test_a_second_run_grades_only_what_is_new_changed_or_failed(tmp_path, graded):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a.zip", "b.zip", "crash.zip", "gone.zip"):
+        put(source / name)
+    grade(source, out)
+    graded.clear()
+    put(source / "b.zip", tv="# changed\n")
+    put(source / "new.zip")
+    (source / "gone.zip").unlink()
+    grade(source, out)
+    assert sorted(graded) == ["b.zip", "crash.zip", "new.zip"]
+    assert [record["key"] for record in load_results(out)] == ["a.zip", "b.zip", "crash.zip", "new.zip"]
+    graded.clear()
+    grade(source, out, secret=b"other")
+    assert len(graded) == 4, "another secret draws other cases"
+
+
+def test_an_interrupted_run_keeps_what_it_has_and_goes_on(tmp_path, graded):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for n in range(6):
+        put(source / f"{n}.zip")
+
+    def interrupt(entry):
+        if entry.key == "2.zip":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        grade_folder(source, out, jobs=1, bank=CaseBank({}, []), secret=b"s", on_done=interrupt)
+    assert {"0.zip", "1.zip", "2.zip"} <= {record["key"] for record in load_results(out)}
+    done = len(graded)
+    grade(source, out)
+    assert len(graded) == 6 and done < 6 + 1
+
+
+def test_a_spreadsheet_takes_no_cell_for_a_formula(tmp_path, graded):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "submission_metadata.yml").write_text(METADATA)
+    for name in ("submission_1", "submission_2", "+1-2.zip"):
+        put(source / (name if name.endswith(".zip") else f"{name}.zip"))
+    grade(source, out)
+    text = report.grades_csv(load_results(out))
+    for row in csv.reader(io.StringIO(text)):
+        assert not any(cell[:1] in ("=", "+", "-", "@") for cell in row)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len([row for row in rows if row["file"] == "submission_1.zip"]) == 2, "a line for each of a group"
+
+
+COMMON = "def f(a, b):\n    return (a - b).pow(2).sum() * a.mean()\n"
+RARE = """
+def f(left, right):
+    height, width = left.size(2), left.size(3)
+    first = left.narrow(2, 1, height - 1).sub(left.narrow(2, 0, height - 1)).pow(2)
+    second = left.narrow(3, 1, width - 1).sub(left.narrow(3, 0, width - 1)).pow(2)
+    return right * first.flatten().dot(first.flatten()).add(second.sum())
+"""
+
+
+def test_a_copy_under_other_names_is_found_and_common_solutions_are_not():
+    renamed = RARE.replace("left", "picture").replace("first", "u").replace("height", "H") + "# my own work\n"
+    files = [{"a.py": COMMON}] * 10 + [{"a.py": RARE}, {"a.py": renamed}]
+    pairs = similar_pairs(files, {})
+    assert [(pair.first, pair.second) for pair in pairs] == [(10, 11)]
+    assert pairs[0].share == 1
+
+
+def test_what_the_handout_gives_counts_for_nothing():
+    assert similar_pairs([{"a.py": RARE}, {"a.py": RARE}], {"a.py": RARE}) == []
+    assert similar_pairs([{"a.py": RARE}, {"b.py": RARE}], {}) == [], "files are compared with their likes"
+
+
+def test_fingerprints_see_the_code_and_not_its_dress():
+    assert fingerprints(RARE) == fingerprints(
+        RARE.replace("\n    ", "\n\n        # why\n        ").replace("left", "x")
+    )
+    assert fingerprints("def ((") == set()
+    assert fingerprints("x = 1") == fingerprints("")
+
+
+@pytest.fixture
+def page(tmp_path, graded):
+    """The report of a small class whose names, files and findings are hostile."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "submission_metadata.yml").write_text(METADATA)
+    put(source / "submission_3.zip", tv=f"# {EVIL}\n</pre><img src=x onerror=alert(1)>\n")
+    for n in range(3):
+        put(source / f"perfect_{n}.zip", tv=RARE)
+    put(source / "half_1.zip", tv=COMMON)
+    put(source / "crash.zip")
+    grade(source, out)
+    return report.write_reports(out, PROJECT)
+
+
+def test_the_page_stands_alone_and_escapes_everything(page):
+    text = page.read_text(encoding="utf-8")
+    assert "<script" not in text and "<img" not in text
+    assert html.escape(EVIL) in text
+    assert not any(word in text for word in ("http://", "https://", 'src="', "@import", "url("))
+    assert ", mean " in text
+    assert text.count("<main class=page") == len(load_results(page.parent))
+
+
+def test_the_page_names_the_commonest_mistake_with_its_count(page):
+    text = page.read_text(encoding="utf-8")
+    table = text[text.index("Most common mistakes") : text.index("Similar submissions")]
+    assert f"<td class=n>2<td>absolute {html.escape(EVIL)}<td>8 tasks" in table
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def browse(page: Path, fragment: str, *options: str) -> str:
+    """What headless Chromium makes of the page (Debian and Ubuntu: apt-get install chromium)."""
+    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += [f"--user-data-dir={page.parent / 'browser'}", "--virtual-time-budget=2000", *options]
+    result = subprocess.run(
+        [*command, f"{page.as_uri()}{fragment}"], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+def test_a_browser_shows_the_overview_and_then_a_students_page(page, tmp_path):
+    from PIL import Image
+
+    # The page has no script of its own; this one is the test's, and tells what is visible.
+    probe = page.with_name("probe.html")
+    script = (
+        "<script>onload = () => document.title = [...document.querySelectorAll('main')]"
+        ".filter(m => getComputedStyle(m).display != 'none').map(m => m.id).join() + ' '"
+        "+ document.querySelectorAll('svg rect').length + ' ' + document.querySelectorAll('script').length</script>"
+    )
+    probe.write_text(
+        page.read_text(encoding="utf-8").replace("</body>", f"{script}</body>"), encoding="utf-8"
+    )
+    assert "<title>overview 10 1</title>" in browse(probe, "", "--dump-dom")
+    assert "<title>s1 10 1</title>" in browse(probe, "#s1", "--dump-dom")
+    for fragment in ("", "#s1"):
+        shot = tmp_path / "shot.png"
+        browse(page, fragment, "--window-size=1100,1400", f"--screenshot={shot}")
+        pixels = Image.open(shot).convert("L")
+        assert pixels.size == (1100, 1400)
+        ink = sum(pixels.histogram()[:128]) / (1100 * 1400)
+        assert 0.003 < ink < 0.3

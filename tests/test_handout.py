@@ -1,0 +1,209 @@
+"""The student's copy: every solution gone, in whatever words it may also stand elsewhere, and nothing else harmed."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from grading import handout
+from grading.handout import (
+    blank_files,
+    build,
+    emptied,
+    find_leaks,
+    given_away,
+    marked_regions,
+    pack,
+    solved_again,
+)
+from grading.submission import GRADED_FILES
+from helpers.errors import CannotError
+
+PROJECT = Path(__file__).resolve().parent.parent
+needs_bank = pytest.mark.skipif(
+    not (PROJECT / handout.BANK).is_file(), reason="run `python -m grading cases` first"
+)
+
+SOURCE = '''"""Task 9: the mean (Anon, 1900)."""
+
+
+class Mean:
+    def of(self, values, weights):
+        """sum w v / sum w."""
+        # Sum, then divide.
+        ### BEGIN SOLUTION
+        total = sum(w * v for w, v in zip(weights, values))
+        return total / sum(weights)
+        ### END SOLUTION
+'''
+BLANK = '''"""Task 9: the mean (Anon, 1900)."""
+
+
+class Mean:
+    def of(self, values, weights):
+        """sum w v / sum w."""
+        # Sum, then divide.
+        raise NotImplementedError("Task 9: Mean.of")
+'''
+
+
+def test_a_region_becomes_one_line_that_raises_and_comes_back():
+    regions = marked_regions(SOURCE, "mean.py")
+    assert emptied(SOURCE, regions) == BLANK
+    lines = [line for line in SOURCE.splitlines(keepends=True) if "SOLUTION" not in line]
+    assert solved_again(BLANK, regions, "mean.py") == "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SOURCE.replace("        ### END SOLUTION\n", ""),
+        SOURCE.replace("        ### BEGIN SOLUTION\n", ""),
+        SOURCE.replace("### BEGIN SOLUTION", "### BEGIN SOLUTION\n        ### BEGIN SOLUTION"),
+        SOURCE.replace("Task 9: ", ""),
+    ],
+)
+def test_markers_that_do_not_pair_or_belong_to_no_task_stop_the_build(source):
+    with pytest.raises(CannotError, match="mean.py"):
+        marked_regions(source, "mean.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("docs/page.md", "In words:   total = sum(w * v  for w, v in zip(weights, values)), as `of` has it."),
+        ("other.py", "# total = sum(w * v for w, v in zip(weights, values))"),
+        ("other.py", "result = 2 + sum(a * b for a, b in zip(c, d))"),
+        ("other.py", "def other(n):\n    if n:\n        return sum(x * y for x, y in zip(n, n)) / 2"),
+    ],
+)
+def test_a_solution_is_found_in_other_places_and_under_other_names(name, text):
+    known = given_away({"mean.py": SOURCE}, {"mean.py": marked_regions(SOURCE, "mean.py")})
+    assert set(known.values()) == {"Task 9"}
+    assert find_leaks({name: text.encode()}, known)
+
+
+def test_what_the_graded_file_shows_itself_is_no_leak():
+    shown = SOURCE.replace("# Sum,", "start = sum(w * v for w, v in zip(weights, values))\n        # Sum,")
+    known = given_away({"mean.py": shown}, {"mean.py": marked_regions(shown, "mean.py")})
+    assert not find_leaks({"mean.py": emptied(shown, marked_regions(shown, "mean.py")).encode()}, known)
+
+
+def test_a_function_beside_the_graded_files_that_repeats_a_solution_is_emptied_too():
+    known = given_away({"mean.py": SOURCE}, {"mean.py": marked_regions(SOURCE, "mean.py")})
+    other = (
+        "def norm(a, b):\n    'Kept.'\n    c = sum(x * y for x, y in zip(a, b))\n    return c**0.5\n\n\n"
+        "def free(a):\n    return a\n"
+    )
+    regions = handout.repeated_regions(other, known)
+    assert emptied(other, regions) == (
+        "def norm(a, b):\n    'Kept.'\n    raise NotImplementedError(\"Task 9: norm\")\n\n\n"
+        "def free(a):\n    return a\n"
+    )
+    assert solved_again(emptied(other, regions), regions, "other.py") == other
+
+
+def test_every_graded_file_has_a_region_for_its_task():
+    solved = handout.solutions(PROJECT)
+    assert set(GRADED_FILES) <= solved.keys()
+    assert {region.stub.partition(":")[0] for here in solved.values() for region in here} == {
+        f"Task {n}" for n in range(1, 8)
+    }
+
+
+@needs_bank
+def test_the_handout_holds_the_judge_and_nothing_of_the_instructors():
+    files = blank_files(PROJECT)
+    assert {"grading/judge.py", "grading/cases.npz", "collect_submission.py", "Makefile"} <= files.keys()
+    for name in files:
+        assert not name.startswith(
+            ("grading/mistakes", "grading/gradescope", "grading/private", "benchmarks")
+        ), name
+    for name in ("handout", "bundle", "report", "folder", "similarity", "case_inputs", "local"):
+        assert f"grading/{name}.py" not in files
+    assert not {"docs/instructor.md", "tests/numpy_reference.py", "tests/test_losses.py"} & files.keys()
+    text = b"".join(data for name, data in files.items() if name.endswith((".py", "Makefile")))
+    assert b"BEGIN SOLUTION" not in text
+    assert b"\nhandout:" not in text and b"\nbundle:" not in text
+
+
+def test_the_students_readme_sends_nobody_to_a_page_that_is_left_out():
+    text = "# A\n\nB [c](docs/d.md).\n\nFor teachers: [e](docs/instructor.md).\n\nF\n"
+    assert handout.students_readme(text) == "# A\n\nB [c](docs/d.md).\n\nF\n"
+
+
+@needs_bank
+def test_no_solution_survives_anywhere():
+    solved = handout.solutions(PROJECT)
+    sources = {name: (PROJECT / name).read_text(encoding="utf-8") for name in solved}
+    known = given_away(sources, {name: marked_regions(source, name) for name, source in sources.items()})
+    assert len(known) > 20
+    files = blank_files(PROJECT)
+    assert find_leaks(files, known) == []
+    # The same search does find what is there.
+    assert find_leaks({name: (PROJECT / name).read_bytes() for name in GRADED_FILES}, known)
+    handout.check_stubs(files, PROJECT)
+
+
+@needs_bank
+def test_the_same_project_gives_the_same_bytes():
+    files = blank_files(PROJECT)
+    assert pack(files) == pack(dict(reversed(files.items())))
+
+
+@needs_bank
+def test_the_students_copy_offers_the_students_commands_alone(tmp_path):
+    with zipfile.ZipFile(io.BytesIO(pack(blank_files(PROJECT)))) as archive:
+        archive.extractall(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-m", "grading", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "check" in result.stdout
+    assert not any(word in result.stdout for word in ("bundle", "report", "cases", "  handout"))
+    makefile = (tmp_path / "Makefile").read_text()
+    assert "submission:" in makefile and "handout" not in makefile
+
+
+def test_a_blank_runner_that_breaks_otherwise_is_refused(tmp_path):
+    for body, accepted in (
+        ("sys.exit('x.py: error: Task 3: A.b is not implemented yet (c.py, line 4)')", True),
+        ("sys.exit('x.py: error: NameError: y (c.py, line 4)')", False),
+        ("raise NotImplementedError('Task 3: A.b')", False),
+        ("print('done')", False),
+    ):
+        (tmp_path / "x.py").write_text(f"import sys\n{body}\n")
+        if accepted:
+            handout.check_runner(tmp_path, ("x.py",))
+        else:
+            with pytest.raises(CannotError, match="the blank x.py"):
+                handout.check_runner(tmp_path, ("x.py",))
+
+
+@pytest.mark.slow
+@needs_bank
+def test_the_handout_is_built_tried_and_the_same_every_time(tmp_path):
+    """Blank it scores 0, solved again 100 %, and every runner ends with its stub's line: or `build` raises."""
+    path = build(PROJECT, tmp_path / "handout.zip")
+    assert path.read_bytes() == pack(blank_files(PROJECT))
+
+
+@pytest.mark.slow
+@needs_bank
+def test_a_student_who_solves_the_handout_gets_a_zip_and_full_marks(tmp_path):
+    files = blank_files(PROJECT)
+    for name, regions in handout.solutions(PROJECT).items():
+        files[name] = solved_again(files[name].decode(), regions, name).encode()
+    with zipfile.ZipFile(io.BytesIO(pack(files))) as archive:
+        archive.extractall(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "collect_submission.py", "--skip-tests"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "100 / 100" in result.stdout and "receipt" in result.stdout
+    assert result.stdout.splitlines()[-1].endswith("assignment_3_submission.zip")
