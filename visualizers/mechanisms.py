@@ -56,7 +56,8 @@ def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
     gradient. Raises ValueError for shapes that do not match and IndexError for a class that the model does
     not have.
     """
-    return select(model(X), one_class_each(X, y))
+    y = one_class_each(X, y)
+    return select(model(X), y)
 
 
 def select(scores: Tensor, y: Tensor, what: str = "class") -> Tensor:
