@@ -121,7 +121,7 @@ def visualize(
     *,
     layer: str | None = None,
     variations: int = 1,
-    diversity: float = 0.5,
+    diversity: float = 0.1,
     num_iterations: int = 256,
     show_every: int = 64,
     size: int = 224,
