@@ -258,7 +258,8 @@ def save_grid(
     heights = [height * max((cell.scale for cell in row), default=1.0) for row in rows]
     characters = max(20, int((total_width - left - MARGIN) * 72 / (NOTE * 0.5)))
     notes = textwrap.wrap(note, characters)
-    head = HEADING * LINE * 1.3 if heading else 0.0
+    headings = textwrap.wrap(heading, max(12, int((total_width - left) * 72 / (HEADING * 0.62))))
+    head = HEADING * LINE * (len(headings) + 0.3) if heading else 0.0
     foot = len(notes) * NOTE * LINE + (0.08 if notes else 0.0)
     total_height = (
         MARGIN + head + sum(tops) + sum(bottoms) + sum(heights) + GAP * (len(rows) - 1) + foot + MARGIN
@@ -272,7 +273,7 @@ def save_grid(
 
     y = MARGIN
     if heading:
-        write(left, y, heading, HEADING, weight="bold", va="top")
+        write(left, y, "\n".join(headings), HEADING, weight="bold", va="top", linespacing=1.2)
     y += head
     for r, row in enumerate(rows):
         y += tops[r]
@@ -380,7 +381,7 @@ def save_animation(
     """
     # The last frame has the colours that matter, the first the greys that it all starts from.
     sample = Image.fromarray(np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])]))
-    palette = sample.quantize(256, Image.Quantize.MEDIANCUT)
+    palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
     first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     times = [milliseconds] * len(others) + [hold]
     with whole_file(path) as partial:
