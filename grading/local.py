@@ -29,7 +29,8 @@ class LocalExecutor:
         sys.path.insert(0, str(self.root))
         writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         try:
-            return DRIVERS[operation]({name: array.copy() for name, array in inputs.items()})
+            with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+                return DRIVERS[operation]({name: array.copy() for name, array in inputs.items()})
         except Exception as error:
             raise child_error(error, self.root) from error
         finally:
