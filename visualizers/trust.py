@@ -19,7 +19,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from visualizers.mechanisms import Advance, chunk_of, one_class_each, untouched
 
-PARTS = 24  # equal parts in which an image's pixels are deleted or inserted
+PARTS = 24  # parts in which an image's pixels are deleted or inserted
 BLUR = 0.05  # width of insertion's blur as a share of the image's shorter side: no class survives it
 STAGES = 5  # how many re-initialized networks a map is drawn for
 
@@ -48,7 +48,8 @@ def deletion_insertion(
     """
     y = one_class_each(X, y)
     N, _, H, W = X.shape
-    edges = torch.linspace(0, H * W, parts + 1).round().long()
+    # Probabilities fall, or rise, within a hundredth of the pixels at either end: steps are smallest there.
+    edges = (H * W * (1 - torch.linspace(0, math.pi, parts + 1).cos()) / 2).round().long()
     # Pixels of one value, such as a map's zeros, go in a random order: theirs would be the rows from the top.
     shuffled = torch.randperm(H * W, generator=torch.Generator().manual_seed(0))
     sigma = BLUR * min(H, W)
