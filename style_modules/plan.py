@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 COARSEST = 128  # longer side of the first scale, in pixels
 NARROWEST = 32  # shorter side: VGG's fifth block still sees 2 x 2 positions
 STEPS, FIRST_STEPS, MOST_STEPS = 60, 150, 250  # at the finest scale, at the first, at any
-FEWEST_STEPS = 10  # a scale with fewer is not worth beginning
+FEWEST_STEPS = 8  # a scale with fewer is not worth beginning
 
 Size = tuple[int, int]  # (H, W)
 
@@ -40,8 +40,8 @@ class Schedule:
     """Says at which scale to paint and when to go on to the next: by counted steps, or by the clock.
 
     By the clock (`deadline`, a time as `clock` tells it) the pace of the first steps, and later of every
-    scale, says how many scales fit; each gets the share of the time that `steps_of` would give it. The finest
-    scale that fits is painted until the deadline.
+    scale, says which scales fit, the finest before those between; each gets the share of the time that
+    `steps_of` would give it. The last one is painted until the deadline.
     """
 
     def __init__(
@@ -62,13 +62,12 @@ class Schedule:
 
     def next_scale(self) -> Size | None:
         """The size to paint at next; None where the painting is done."""
-        if self.scale + 1 >= len(self.scales):
+        route = self._route() if self.scale >= 0 else [0]
+        if not route:
             return None
-        if self.deadline is not None and self.scale >= 0 and self.finest == self.scale:
-            return None
-        self.scale += 1
+        self.scale = route[0]
         self._began = self.clock()
-        self._until = self._share_ends()
+        self._until = self.clock()
         return self.scales[self.scale]
 
     def stepped(self) -> None:
@@ -89,28 +88,27 @@ class Schedule:
             return self.done[self.scale] < self.steps[self.scale]
         if self.done[self.scale] < 2:
             return self.done[self.scale] < 1 or self.clock() < self.deadline
-        if self.clock() + self._cost(self.scale) / 2 < self._until:
-            return True
-        self._until = self._share_ends()
+        if self.done[self.scale] == 2:  # the pace at this size is known now
+            self._until = self._share_ends()
+        elif self.clock() >= self._until and not self._route():
+            self._until = self.deadline
         return self.clock() + self._cost(self.scale) / 2 < self._until
 
     def done_by(self, scale: int, step: int) -> list[int]:
         """The steps of each scale that led to step `step` of `scale`: what paints the same picture by counting."""
         return [*self.done[:scale], step, *[0] * (len(self.scales) - scale - 1)]
 
-    @property
-    def finest(self) -> int:
-        """The last scale that will be reached."""
-        if self.deadline is None:
-            return len(self.scales) - 1
+    def _route(self) -> list[int]:
+        """The scales still to come. By the clock: all of them where each can have FEWEST_STEPS, else every second one,
+        third one, and so on; where even the finest cannot, the finest that can.
+        """
+        coming = range(self.scale + 1, len(self.scales))
+        if self.deadline is None or not coming:
+            return list(coming)
         left = self.deadline - self.clock()
-        last = max(self.scale, 0)
-        for k in range(last + 1, len(self.scales)):
-            left -= self._cost(k) * FEWEST_STEPS
-            if left < 0:
-                break
-            last = k
-        return last
+        routes = [list(coming[::-1][::stride])[::-1] for stride in range(1, len(coming) + 1)]
+        routes += [[k] for k in coming[-2::-1]]
+        return next((route for route in routes if FEWEST_STEPS * sum(map(self._cost, route)) <= left), [])
 
     def seconds_left(self) -> float:
         """Until the last step."""
@@ -124,17 +122,15 @@ class Schedule:
         return self.seconds_per_pixel * _pixels(self.scales[k])
 
     def _share_ends(self) -> float:
-        if self.deadline is None:
-            return math.inf
-        if not self.seconds_per_pixel:  # nothing is known yet: look again soon
-            return self.clock()
-        finest, k = self.finest, self.scale
-        if finest == k:
+        route, k = self._route(), self.scale
+        if not route:
             return self.deadline
-        steps = steps_of(self.scales[: finest + 1])
-        weights = [_pixels(self.scales[j]) * steps[j] for j in range(finest + 1)]
-        weights[k] *= max(0.0, 1 - self.done[k] / steps[k])
-        return self.clock() + (self.deadline - self.clock()) * weights[k] / sum(weights[k:])
+        scales = [self.scales[j] for j in (k, *route)]
+        steps = steps_of(scales)
+        weights = [_pixels(size) * count for size, count in zip(scales, steps, strict=True)]
+        share = self.clock() + (self.deadline - self.clock()) * weights[0] / sum(weights)
+        # What is still to come keeps its fewest steps, and one more for its targets.
+        return min(share, self.deadline - (FEWEST_STEPS + 1) * sum(map(self._cost, route)))
 
 
 def _pixels(size: Size) -> int:

@@ -94,6 +94,14 @@ def test_a_budget_is_kept_when_the_machine_slows_down_by_half():
     assert machine() - 1000 == pytest.approx(60, rel=0.1)
 
 
+def test_the_full_size_comes_before_the_sizes_between():
+    machine = Machine(4e-6)
+    schedule = Schedule(scales_of((512, 512)), deadline=machine() + 15, clock=machine)
+    machine.paint(schedule)
+    assert schedule.done[0] > 8 and schedule.done[-1] >= 5 and 0 in schedule.done
+    assert schedule.done_by(4, schedule.done[4]) == schedule.done
+
+
 def test_more_time_reaches_finer_scales():
     def finest(budget):
         machine = Machine(4e-6)
@@ -101,7 +109,7 @@ def test_more_time_reaches_finer_scales():
         machine.paint(schedule)
         return max(k for k, n in enumerate(schedule.done) if n)
 
-    assert finest(10) < finest(60) < finest(600)
+    assert finest(4) < finest(20) < finest(600)
 
 
 def test_the_time_left_shrinks_to_nothing_and_is_honest_at_a_steady_pace():
