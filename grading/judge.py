@@ -249,7 +249,7 @@ def findings_of(units: Sequence[Unit], bank: CaseBank, known: set[str] | frozens
         mistake = bank.mistakes[best]
         findings.append(Finding(best, mistake.title, mistake.message))
         wrong = [unit for unit in wrong if all(unit is not other for other in explained[best])]
-    return findings + generic_findings(wrong)
+    return findings + generic_findings(wrong, {unit.case.kind for unit in units})
 
 
 def _is_fatal(unit: Unit) -> bool:
@@ -331,9 +331,9 @@ def error_finding(error: ChildError, unit: Unit) -> Finding:
     return Finding(f"error-{error.kind}", title, f"{message}. See {unit.where}.")
 
 
-def generic_findings(wrong: Sequence[Unit]) -> list[Finding]:
-    """What the numbers show by themselves: one finding for each output of which all wrong units show the same,
-    and one for each different error.
+def generic_findings(wrong: Sequence[Unit], kinds: set[str] | frozenset[str] = frozenset()) -> list[Finding]:
+    """What the numbers show by themselves: one finding for each symptom of the outputs, one for each different
+    error. `kinds`: all kinds of cases that were met, for a symptom of some of them only is worth saying so.
     """
     findings: dict[str, Finding] = {}
     for unit in wrong:
@@ -349,61 +349,61 @@ def generic_findings(wrong: Sequence[Unit]) -> list[Finding]:
     for key, units in by_key.items():
         if key == "again" and any(other in by_key for other in ("maps", "value", "first_step")):
             continue  # a second call is worth a word only where the first was right
-        alike.setdefault(symptom(units), []).append(units[0])
+        id, title, seen = symptom(units)
+        shown = {unit.case.kind for unit in units}
+        if shown < kinds:
+            seen += f" (This is so for: {', '.join(sorted(shown))}.)"
+        alike.setdefault((id, title, seen), []).append(units[0])
     for (id, title, seen), units in alike.items():
-        others = ", ".join(unit.label for unit in units[1:])
-        message = (
-            f"Your {units[0].label} {seen} {f'So is: {others}. ' if others else ''}See {units[0].where}."
-        )
+        if len(units) > 1:
+            seen += f" The same holds for: {', '.join(unit.label for unit in units[1:])}."
+        message = f"Your {units[0].label} {seen} See {units[0].where}."
         findings[f"{units[0].key} {id}"] = Finding(f"{units[0].case.operation}-{id}", title, message)
     return list(findings.values())
 
 
 def symptom(units: Sequence[Unit]) -> tuple[str, str, str]:
     """(id, title, what was seen) of an output that is wrong in these units."""
-    first = units[0]
-    got, wanted = first.got, first.wanted
-    kinds = {unit.case.kind for unit in units}
-    among = f" (in cases of the kind: {', '.join(sorted(kinds))})"
+    got, wanted = units[0].got, units[0].wanted
     if got is None:
-        return "missing", "no numbers", f"is no array of numbers{among}."
+        return "missing", "no numbers", "is no array of numbers."
     if got.shape != wanted.shape:
-        shapes = f"{_shape(got)}, expected {_shape(wanted)}"
+        seen = f"has shape {_shape(got)}, expected {_shape(wanted)}"
         if got.ndim > 1 and got.swapaxes(-1, -2).shape == wanted.shape:
-            return "shape", "wrong shape", f"has shape {shapes}: its last two dimensions are swapped{among}."
-        return "shape", "wrong shape", f"has shape {shapes}{among}."
+            seen += ": its last two dimensions are swapped"
+        return "shape", "wrong shape", f"{seen}."
     if not np.isfinite(got).all():
-        return "nan", "NaN", f"holds NaN or infinity{among}: look for 0/0, a root or logarithm of 0."
-    if all(not unit.got.any() for unit in units if unit.got is not None):
-        why = (
-            "nothing flows back (detached, .data, .item())"
-            if first.key == "gradient"
-            else "nothing was computed"
-        )
-        return "zero", "zero", f"is zero everywhere{among}: {why}."
+        return "nan", "NaN", "holds NaN or infinity: look for 0/0, a root or logarithm of 0."
+    if all(unit.got is not None and not unit.got.any() for unit in units):
+        gradient = units[0].key == "gradient"
+        why = "nothing flows back (detached, .data, .item())" if gradient else "nothing was computed"
+        return "zero", "zero", f"is zero everywhere: {why}."
     if same_numbers(got, wanted, 1e-3):
         return (
             "precision",
             "not precise enough",
-            f"is nearly right{among}: something is added or rounded, or computed in single precision (wrong dtype).",
+            "is nearly right: something small was added, or it was computed in too low a precision (wrong dtype).",
         )
     factors = [_factor(unit) for unit in units]
     if None not in factors:
         low, high = min(factors), max(factors)
         if high - low <= 1e-3 * abs(high):
             if abs(high + 1) < 1e-3:
-                return "sign", "wrong sign", f"has the wrong sign{among}."
-            return "factor", "constant factor", f"is {_number(high)} times the right one{among}."
-        return (
-            "varying-factor",
-            "varying factor",
-            f"is right up to a factor, {_number(factors[0])} in one case and {_number(factors[-1])} in another"
-            f"{among}: a weight, a mean for a sum, or a division is wrong.",
-        )
+                return "sign", "wrong sign", "has the wrong sign."
+            return "factor", "constant factor", f"is {_number(high)} times the right one."
+        if wanted.size > 1:
+            return (
+                "varying-factor",
+                "varying factor",
+                f"is right up to a factor, {_number(factors[0])} in one case and {_number(factors[-1])} in another: "
+                "a weight, a mean for a sum, or a division is wrong.",
+            )
     if got.ndim > 1 and got.shape[-1] == got.shape[-2] and same_numbers(got.swapaxes(-1, -2), wanted, 1e-3):
-        return "transpose", "transposed", f"is transposed{among}."
+        return "transpose", "transposed", "is transposed."
+    if wanted.size == 1:
+        return "wrong", "wrong values", f"is {_number(got.item())} where {_number(wanted.item())} is right."
     error = np.abs(got - wanted).max() / np.abs(wanted).max()
-    return "wrong", "wrong values", f"is off by {_number(error)} of its largest value{among}."
+    return "wrong", "wrong values", f"is off by {_number(error)} times its largest value."
 
 
 def _factor(unit: Unit) -> float | None:

@@ -265,6 +265,10 @@ def test_a_factor_that_differs_from_case_to_case_is_told_as_such():
         Unit(Attempt(case(number), {"value": RIGHT["value"] * factor}), "value", 1, False)
         for number, factor in ((1, 0.5), (2, 0.25))
     ]
+    assert symptom(units)[0] == "wrong"  # of a single number a factor says nothing
+    for unit in units:
+        unit.attempt.outputs["gradient"] = RIGHT["gradient"] * unit.got[0]
+        unit.key = "gradient"
     assert symptom(units)[0] == "varying-factor"
 
 

@@ -118,6 +118,14 @@ ENTRIES = [
         _reduce("gradient.norm(dim=1)"),
     ),
     _entry(
+        "scaled",
+        "scaled to 1",
+        "Your saliency map is divided by its largest value: return the gradient's own size, scaling is for "
+        "drawing.",
+        _reduce("gradient.abs().amax(dim=1); saliency = saliency / saliency.amax(dim=(1, 2), keepdim=True)"),
+        _reduce("gradient.abs().amax(dim=1); saliency = saliency / saliency.max()"),
+    ),
+    _entry(
         "cross-terms",
         "scores[:, y] pairs every image with every class",
         "Your saliency map adds up every class in y for every image: scores[:, y] is an (N, N) matrix of all "
