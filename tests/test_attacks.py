@@ -15,7 +15,7 @@ from grading.sandbox import FIRST_UID, LAST_UID, Limits, Sandbox, Zygote, notice
 from grading.submission import Submission
 
 PROJECT = Path(__file__).resolve().parent.parent
-LIMITS = Limits(call_seconds=4, cpu_seconds=3, total_seconds=60, memory=1 << 30, processes=24)
+LIMITS = Limits(call_seconds=12, cpu_seconds=3, total_seconds=120, memory=1 << 30, processes=24)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the sandbox needs Linux")
 
@@ -216,6 +216,7 @@ SLOW |= {
 @pytest.fixture(scope="module")
 def zygote():
     with Zygote() as zygote:
+        zygote.session({}).close()  # waits until it is ready, so that no test's clock runs meanwhile
         yield zygote
 
 
@@ -264,7 +265,7 @@ def test_an_attack_costs_its_own_task_alone(name, project, zygote):
         assert outcome(sandbox) in expected
         # The next task gets a fresh child: what the attack did to its own is gone.
         assert sandbox("content", FEATURES)["value"].item() == 2 * 24
-        assert time.monotonic() - begin < LIMITS.call_seconds + 10
+        assert time.monotonic() - begin < LIMITS.call_seconds + 30
     if separate_user():
         assert not strangers()
 
