@@ -173,6 +173,7 @@ class Sandbox:
         self._channel: socket.socket | None = None
         self._home: Path | None = None
         self._hopeless: dict[str, ChildError] = {}
+        self.user_ids: list[int] = []  # that tasks ran under
 
     def __call__(self, operation: str, inputs: Arrays) -> Arrays:
         if operation in self._hopeless:
@@ -211,6 +212,7 @@ class Sandbox:
         self._home.mkdir(mode=0o700)
         if uid is not None:
             os.chown(self._home, uid, uid)
+            self.user_ids.append(uid)
         ours, theirs = socket.socketpair()
         request = {"do": "spawn", "uid": uid, "home": str(self._home)}
         with theirs:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from grading.protocol import ChildError
-from grading.sandbox import FIRST_UID, LAST_UID, Limits, Sandbox, Zygote, notice, separate_user
+from grading.sandbox import Limits, Sandbox, Zygote, notice, separate_user
 from grading.submission import Submission
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -243,8 +243,8 @@ def outcome(sandbox: Sandbox) -> str:
     return "right" if abs(value / true_tv() - 1) < 1e-5 else "wrong"
 
 
-def strangers() -> list[str]:
-    """Processes of the user ids that tasks run under."""
+def left_behind(user_ids: list[int]) -> list[str]:
+    """Processes of these users."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -252,7 +252,7 @@ def strangers() -> list[str]:
         except OSError:
             continue
         uid = next(int(line.split()[1]) for line in lines if line.startswith("Uid:"))
-        if FIRST_UID <= uid <= LAST_UID and "State:\tZ (zombie)" not in lines:
+        if uid in user_ids and "State:\tZ (zombie)" not in lines:
             found.append(process.name)
     return found
 
@@ -266,8 +266,8 @@ def test_an_attack_costs_its_own_task_alone(name, project, zygote):
         # The next task gets a fresh child: what the attack did to its own is gone.
         assert sandbox("content", FEATURES)["value"].item() == 2 * 24
         assert time.monotonic() - begin < LIMITS.call_seconds + 30
-    if separate_user():
-        assert not strangers()
+    assert len(sandbox.user_ids) == 2 * separate_user()
+    assert not left_behind(sandbox.user_ids)
 
 
 def test_an_operation_that_ended_its_child_is_not_tried_again(project, zygote):
