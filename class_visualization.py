@@ -244,7 +244,7 @@ def draw_stages(args: argparse.Namespace, model, targets: list[int], names: list
 
     if not 0 <= args.max_jitter < args.size:
         raise UsageError(f"--max-jitter {args.max_jitter} must be from 0 to less than --size {args.size}")
-    row_every = max(1, args.iterations // args.rows)
+    row_every = -(-args.iterations // args.rows)  # rounded up: never a row more than asked for
     # The animation has about ten frames a row, and the rows are among them.
     frame_every = max(step for step in range(1, row_every // 10 + 2) if row_every % step == 0)
     steps = climb(

@@ -208,13 +208,15 @@ def check_syntax(root: Path) -> list[Problem]:
 
 
 def check_imports(root: Path, timeout: float = 120) -> list[Problem]:
-    """Graded modules that cannot be imported, in a fresh interpreter, from a copy of what goes into the zip.
+    """Graded modules, runners and helpers that cannot be imported, in a fresh interpreter, from a copy of the files.
 
     The copy, because the grader has no more than that: a module that lies here uncollected is missing there.
     The interpreter is a child, because what is imported may exit, crash or never end (`timeout`, in seconds).
     """
     names = [name for name in collect(root) if name.split("/")[0] not in ("tests", "visualization")]
-    modules = [name[:-3].replace("/", ".") for name in GRADED_FILES if name in names]
+    helpers = [name for name in names if name.startswith("helpers/") and name.endswith(".py")]
+    wanted = [name for name in (*GRADED_FILES, *RUNNERS, *helpers) if name in names]
+    modules = [name[:-3].replace("/", ".").removesuffix(".__init__") for name in wanted]
     if not modules:
         return []
     with tempfile.TemporaryDirectory() as scratch:

@@ -113,10 +113,10 @@ def add_course_options(group: argparse._ArgumentGroup) -> None:
     add("--image-size", type=cli.positive_int, help="shorter side of the result in pixels")
     add("--style-size", type=cli.positive_int, help="shorter side of the style image in pixels")
     add("--content-layer", type=int, help=f"child of the network (default {CONTENT_LAYER})")
-    add("--content-weight", type=cli.non_negative)
+    add("--content-weight", type=cli.non_negative, help="of the content loss")
     add("--style-layers", type=int, nargs="+", help=f"children of the network (default {STYLE_LAYERS})")
     add("--style-weights", type=cli.non_negative, nargs="+", help="one for each style layer")
-    add("--tv-weight", type=cli.non_negative)
+    add("--tv-weight", type=cli.non_negative, help="of the total-variation loss")
     add("--init-random", action="store_true", default=None, help="start from noise instead of the photo")
 
 
@@ -125,7 +125,7 @@ def work(args: argparse.Namespace) -> object:
     if args.list_images:
         return list_images()
     if args.check:
-        return check(args)
+        return check()
     from helpers.data_utils import image_name
     from helpers.errors import UsageError
 
@@ -139,7 +139,8 @@ def work(args: argparse.Namespace) -> object:
             "--output takes a path"
         )
     target = Path(args.output)
-    if target.suffix and len(jobs) > 1:
+    one_file = bool(target.suffix) and not target.is_dir()
+    if one_file and len(jobs) > 1:
         raise UsageError(
             f"{len(jobs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
         )
@@ -147,7 +148,7 @@ def work(args: argparse.Namespace) -> object:
     written = None
     for content, styles in jobs:
         name = args.name or "_".join(image_name(text) for text in (content, *styles))
-        path = target if target.suffix else target / f"{name}.png"
+        path = target if one_file else target / f"{name}.png"
         # Each picture's own recipe, so that --replay paints the one it is given.
         job = argparse.Namespace(**vars(args) | {"content": content, "style": styles, "name": name})
         written = picture(job, path)
@@ -264,7 +265,7 @@ def list_images() -> None:
     print("styles:", *STYLES)
 
 
-def check(args: argparse.Namespace) -> None:
+def check() -> None:
     """Prints the relative error of each loss, value and gradient; raises CannotError where one is wrong."""
     from helpers.errors import CannotError
     from helpers.loss_check import check_losses

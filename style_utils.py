@@ -88,7 +88,7 @@ def style_transfer(
     W).
     """
     # No layer beyond the deepest one used is worth computing.
-    cnn = nn.Sequential(*list(cnn.children())[: max(content_layer, *style_layers) + 1])
+    cnn = nn.Sequential(*list(cnn.children())[: max([content_layer, *style_layers]) + 1])
     feats, content_img = features_from_img(content_image, image_size, cnn, dtype)
     content_target = feats[content_layer]
     feats, _ = features_from_img(style_image, style_size, cnn, dtype)

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from helpers.errors import CannotError, UsageError
 from helpers.recipe import replayed
@@ -19,9 +20,16 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
+
+
 def make_parser(program: str, description: str, *, output: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser with the options that are spelled the same everywhere; `output` is the default of --output."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=program,
         description=description,
         epilog=epilog,
@@ -44,7 +52,7 @@ def make_parser(program: str, description: str, *, output: str, epilog: str = ""
         help="where to compute (default auto)",
     )
     common.add_argument(
-        "--seed", type=int, default=0, help="same seed, same machine: same picture (default 0)"
+        "--seed", type=seed, default=0, help="same seed, same machine: same picture (default 0)"
     )
     common.add_argument("--output", metavar="FILE", default=output, help=f"where it goes (default {output})")
     common.add_argument(
@@ -87,7 +95,7 @@ def run(
     args.program, args.recorded = parser.prog, None
 
     def checked(args: argparse.Namespace) -> object:
-        check_output(Path(args.output))
+        check_output(Path(args.output), folder=not Path(parser.get_default("output")).suffix)
         return work(replayed(args, parser) if args.replay else args)
 
     return guarded(checked, args, parser.prog)
@@ -102,7 +110,7 @@ def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespa
     try:
         written = work(args)
     except KeyboardInterrupt as stop:
-        return _fail(program, f"interrupted; {str(stop) or 'nothing was written'}", 130)
+        return _fail(program, f"interrupted; {str(stop) or 'the picture in work was not written'}", 130)
     except Exception as error:
         if args.debug:
             traceback.print_exc()
@@ -112,15 +120,21 @@ def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespa
     return 0
 
 
-def check_output(path: Path, option: str = "--output", endings: tuple[str, ...] = ENDINGS) -> None:
-    """Raises CannotError where no picture can be written to `path`: better said before the work than after it."""
-    if path.suffix and path.suffix.lower() not in endings:
+def check_output(
+    path: Path, option: str = "--output", endings: tuple[str, ...] = ENDINGS, *, folder: bool = False
+) -> None:
+    """Raises CannotError where no picture can be written to `path`: better said before the work than after it.
+
+    With `folder`, a path that is a folder, or has no ending, is where pictures go under names of their own.
+    """
+    is_folder = path.is_dir() or not path.suffix
+    if not (folder and is_folder) and (is_folder or path.suffix.lower() not in endings):
         raise CannotError(f"{option} {path}: its ending names no picture format; use {', '.join(endings)}")
-    folder = path.absolute().parent if path.suffix else path.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise CannotError(f"{option} {path} cannot be written: {folder} is no folder one may write to")
+    place = path.absolute() if is_folder else path.absolute().parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise CannotError(f"{option} {path} cannot be written: {place} is no folder one may write to")
 
 
 def positive_int(text: str) -> int:
@@ -139,6 +153,14 @@ def non_negative(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
 
 
+def seed(text: str) -> int:
+    """An argument type: what torch's and NumPy's generators both take, a whole number from 0 to 2^32 - 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= int(text) < 2**32:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+
+
 def seed_everything(seed: int) -> None:
     """Seeds Python's, NumPy's and torch's generators."""
     import random
@@ -147,7 +169,7 @@ def seed_everything(seed: int) -> None:
     import torch
 
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

@@ -187,7 +187,7 @@ def overlay(photo: np.ndarray, heat: np.ndarray, colors: str = "turbo", strength
     """
     grey = photo.astype(np.float64) @ (0.299, 0.587, 0.114)
     base = 0.45 * photo + 0.45 * grey[..., None] + 20
-    alpha = strength * np.sqrt(np.clip(heat, 0, 1))[..., None]
+    alpha = strength * (np.clip(heat, 0, 1) ** 0.75)[..., None]
     return ((1 - alpha) * base + alpha * colorize(heat, colors)).round().clip(0, 255).astype(np.uint8)
 
 
@@ -260,7 +260,7 @@ def save_grid(
     notes = textwrap.wrap(note, characters)
     headings = textwrap.wrap(heading, max(12, int((total_width - left) * 72 / (HEADING * 0.62))))
     head = HEADING * LINE * (len(headings) + 0.3) if heading else 0.0
-    foot = len(notes) * NOTE * LINE + (0.08 if notes else 0.0)
+    foot = len(notes) * NOTE * LINE + (0.14 if notes else 0.0)
     total_height = (
         MARGIN + head + sum(tops) + sum(bottoms) + sum(heights) + GAP * (len(rows) - 1) + foot + MARGIN
     )
@@ -270,6 +270,12 @@ def save_grid(
 
     def write(x: float, y: float, text: str, size: float, color: str = INK, **options) -> None:
         figure.text(x / total_width, 1 - y / total_height, text, fontsize=size, color=color, **options)
+
+    def write_up(x: float, bottom: float, lines: Sequence[str], size: float, color: str) -> None:
+        # Line by line on fixed baselines: a block's own box depends on whether its letters reach below the line.
+        for i, line in enumerate(reversed(lines)):
+            baseline = bottom - (i * LINE + 0.25 / 72) * size
+            write(x, baseline, line, size, color, ha="center", va="baseline")
 
     y = MARGIN
     if heading:
@@ -289,20 +295,8 @@ def save_grid(
                 )
                 cell.draw(figure.add_axes(place))
             middle = x + width / 2
-            base = y - 0.05 - len(subtitle) * SUBTITLE * LINE
-            if title:
-                write(middle, base, "\n".join(title), TITLE, ha="center", va="bottom", linespacing=1.15)
-            if subtitle:
-                write(
-                    middle,
-                    y - 0.05,
-                    "\n".join(subtitle),
-                    SUBTITLE,
-                    GREY,
-                    ha="center",
-                    va="bottom",
-                    linespacing=1.15,
-                )
+            write_up(middle, y - 0.05, subtitle, SUBTITLE, GREY)
+            write_up(middle, y - 0.05 - len(subtitle) * SUBTITLE * LINE, title, TITLE, INK)
             if captions[r][c]:
                 write(
                     middle,
@@ -329,7 +323,7 @@ def save_grid(
             )
         y += heights[r] + bottoms[r] + GAP
     if notes:
-        write(left, y - GAP + 0.08, "\n".join(notes), NOTE, GREY, va="top", linespacing=1.25)
+        write(left, y - GAP + 0.14, "\n".join(notes), NOTE, GREY, va="top", linespacing=1.25)
     canvas.draw()
     return save_image(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()), metadata)
 

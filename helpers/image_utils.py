@@ -57,6 +57,13 @@ def square(img: Image.Image, size: int = 224) -> Image.Image:
     """The middle of the picture as a square of `size` pixels, what the classifiers look at: shorter side to
     8/7 of `size`, then the centre (torchvision's 256 and 224).
     """
+    width, height = img.size
+    long = 4 * min(
+        width, height
+    )  # the ends of a very long picture are not worth enlarging: they are cut off anyway
+    if max(width, height) > long:
+        left, top = max(0, (width - long) // 2), max(0, (height - long) // 2)
+        img = img.crop((left, top, min(width, left + long), min(height, top + long)))
     img = resize(img, round(size * 8 / 7))
     left, top = round((img.width - size) / 2), round((img.height - size) / 2)
     return img.crop((left, top, left + size, top + size))

@@ -2,6 +2,8 @@
 
 import os
 
+os.environ["TQDM_DISABLE"] = "1"  # read by tqdm when it is imported
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,6 @@ from torch import nn
 from helpers.data_utils import PHOTOS, class_names, load_photo
 from helpers.image_utils import preprocess, square
 from helpers.models import load_classifier
-
-os.environ["TQDM_DISABLE"] = "1"
 
 
 @pytest.fixture(scope="session")

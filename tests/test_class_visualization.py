@@ -141,3 +141,51 @@ def test_ascent_can_start_from_a_zero_image_and_depends_on_the_seed(tiny):
 def test_wrong_class_is_named(tiny):
     with pytest.raises(IndexError, match="class 7"):
         list(climb([7], tiny, size=32))
+
+
+def written_out(img, target, model, shifts, sigmas, *, learning_rate, l2_reg, blur_every):
+    """The published ascent, written out plainly: jitter, step, back, clamp, and a blur when its turn comes."""
+    mean, std = SQUEEZENET_MEAN.to(img)[:, None, None], SQUEEZENET_STD.to(img)[:, None, None]
+    for t, ((ox, oy), sigma) in enumerate(zip(shifts, sigmas, strict=True)):
+        img = torch.roll(img, (ox, oy), (3, 2)).requires_grad_()
+        (model(img)[0, target] - l2_reg * (img**2).sum()).backward()
+        img = (img + learning_rate * img.grad / img.grad.norm()).detach()
+        img = torch.roll(img, (-ox, -oy), (3, 2))
+        img = torch.maximum(torch.minimum(img, (1 - mean) / std), -mean / std)
+        if t % blur_every == 0:
+            blurred = [gaussian_filter(channel.numpy(), sigma) for channel in img[0]]
+            img = torch.from_numpy(np.stack(blurred))[None]
+    return img
+
+
+def test_the_published_call_is_the_published_loop(tiny):
+    from helpers.image_utils import deprocess
+
+    tiny.requires_grad_(False)
+    options = {"learning_rate": 40.0, "l2_reg": 2e-3, "blur_every": 3}
+    random.seed(5)
+    torch.manual_seed(5)
+    found = ClassVisualization().create_class_visualization(
+        2, list(range(5)), tiny, num_iterations=5, max_jitter=9, generate_plots=False, **options
+    )
+    random.seed(5)
+    torch.manual_seed(5)
+    start = torch.randn(1, 3, 224, 224).double()
+    shifts = [(random.randint(0, 9), random.randint(0, 9)) for _ in range(5)]
+    expected = deprocess(written_out(start, 2, tiny, shifts, [0.5] * 5, **options))
+    difference = np.abs(np.asarray(found, dtype=int) - np.asarray(expected, dtype=int))
+    assert difference.max() <= 1  # one step of 8 bits, where rounding falls either way
+
+
+def test_the_batch_climbs_by_the_same_loop(tiny):
+    tiny.requires_grad_(False)
+    options = {"learning_rate": 8.0, "l2_reg": 2e-3, "blur_every": 2}
+    states = [
+        s for s in climb([3], tiny, num_iterations=4, show_every=1, size=32, max_jitter=5, **options) if s
+    ]
+    # Its first image is noise after one step: standard normal, so far from constant.
+    start = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(3))[None].double()
+    generator = torch.Generator().manual_seed(0)
+    shifts = [torch.randint(0, 6, (2,), generator=generator).tolist() for _ in range(4)]
+    expected = written_out(start, 3, tiny, shifts, np.linspace(1.2, 0.35, 4), **options)
+    torch.testing.assert_close(states[-1].images, expected, rtol=1e-5, atol=1e-5)

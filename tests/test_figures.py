@@ -35,12 +35,20 @@ def test_signed_picture_has_grey_for_zero():
     assert len(np.unique(signed_picture(np.zeros((3, 3, 3))))) == 1
 
 
-def cells_found(path):
-    """How many separate coloured pictures stand on the white page."""
-    from scipy.ndimage import binary_opening, label
+def cells_of(path):
+    """The separate coloured pictures that stand on the white page, row by row."""
+    from scipy.ndimage import binary_opening, find_objects, label
 
     page = np.asarray(Image.open(path).convert("RGB"))
-    return label(binary_opening((page < 250).any(axis=2), np.ones((25, 25))))[1]
+    return [
+        page[box]
+        for box in find_objects(label(binary_opening((page < 250).any(axis=2), np.ones((25, 25))))[0])
+    ]
+
+
+def cells_found(path):
+    """How many there are."""
+    return len(cells_of(path))
 
 
 def test_a_grid_shows_every_cell_once(tmp_path):

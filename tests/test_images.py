@@ -98,12 +98,24 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
 
 
 def test_an_embedded_profile_is_converted_to_srgb(tmp_path):
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     img = Image.fromarray(np.dstack([RAMP] * 3))
-    same = read_image(saved(tmp_path, img, "srgb.png", icc_profile=lab))
+    same = read_image(saved(tmp_path, img, "srgb.png", icc_profile=srgb))
     assert np.abs(np.asarray(same).astype(int) - np.asarray(img)).max() <= 1
+    # A profile in which the file's red means blue, and its blue red.
+    swapped = srgb.replace(b"rXYZ", b"?XYZ").replace(b"bXYZ", b"rXYZ").replace(b"?XYZ", b"bXYZ")
+    red = read_image(saved(tmp_path, Image.new("RGB", (8, 8), (255, 0, 0)), "red.png", icc_profile=swapped))
+    assert np.abs(np.array(red.getpixel((4, 4))) - (0, 0, 255)).max() <= 2
     broken = read_image(saved(tmp_path, img, "broken.png", icc_profile=b"not a profile"))
     assert broken.tobytes() == img.tobytes()
+
+
+def test_a_very_long_picture_is_cut_before_it_is_enlarged():
+    thin = Image.new("RGB", (3000, 1), (10, 20, 30))
+    thin.putpixel((1500, 0), (255, 255, 255))
+    shown = square(thin)
+    assert shown.size == (224, 224)
+    assert np.asarray(shown).max() > 200
 
 
 def test_one_pixel_is_a_picture(tmp_path):

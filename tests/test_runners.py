@@ -12,7 +12,7 @@ import class_visualization
 import gradcam_visualization
 import saliency_visualization
 import style_transfer
-from tests.test_figures import cells_found
+from tests.test_figures import cells_found, cells_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNNERS = {
@@ -86,8 +86,14 @@ def test_a_small_run_draws_every_panel_and_prints_the_path_last(name, capsys):
     assert run(name, *SMALL[name]) == 0
     path = Path(capsys.readouterr().out.strip().splitlines()[-1])
     assert path.parent == Path("visualization")
-    assert cells_found(path) == CELLS[name]
-    assert np.asarray(Image.open(path).convert("L")).std() > 20
+    cells = cells_of(path)
+    assert len(cells) == CELLS[name]
+    for cell in cells:  # none is blank, and none shows what another does
+        assert cell.std(axis=(0, 1)).max() > 5
+    thumbnails = [np.asarray(Image.fromarray(cell).resize((32, 32)), dtype=float) for cell in cells]
+    for i, one in enumerate(thumbnails):
+        for other in thumbnails[:i]:
+            assert np.abs(one - other).mean() > 0.5
 
 
 @pytest.mark.parametrize("name", RUNNERS)
@@ -282,3 +288,64 @@ def test_importing_a_runner_does_nothing(elsewhere):
     code = "import class_visualization, saliency_visualization, gradcam_visualization, style_transfer"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == ""
+
+
+def test_the_published_presets_are_the_published_ones():
+    presets, (content, style) = (
+        style_transfer.PRESETS,
+        (style_transfer.CONTENT_LAYER, style_transfer.STYLE_LAYERS),
+    )
+    keys = ("image_size", "style_size", "content_weight", "style_weights", "tv_weight")
+    found = {name: tuple(presets[name][key] for key in keys) for name in "ABC"}
+    assert (content, style) == (3, [1, 4, 6, 7])
+    assert found == {
+        "A": (192, 512, 5e-2, [20000, 500, 12, 1], 5e-2),
+        "B": (192, 224, 3e-2, [200000, 800, 12, 1], 2e-2),
+        "C": (192, 192, 6e-2, [300000, 1000, 15, 3], 2e-2),
+    }
+
+
+def test_wrong_options_are_one_line_too(capsys):
+    for arguments in (["--no-such-option"], ["--classes"], ["--seed", "99999999999999"], ["--device", "tpu"]):
+        with pytest.raises(SystemExit) as caught:
+            run("saliency_visualization", *arguments)
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_class_visualization_refusals(capsys):
+    assert "nearest: flamingo" in fails(capsys, 2, "class_visualization", "--classes", "flamigno")
+    assert "from 32 to 2048" in fails(capsys, 2, "class_visualization", "--method", "pixels", "--size", "8")
+    assert "names no picture format" in fails(capsys, 1, "class_visualization", "--output", "no_ending")
+
+
+def test_style_transfer_takes_no_text_and_no_half_a_photo(capsys, photo_file):
+    text, broken = Path("text.jpg"), Path("broken.jpg")
+    text.write_text("not an image")
+    broken.write_bytes(photo_file.read_bytes()[:-500])
+    assert "is not an image file" in fails(capsys, 1, "style_transfer", "--content", text, "--style", "waves")
+    assert "damaged or incomplete" in fails(
+        capsys, 1, "style_transfer", "--content", broken, "--style", "waves"
+    )
+
+
+def test_a_folder_may_have_a_dot_in_its_name():
+    Path("run.v2").mkdir()
+    assert run("style_transfer", *SMALL["style_transfer"], "--output", "run.v2") == 0
+    assert {path.name for path in Path("run.v2").iterdir()} == {"small.png", "small_panel.png"}
+
+
+def test_quiet_says_nothing(capsys):
+    assert run("saliency_visualization", *SMALL["saliency_visualization"], "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_turned_photo_goes_through_a_runner_upright():
+    photo = Image.new("RGB", (64, 64), "white")
+    photo.paste((200, 0, 0), (0, 0, 64, 20))  # red at the top
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown a quarter turn clockwise
+    photo.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
+    assert run("saliency_visualization", "--images", "turned.png", "--size", "64") == 0
+    shown = cells_of("visualization/saliency_visualization.png")[0]
+    assert tuple(shown[5, shown.shape[1] // 2]) == (200, 0, 0)

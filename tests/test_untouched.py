@@ -170,3 +170,14 @@ def test_works_within_no_grad_and_with_inputs_that_require_gradients(tiny):
         for technique in (smooth_grad, integrated_gradients):
             assert not technique(x, y, tiny).requires_grad
     assert x.grad is None
+
+
+def test_a_first_layer_that_works_in_place_leaves_the_images_alone(tiny):
+    model = nn.Sequential(nn.ReLU(inplace=True), *tiny)
+    x = X.clone()
+    y = torch.tensor([0, 1])
+    SaliencyMap().compute_saliency_maps(x, y, model)
+    grad_cam_at(["1"], x, y, model)
+    GradCam().guided_backprop(x, y, model)
+    map_layers(model, x)
+    assert torch.equal(x, X)

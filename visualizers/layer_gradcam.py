@@ -41,7 +41,7 @@ def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
     handles = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name]
     try:
         with untouched(model), torch.no_grad():
-            model(X[:1])
+            model(X[:1].clone())
     finally:
         for handle in handles:
             handle.remove()

@@ -57,7 +57,8 @@ def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
     not have.
     """
     y = one_class_each(X, y)
-    return select(model(X), y)
+    # A copy, lest a first layer that works in place change the caller's images.
+    return select(model(X.clone()), y)
 
 
 def select(scores: Tensor, y: Tensor, what: str = "class") -> Tensor:
@@ -149,7 +150,7 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
     handles = [child.register_forward_hook(look(name)) for name, child in children.items()]
     try:
         with untouched(model), torch.no_grad():
-            model(X[:1])
+            model(X[:1].clone())
     finally:
         for handle in handles:
             handle.remove()

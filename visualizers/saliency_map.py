@@ -41,12 +41,12 @@ class SaliencyMap:
         visualization/saliency_map.png.
         """
         # Imported here: computing needs no drawing, and the published signature alone asks for a file.
-        from helpers.figures import Cell, save_grid
+        from helpers.figures import Cell, clipped, save_grid
         from helpers.image_utils import preprocess
 
         device = next(model.parameters()).device
         batch = torch.cat([preprocess(image, image.shape[:2]) for image in X]).to(device)
         maps = self.compute_saliency_maps(batch, torch.as_tensor(y), model).cpu().numpy()
         photos = [Cell(image, class_names[int(label)]) for image, label in zip(X, y, strict=True)]
-        heats = [Cell(heat, colors="inferno") for heat in maps]
+        heats = [Cell(clipped(heat)) for heat in maps]
         save_grid("visualization/saliency_map.png", [photos, heats])
