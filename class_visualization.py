@@ -26,6 +26,7 @@ OPTIONS = {
     "--method fourier": {
         "iterations": 256,
         "learning_rate": 0.05,
+        "rows": None,  # settled when it is known how many pictures there are
         "variations": 1,
         "layer": None,
         "channel": None,
@@ -87,11 +88,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     fourier.add_argument("--layer", metavar="NAME", help="draw channels of this layer instead of classes")
     fourier.add_argument("--channel", nargs="+", type=int, metavar="K", help="which channels, from 0")
-
-    pixels = parser.add_argument_group("--method pixels")
-    pixels.add_argument(
+    parser.add_argument(
         "--rows", type=cli.positive_int, help="how many stages to show after the first (default 4)"
     )
+
+    pixels = parser.add_argument_group("--method pixels")
     pixels.add_argument(
         "--init", choices=("noise", "zero"), help="start from noise (default) or a grey image"
     )
@@ -168,9 +169,9 @@ def work(args: argparse.Namespace) -> object:
 
 
 def draw_pictures(args: argparse.Namespace, model, targets: list[int], names: list[str]) -> Path:
-    """--method fourier: the last pictures, one column a target, one row a variation."""
-    from helpers.figures import Cell, save_grid
-    from helpers.image_utils import deprocess
+    """--method fourier: one column a target; one row a stage, or one a variation, or the last pictures alone."""
+    from helpers.errors import UsageError
+    from helpers.figures import save_grid
     from helpers.recipe import make_recipe
     from visualizers.feature_visualization import visualize
 
@@ -178,44 +179,76 @@ def draw_pictures(args: argparse.Namespace, model, targets: list[int], names: li
     if args.layer:
         check_layer(args, model)
         targets, titles = args.channel, [f"channel {k}" for k in args.channel]
+    one_row_each = args.variations == 1 and len(targets) <= COLUMNS
+    if args.rows and not one_row_each:
+        raise UsageError(f"--rows goes with up to {COLUMNS} pictures, and not with --variations")
+    row_every, frame_every = cadence(args, rows=args.rows or (4 if one_row_each else 1))
     steps = visualize(
         targets,
         model,
         layer=args.layer,
         variations=args.variations,
         num_iterations=args.iterations,
-        show_every=max(1, args.iterations // FRAMES) if args.animate else args.iterations,
+        show_every=frame_every,
         size=args.size,
         learning_rate=args.learning_rate,
         seed=args.seed,
     )
     states = climbed(steps, args)
-    last = states[-1]
-    if args.layer:
-        answers = [f"mean activation {score:.2f}" for score in last.scores.tolist()]
+    animate(args, states, columns=args.variations if args.variations > 1 else min(len(targets), COLUMNS))
+    if one_row_each:
+        rows, labels = stage_rows(args, states, titles, row_every)
     else:
-        answers = [
-            f"score {score:.1f}, probability {probability:.3f}"
-            for score, probability in zip(last.scores.tolist(), last.probabilities.tolist(), strict=True)
-        ]
-    cells = [Cell(deprocess(image), "", answer) for image, answer in zip(last.images, answers, strict=True)]
-    for cell, title in zip(cells[:: args.variations], titles, strict=True):
-        cell.title = title
-    if args.variations > 1:
+        cells = cells_of(states[-1])
+        for cell, title in zip(cells[:: args.variations], titles, strict=True):
+            cell.title = title
+        labels = [f"variation {v + 1}" for v in range(args.variations)] if args.variations > 1 else []
         rows = [cells[v :: args.variations] for v in range(args.variations)]
-    else:
-        rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
-    heading = f"What channels of {args.layer} look for" if args.layer else HEADING
-    animate(args, states, columns=args.variations if args.variations > 1 else min(len(cells), COLUMNS))
+        if args.variations == 1:
+            rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
     return save_grid(
         args.output,
         rows,
         metadata=make_recipe(args, model, {}),
-        row_labels=[f"variation {v + 1}" for v in range(args.variations)] if args.variations > 1 else (),
-        heading=heading,
+        row_labels=labels,
+        heading=f"What channels of {args.layer} look for" if args.layer else HEADING,
         note="Drawn by nobody: each picture was changed, in its frequencies, until the network answered as strongly "
         "as it would, from whichever side it looked. No photo went in.",
     )
+
+
+def cells_of(state, titles: list[str] | None = None) -> list:
+    """The pictures of a state, each with what the network answers to it."""
+    from helpers.figures import Cell
+    from helpers.image_utils import deprocess
+
+    if state.probabilities is None:  # a layer's channels
+        answers = [f"mean activation {score:.2f}" for score in state.scores.tolist()]
+    else:
+        answers = [
+            f"score {score:.1f}, probability {probability:.3f}"
+            for score, probability in zip(state.scores.tolist(), state.probabilities.tolist(), strict=True)
+        ]
+    titles = titles or [""] * len(answers)
+    return [Cell(deprocess(image), *text) for image, *text in zip(state.images, titles, answers, strict=True)]
+
+
+def stage_rows(
+    args: argparse.Namespace, states: list, titles: list[str], row_every: int
+) -> tuple[list, list]:
+    """One row of cells a stage, the titles above the first; and the rows' labels."""
+    shown = [s for s in states if s.iteration in (1, args.iterations) or s.iteration % row_every == 0]
+    rows = [cells_of(state, titles if state is shown[0] else None) for state in shown]
+    return rows, [f"iteration {state.iteration}" for state in shown]
+
+
+def cadence(args: argparse.Namespace, rows: int) -> tuple[int, int]:
+    """Iterations from one row to the next, and from one state to the next: with --animate about ten a row."""
+    row_every = -(-args.iterations // rows)  # rounded up: never a row more than asked for
+    if not args.animate:
+        return row_every, row_every
+    wanted = max(1, row_every // max(1, FRAMES // rows))
+    return row_every, max(step for step in range(1, wanted + 1) if row_every % step == 0)
 
 
 def check_layer(args: argparse.Namespace, model) -> None:
@@ -237,21 +270,18 @@ def check_layer(args: argparse.Namespace, model) -> None:
 def draw_stages(args: argparse.Namespace, model, targets: list[int], names: list[str]) -> Path:
     """--method pixels: one column a class, one row a stage."""
     from helpers.errors import UsageError
-    from helpers.figures import Cell, save_grid
-    from helpers.image_utils import deprocess
+    from helpers.figures import save_grid
     from helpers.recipe import make_recipe
     from visualizers.class_ascent import climb
 
     if not 0 <= args.max_jitter < args.size:
         raise UsageError(f"--max-jitter {args.max_jitter} must be from 0 to less than --size {args.size}")
-    row_every = -(-args.iterations // args.rows)  # rounded up: never a row more than asked for
-    # The animation has about ten frames a row, and the rows are among them.
-    frame_every = max(step for step in range(1, row_every // 10 + 2) if row_every % step == 0)
+    row_every, frame_every = cadence(args, args.rows)
     steps = climb(
         targets,
         model,
         num_iterations=args.iterations,
-        show_every=frame_every if args.animate else row_every,
+        show_every=frame_every,
         l2_reg=args.l2_reg,
         learning_rate=args.learning_rate,
         blur_every=args.blur_every,
@@ -262,26 +292,13 @@ def draw_stages(args: argparse.Namespace, model, targets: list[int], names: list
         seed=args.seed,
     )
     states = climbed(steps, args)
-    shown = [s for s in states if s.iteration in (1, args.iterations) or s.iteration % row_every == 0]
-    rows = [
-        [
-            Cell(
-                deprocess(image),
-                names[target] if state is shown[0] else "",
-                f"score {score:.1f}, probability {probability:.3f}",
-            )
-            for image, target, score, probability in zip(
-                state.images, targets, state.scores.tolist(), state.probabilities.tolist(), strict=True
-            )
-        ]
-        for state in shown
-    ]
+    rows, labels = stage_rows(args, states, [names[target] for target in targets], row_every)
     animate(args, states, columns=len(targets))
     return save_grid(
         args.output,
         rows,
         metadata=make_recipe(args, model, {}),
-        row_labels=[f"iteration {state.iteration}" for state in shown],
+        row_labels=labels,
         heading=HEADING,
         note="Each picture was changed, pixel by pixel, to raise the raw score of its class. The probability is the "
         "network's own, and says nothing about how a person would name the picture.",

@@ -6,6 +6,7 @@ from PIL import Image
 
 import class_visualization
 from helpers.recipe import read_recipe
+from tests.test_figures import cells_found
 
 SMALL = ["--size", "48", "--iterations", "3", "--quiet"]
 
@@ -23,20 +24,21 @@ def run(tmp_path, monkeypatch, capsys):
     return call
 
 
-def test_fourier_draws_a_row_for_each_variation(run, tmp_path):
-    one = run(*SMALL, "--classes", "flamingo", "gorilla", "--output", "one.png")
+def test_fourier_draws_a_row_for_each_stage_or_each_variation(run, tmp_path):
+    stages = run(*SMALL, "--classes", "flamingo", "gorilla", "--rows", 1, "--output", "stages.png")
     three = run(*SMALL, "--classes", "flamingo", "gorilla", "--variations", 3, "--output", "three.png")
-    assert (one[0], three[0]) == (0, 0)
-    heights = [Image.open(tmp_path / name).height for name in ("one.png", "three.png")]
-    assert 2 < heights[1] / heights[0] < 3
+    assert (stages[0], three[0]) == (0, 0)
+    assert cells_found(tmp_path / "stages.png") == 2 * 2  # the first iteration and the last
+    assert cells_found(tmp_path / "three.png") == 3 * 2
 
 
 def test_many_classes_are_wrapped_into_rows(run, tmp_path):
-    run(*SMALL, "--classes", *range(5), "--output", "five.png")
     run(*SMALL, "--classes", *range(6), "--output", "six.png")
-    five, six = (Image.open(tmp_path / name) for name in ("five.png", "six.png"))
-    assert five.width == six.width
-    assert six.height > 1.5 * five.height
+    run(*SMALL, "--classes", *range(4), "--variations", 2, "--output", "four.png")
+    six, four = (Image.open(tmp_path / name) for name in ("six.png", "four.png"))
+    assert cells_found(tmp_path / "six.png") == 6
+    assert abs(six.height - four.height) < 0.1 * four.height  # two rows each
+    assert six.width > four.width
 
 
 def test_the_same_seed_gives_the_same_bytes_and_a_replay_too(run, tmp_path):
@@ -104,7 +106,9 @@ def test_fooling_has_its_own_file(run, tmp_path, photo_file):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--rows", "3"], 2, "--rows goes with --method pixels, not with --method fourier"),
+        (["--rows", "3", "--variations", "2"], 2, "--rows goes with up to 5 pictures"),
+        (["--fool", "coffee", "--rows", "3"], 2, "--rows goes with --method fourier, not with --fool"),
+        (["--l2-reg", "1"], 2, "--l2-reg goes with --method pixels, not with --method fourier"),
         (["--method", "pixels", "--variations", "2"], 2, "--variations goes with --method fourier"),
         (["--fool", "coffee", "--l2-reg", "1"], 2, "--l2-reg goes with --method pixels, not with --fool"),
         (["--fool", "coffee", "--animate", "a.gif"], 2, "--animate goes with"),
