@@ -238,7 +238,9 @@ def test_ctrl_c_saves_the_best_picture_so_far_and_says_where(paint, monkeypatch,
 def test_ctrl_c_before_the_first_step_writes_nothing(paint, monkeypatch, capsys):
     monkeypatch.setattr(Schedule, "go_on", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     code, path = paint()
-    assert code == 130 and not path.exists() and "nothing was written" in capsys.readouterr().err
+    assert (
+        code == 130 and not path.exists() and "the picture in work was not written" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow
