@@ -56,7 +56,7 @@ INSTRUCTOR_TARGETS = ("handout", "bundle", "cases", "bench")
 RUNNERS = (
     ("saliency_visualization.py", "--images", "coffee"),
     ("gradcam_visualization.py", "--images", "coffee"),
-    ("class_visualization.py", "--iterations", "1", "--classes", "gorilla"),
+    ("class_visualization.py", "--method", "pixels", "--iterations", "1", "--classes", "gorilla"),
     (
         "style_transfer.py",
         "--content",
