@@ -14,7 +14,7 @@ from typing import NoReturn
 from helpers.errors import CannotError, UsageError
 from helpers.recipe import replayed
 
-# What a wrong or missing environment shows itself by.
+# If one of these cannot be imported, the environment is wrong or missing.
 OURS = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "PIL", "tqdm")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PROJECT = Path(__file__).resolve().parent.parent

@@ -40,7 +40,7 @@ def check_losses(
     tv_loss: Callable[..., Tensor],
     cnn: nn.Sequential,
 ) -> dict[str, LossErrors]:
-    """The errors of the three losses; `cnn` is the packaged SqueezeNet's `features`, on the processor, in
+    """The errors of the three losses; `cnn` is the packaged SqueezeNet's `features`, on the CPU, in
     single precision.
     """
     answers = json.loads(ANSWERS.read_text(encoding="utf-8"))
