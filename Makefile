@@ -34,9 +34,10 @@ test: $(VENV)/.dev  ## run the tests (a few minutes)
 test-all: $(VENV)/.dev  ## run the tests, the long ones too
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
-lint: $(VENV)/.dev  ## check style and formatting
+lint: $(VENV)/.dev  ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/.dev  ## put the code into the house's format
 	$(BIN)/ruff check --fix .
@@ -52,5 +53,5 @@ bundle: $(VENV)/.runtime  ## make Gradescope's dist/autograder.zip
 	$(BIN)/python -m grading bundle
 
 clean:  ## remove outputs and caches (the environment stays)
-	rm -rf visualization/* .pytest_cache .ruff_cache .hypothesis assignment_3_submission.zip
+	rm -rf visualization/* .pytest_cache .ruff_cache .mypy_cache .hypothesis assignment_3_submission.zip
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

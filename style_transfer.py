@@ -10,14 +10,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers import cli
+
+if TYPE_CHECKING:  # heavy to import, and only named below
+    from torch import nn
 from helpers.paint_command import add_paint_options
 
 # A, B, C: the published settings of the assignment: sizes of content and style, then the weights.
 # D: tuned by eye for the packaged weights, with which the published ones leave nearly all of the style loss
 # to layer 1, that is to colour and grain. V: for VGG-16, content at relu3_3, style at relu1_1 to relu4_1.
-PRESETS = {
+PRESETS: dict[str, dict] = {
     "A": {
         "image_size": 192,
         "style_size": 512,
@@ -123,9 +127,11 @@ def add_course_options(group: argparse._ArgumentGroup) -> None:
 def work(args: argparse.Namespace) -> object:
     began = time.monotonic()  # loading torch counts against a --budget too
     if args.list_images:
-        return list_images()
+        list_images()
+        return None
     if args.check:
-        return check()
+        check()
+        return None
     from helpers.data_utils import image_name
     from helpers.errors import UsageError
 
@@ -185,7 +191,7 @@ def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Pat
     return lambda job, path: run_course(job, cnn, path)
 
 
-def run_course(args: argparse.Namespace, cnn, path: Path) -> Path:
+def run_course(args: argparse.Namespace, cnn: "nn.Sequential", path: Path) -> Path:
     """One picture by the graded loop; writes it to `path`, and the panel content | style | result beside it."""
     import torch
 
@@ -213,7 +219,7 @@ def run_course(args: argparse.Namespace, cnn, path: Path) -> Path:
         testing=True,
         **settings,
     )
-    result = deprocess(img)
+    result = deprocess(img)  # type: ignore[arg-type]  # with `testing` it is a tensor
     recipe = make_recipe(args, cnn, {args.content: content_image, args.style[0]: style_image})
     save_image(path, result, recipe)
     return save_grid(
@@ -237,7 +243,7 @@ def settings_of(args: argparse.Namespace, depth: int) -> dict:
     from helpers.errors import UsageError
 
     default = "V" if (args.model or MODEL).lower().startswith("vgg") else "D"
-    settings = {
+    settings: dict = {
         "content_layer": CONTENT_LAYER,
         "style_layers": STYLE_LAYERS,
         **PRESETS[args.preset or default],

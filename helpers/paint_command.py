@@ -7,10 +7,19 @@ import contextlib
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers import cli
 from helpers.errors import CannotError, UsageError
+
+if TYPE_CHECKING:  # heavy to import, and only named below
+    from PIL import Image
+    from torch import Tensor
+
+    from style_modules.painter import Progress
+    from style_modules.plan import Schedule
 
 SIZE, SMALLEST, LARGEST = 512, 64, 16384
 SMALLEST_DRAWN, LARGEST_DRAWN = 256, 4096
@@ -119,7 +128,7 @@ class Studio:
         from helpers.figures import save_image
         from helpers.paint_figures import Film, save_plot
         from helpers.recipe import make_recipe
-        from style_modules.painter import paint, resize
+        from style_modules.painter import Progress, paint, resize
         from style_modules.plan import Schedule, scales_of
 
         # A second picture's time begins where the first one's ended.
@@ -144,13 +153,16 @@ class Studio:
             )
         schedule = Schedule(scales, steps[0] if steps and len(steps) == 1 else steps, deadline=deadline)
         images = {args.content: photo, **dict(zip(args.style, paintings, strict=True))}
-        start, recipe = None, {"animate": None, "plot": None}  # neither changes the picture
+        start = None
+        recipe: dict = {"animate": None, "plot": None}  # neither changes the picture
         cli.seed_everything(args.seed)
         if args.init not in (None, "content"):
             start, image = self._start(args, scales[0])
             images |= {args.init: image} if image else {}
         metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, images)
-        film, history, progress, stopped = Film(), [], None, False
+        film, stopped = Film(), False
+        history: list[Progress] = []
+        progress: Progress | None = None
         records = paint(
             self.net,
             self._tensor(photo),
@@ -176,6 +188,7 @@ class Studio:
             if progress is None:
                 raise
             stopped = True
+        assert progress is not None  # a schedule has a step at least
         picture = progress.picture
         if tuple(picture.shape[2:]) != size:
             self._say(
@@ -198,7 +211,9 @@ class Studio:
             raise KeyboardInterrupt(f"the best picture so far is in {path}")
         return path
 
-    def _start(self, args: argparse.Namespace, coarsest: tuple[int, int]):
+    def _start(
+        self, args: argparse.Namespace, coarsest: tuple[int, int]
+    ) -> "tuple[Tensor, Image.Image | None]":
         """The first picture as a tensor, and as the image that it was."""
         import torch
 
@@ -213,7 +228,7 @@ class Studio:
         if not self.args.quiet:
             print(text, file=sys.stderr)
 
-    def _tensor(self, image):
+    def _tensor(self, image: "Image.Image") -> "Tensor":
         """A picture as (1, 3, H, W) in [0, 1] on the device."""
         import numpy as np
         import torch
@@ -239,7 +254,7 @@ class Studio:
                 f"--size {fits} is the largest that fits"
             )
 
-    def _with_alpha(self, image, content: str, path: Path):
+    def _with_alpha(self, image: "Image.Image", content: str, path: Path) -> "Image.Image":
         """The content's transparency laid on again, where the format has any."""
         from helpers.image_utils import read_alpha
 
@@ -270,7 +285,7 @@ def check_options(args: argparse.Namespace) -> None:
             cli.check_output(Path(path).with_suffix(".png"))  # of its folder: the ending has been judged
 
 
-def size_of(photo, longer: int) -> tuple[int, int]:
+def size_of(photo: "Image.Image", longer: int) -> tuple[int, int]:
     """(H, W) of a photo brought to `longer` pixels on its longer side. Raises UsageError where the other gets too
     narrow for the network.
     """
@@ -287,7 +302,7 @@ def size_of(photo, longer: int) -> tuple[int, int]:
     return size
 
 
-def to_image(picture):
+def to_image(picture: "Tensor") -> "Image.Image":
     """(1, 3, H, W) in [0, 1] -> RGB picture."""
     from PIL import Image
 
@@ -295,7 +310,7 @@ def to_image(picture):
 
 
 @contextlib.contextmanager
-def progress_bar(schedule, label: str):
+def progress_bar(schedule: "Schedule", label: str) -> "Iterator[Callable[[Progress], None]]":
     """A bar on stderr with the scale, the losses and the time left; the block hands it each record."""
     from tqdm import tqdm
 
@@ -303,7 +318,7 @@ def progress_bar(schedule, label: str):
     began = time.monotonic()
     with tqdm(total=1.0, desc=label, bar_format=layout, leave=False, mininterval=0.5) as bar:
 
-        def show(progress) -> None:
+        def show(progress: "Progress") -> None:
             left = schedule.seconds_left()
             spent = time.monotonic() - began
             bar.n = spent / (spent + left) if spent + left else 1.0

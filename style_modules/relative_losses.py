@@ -16,6 +16,7 @@ style term as it is.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ class _Gram(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, features: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor) -> Tensor:
         ctx.save_for_backward(features)
         F = _positions(features)
         if F.dtype != torch.bfloat16:
@@ -39,7 +40,7 @@ class _Gram(torch.autograd.Function):
         return sum((part.T @ part).float() for part in F.split(-(-len(F) // CHUNKS))) / len(F)
 
     @staticmethod
-    def backward(ctx, D: Tensor) -> Tensor:
+    def backward(ctx: Any, D: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
         F = _positions(features)
         _, C, H, W = features.shape
