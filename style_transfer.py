@@ -132,35 +132,43 @@ def work(args: argparse.Namespace) -> object:
     if args.check:
         check()
         return None
+    refuse_other_methods(args)
+    jobs = pictures_of(args)
+    picture = painter(args, began) if args.method == "paint" else course(args)
+    for job, path in jobs:
+        written = picture(job, path)
+        if path != jobs[-1][1] and not args.quiet:
+            print(written)
+    return written
+
+
+def pictures_of(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Path]]:
+    """The pictures asked for, each with arguments of its own, so that --replay paints the one it is given, and
+    its file. Raises UsageError where names or places are too few.
+    """
     from helpers.data_utils import image_name
     from helpers.errors import UsageError
 
-    refuse_other_methods(args)
-    jobs = PICTURES
+    pairs = PICTURES
     if args.content or args.style:
-        jobs = [(args.content or PICTURES[0][0], args.style or PICTURES[0][1])]
-    if args.name and (len(jobs) > 1 or Path(args.name).name != args.name):
+        pairs = [(args.content or PICTURES[0][0], args.style or PICTURES[0][1])]
+    if args.name and (len(pairs) > 1 or Path(args.name).name != args.name):
         raise UsageError(
             f"--name {args.name} goes with --content or --style, and is a name, not a path; "
             "--output takes a path"
         )
     target = Path(args.output)
     one_file = bool(target.suffix) and not target.is_dir()
-    if one_file and len(jobs) > 1:
+    if one_file and len(pairs) > 1:
         raise UsageError(
-            f"{len(jobs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
+            f"{len(pairs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
         )
-    picture = painter(args, began) if args.method == "paint" else course(args)
-    written = None
-    for content, styles in jobs:
+    jobs = []
+    for content, styles in pairs:
         name = args.name or "_".join(image_name(text) for text in (content, *styles))
-        path = target if one_file else target / f"{name}.png"
-        # Each picture's own recipe, so that --replay paints the one it is given.
         job = argparse.Namespace(**vars(args) | {"content": content, "style": styles, "name": name})
-        written = picture(job, path)
-        if (content, styles) != jobs[-1] and not args.quiet:
-            print(written)
-    return written
+        jobs.append((job, target if one_file else target / f"{name}.png"))
+    return jobs
 
 
 def refuse_other_methods(args: argparse.Namespace) -> None:

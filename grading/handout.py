@@ -52,7 +52,7 @@ TESTS = (
     *("test_figures.py", "test_runners.py"),
 )
 LEFT_OUT = {"docs/instructor.md"}
-INSTRUCTOR_TARGETS = ("handout", "bundle", "cases", "bench")
+INSTRUCTOR_TARGETS = ("handout", "bundle", "gallery", "cases", "bench")
 RUNNERS = (
     ("saliency_visualization.py", "--images", "coffee"),
     ("gradcam_visualization.py", "--images", "coffee"),
