@@ -467,8 +467,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
-def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
-    """Run the command; returns its exit status: 0 done, 1 could not, 2 wrong usage."""
+def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="collect_submission.py", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--output", type=Path, metavar="PATH", help=f"the zip to write (default: {ZIP_NAME} here)"
@@ -477,6 +476,12 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--skip-judge", action="store_true", help="do not grade the zip")
     parser.add_argument("--list", action="store_true", help="only print what would go in")
     parser.add_argument("--quiet", action="store_true", help="print only the path, warnings and errors")
+    return parser
+
+
+def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
+    """Run the command; returns its exit status: 0 done, 1 could not, 2 wrong usage."""
+    parser = build_parser()
     arguments = parser.parse_args(argv)
     output = (arguments.output or root / ZIP_NAME).absolute()
     if output.suffix.lower() != ".zip" or output.is_dir():

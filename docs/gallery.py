@@ -177,11 +177,16 @@ def work(args: argparse.Namespace) -> None:
     print(f"{len(chosen)} pictures made again")
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = cli.OneLineParser(prog="gallery.py", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="these pictures alone, by their names in docs/"
     )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = build_parser()
     args = parser.parse_args(argv)
     args.quiet = args.debug = False
     return cli.guarded(work, args, parser.prog)
