@@ -5,6 +5,8 @@ Without arguments it paints three pictures; each is written to visualization/NAM
 and its style to visualization/NAME_panel.png.
 """
 
+from __future__ import annotations  # what is only imported for its type costs --help no time
+
 import argparse
 import sys
 import time
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from helpers import cli
 
-if TYPE_CHECKING:  # heavy to import, and only named below
+if TYPE_CHECKING:
     from torch import nn
 from helpers.paint_command import add_paint_options
 
@@ -199,7 +201,7 @@ def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Pat
     return lambda job, path: run_course(job, cnn, path)
 
 
-def run_course(args: argparse.Namespace, cnn: "nn.Sequential", path: Path) -> Path:
+def run_course(args: argparse.Namespace, cnn: nn.Sequential, path: Path) -> Path:
     """One picture by the graded loop; writes it to `path`, and the panel content | style | result beside it."""
     import torch
 

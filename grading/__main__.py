@@ -1,5 +1,7 @@
 """python -m grading: from the solved package to a handout, from a zip to points and to the name of the mistake."""
 
+from __future__ import annotations  # what is only imported for its type costs --help no time
+
 import argparse
 import importlib.util
 import sys
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from helpers import cli
 
-if TYPE_CHECKING:  # heavy to import, and only named below
+if TYPE_CHECKING:
     from grading.assess import Assessment
     from grading.cases import CaseBank
 
@@ -131,7 +133,7 @@ def check(args: argparse.Namespace) -> None:
         _show_inputs(bank, result)
 
 
-def _show_inputs(bank: "CaseBank", result: "Assessment") -> None:
+def _show_inputs(bank: CaseBank, result: Assessment) -> None:
     import numpy as np
 
     np.set_printoptions(precision=6, suppress=True, linewidth=110, threshold=200)
