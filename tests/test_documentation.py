@@ -209,14 +209,15 @@ def test_every_link_leads_somewhere(text):
 
 
 def lines_of(shown, path):
-    """The first and last line of what is defined in a file under a name, which may be Class.method, with () or not;
-    those of the whole file where it is the file that is shown.
+    """The first and last line of what is defined in a file under a name, `method` or `Class.method`, with () or
+    not; those of the whole file where it is the file that is shown.
     """
     source = path.read_text()
     if path.as_posix().endswith(f"/{shown}"):
         return 1, source.count("\n")
     assert re.fullmatch(r"[\w.]+(\(\))?", shown), f"{shown}: say the name of something in {path.name}"
-    nodes = [ast.parse(source)]
+    module = ast.parse(source)
+    nodes = [module, *(node for node in module.body if isinstance(node, ast.ClassDef))]
     for name in shown.removesuffix("()").split("."):
         nodes = [inner for node in nodes for inner in getattr(node, "body", ()) if name in names_of(inner)]
         assert nodes, f"{shown} is not defined in {path.name}"
@@ -247,8 +248,8 @@ def slug(heading):
 def test_links_are_read_closely():
     path = ROOT / "visualizers/saliency_map.py"
     first, last = lines_of("SaliencyMap.compute_saliency_maps()", path)
-    assert 1 < first < last
-    for wrong in ("compute_saliency_maps", "SaliencyMap.frobnicate", "SaliencyMap and so on"):
+    assert 1 < first < last and lines_of("compute_saliency_maps", path) == (first, last)
+    for wrong in ("X", "frobnicate", "SaliencyMap.frobnicate", "SaliencyMap and so on"):
         with pytest.raises(AssertionError):
             lines_of(wrong, path)
     assert slug("What `total variation` does, and why") == "what-total-variation-does-and-why"
@@ -257,7 +258,7 @@ def test_links_are_read_closely():
 def test_every_picture_is_small_is_shown_and_can_be_made_again():
     shown = [picture for text in TEXTS for picture in gallery.pictures(text)]
     assert {picture.copy for picture in shown} == {
-        path for ending in ("jpg", "png", "gif") for path in (ROOT / "docs").glob(f"*.{ending}")
+        path for ending in ("jpg", "png", "gif") for path in (ROOT / "docs").rglob(f"*.{ending}")
     }
     for picture in shown:
         assert picture.copy.stat().st_size < 300_000, picture.copy.name
