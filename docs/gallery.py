@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Makes the pictures of README.md and docs/*.md again, by the commands that stand beside them.
 
 A picture's title in the Markdown names the file that a command of the same text writes; its path is a copy
