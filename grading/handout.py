@@ -37,8 +37,8 @@ PATTERNS = (
     "visualizers/*.py",
     "style_modules/*.py",
     "docs/*.md",
-    "docs/*.png",
-    "docs/*.jpg",
+    "docs/**/*.png",
+    "docs/**/*.jpg",
 )
 # Of the instructor's side the judge and its hints. The names of mistakes are in the bank, their sources are not.
 JUDGE = (
