@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help env figures test test-all lint format submission handout bundle clean
+.PHONY: help env figures test test-all lint format submission handout bundle gallery clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,9 +34,10 @@ test: $(VENV)/.dev  ## run the tests (a few minutes)
 test-all: $(VENV)/.dev  ## run the tests, the long ones too
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
-lint: $(VENV)/.dev  ## check style and formatting
+lint: $(VENV)/.dev  ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/.dev  ## put the code into the house's format
 	$(BIN)/ruff check --fix .
@@ -51,6 +52,9 @@ handout: $(VENV)/.runtime  ## make the student's blank copy, dist/assignment_3_h
 bundle: $(VENV)/.runtime  ## make Gradescope's dist/autograder.zip
 	$(BIN)/python -m grading bundle
 
+gallery: $(VENV)/.dev  ## make the pictures of README and docs again (ONLY="name ..." some of them)
+	$(BIN)/python docs/gallery.py $(if $(ONLY),--only $(ONLY))
+
 clean:  ## remove outputs and caches (the environment stays)
-	rm -rf visualization/* .pytest_cache .ruff_cache .hypothesis assignment_3_submission.zip
+	rm -rf visualization/* .pytest_cache .ruff_cache .mypy_cache .hypothesis assignment_3_submission.zip
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

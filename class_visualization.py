@@ -7,11 +7,21 @@ stage. With --fool, changes photos until the network calls them something else (
 visualization/fooling_image.png.
 """
 
+from __future__ import annotations  # what is only imported for its type costs --help no time
+
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers import cli
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from helpers.figures import Cell
+    from visualizers.class_ascent import Ascent
 
 CLASSES = ["gorilla", "flamingo", "tiger", "hourglass", "daisy"]
 HEADING = "What the network believes these classes look like"
@@ -22,7 +32,7 @@ FRAMES, GIF_PIXELS = 48, 10_000_000
 MIN_MARGIN = 4.0
 OUTPUT = "visualization/class_visualization.png"
 # What goes with which task, and its default there; None: there is none.
-OPTIONS = {
+OPTIONS: dict[str, dict] = {
     "--method fourier": {
         "iterations": 256,
         "learning_rate": 0.05,
@@ -168,7 +178,7 @@ def work(args: argparse.Namespace) -> object:
     return draw_pictures(args, model, targets, names)
 
 
-def draw_pictures(args: argparse.Namespace, model, targets: list[int], names: list[str]) -> Path:
+def draw_pictures(args: argparse.Namespace, model: nn.Module, targets: list[int], names: list[str]) -> Path:
     """--method fourier: one column a target; one row a stage, or one a variation, or the last pictures alone."""
     from helpers.errors import UsageError
     from helpers.figures import save_grid
@@ -217,7 +227,7 @@ def draw_pictures(args: argparse.Namespace, model, targets: list[int], names: li
     )
 
 
-def cells_of(state, titles: list[str] | None = None) -> list:
+def cells_of(state: Ascent, titles: list[str] | None = None) -> list[Cell]:
     """The pictures of a state, each with what the network answers to it."""
     from helpers.figures import Cell
     from helpers.image_utils import deprocess
@@ -234,8 +244,8 @@ def cells_of(state, titles: list[str] | None = None) -> list:
 
 
 def stage_rows(
-    args: argparse.Namespace, states: list, titles: list[str], row_every: int
-) -> tuple[list, list]:
+    args: argparse.Namespace, states: list[Ascent], titles: list[str], row_every: int
+) -> tuple[list[list[Cell]], list[str]]:
     """One row of cells a stage, the titles above the first; and the rows' labels."""
     shown = [s for s in states if s.iteration in (1, args.iterations) or s.iteration % row_every == 0]
     rows = [cells_of(state, titles if state is shown[0] else None) for state in shown]
@@ -251,7 +261,7 @@ def cadence(args: argparse.Namespace, rows: int) -> tuple[int, int]:
     return row_every, max(step for step in range(1, wanted + 1) if row_every % step == 0)
 
 
-def check_layer(args: argparse.Namespace, model) -> None:
+def check_layer(args: argparse.Namespace, model: nn.Module) -> None:
     """Raises UsageError where --layer or --channel name nothing that can be drawn."""
     import torch
 
@@ -267,7 +277,7 @@ def check_layer(args: argparse.Namespace, model) -> None:
             raise UsageError(f"--channel {k}: {args.layer} has channels 0 to {channels - 1}")
 
 
-def draw_stages(args: argparse.Namespace, model, targets: list[int], names: list[str]) -> Path:
+def draw_stages(args: argparse.Namespace, model: nn.Module, targets: list[int], names: list[str]) -> Path:
     """--method pixels: one column a class, one row a stage."""
     from helpers.errors import UsageError
     from helpers.figures import save_grid
@@ -305,7 +315,7 @@ def draw_stages(args: argparse.Namespace, model, targets: list[int], names: list
     )
 
 
-def climbed(steps, args: argparse.Namespace) -> list:
+def climbed(steps: Iterable[Ascent | None], args: argparse.Namespace) -> list[Ascent]:
     """All states that the ascent shows, under a progress bar."""
     states = []
     with cli.progress(args.iterations, "ascent") as advance:
@@ -316,7 +326,7 @@ def climbed(steps, args: argparse.Namespace) -> list:
     return states
 
 
-def animate(args: argparse.Namespace, states: list, columns: int) -> None:
+def animate(args: argparse.Namespace, states: list[Ascent], columns: int) -> None:
     """Writes what --animate asks for, if it does."""
     if args.animate:
         from helpers.figures import save_animation, tile
@@ -327,7 +337,7 @@ def animate(args: argparse.Namespace, states: list, columns: int) -> None:
         save_animation(args.animate, [tile(row, columns, GIF_PIXELS / len(kept)) for row in pictures])
 
 
-def draw_fooled(args: argparse.Namespace, model, targets: list[int], names: list[str]) -> Path:
+def draw_fooled(args: argparse.Namespace, model: nn.Module, targets: list[int], names: list[str]) -> Path:
     """--fool: one row a photo: the photo, the photo that fools the network, and the difference, magnified."""
     import numpy as np
     import torch

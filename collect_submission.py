@@ -242,7 +242,8 @@ def check_imports(root: Path, timeout: float = 120) -> list[Problem]:
             ending = f"does not end within {timeout:g} s"
         records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
-    problems = {}  # one for each cause: what fails in a package's __init__ fails every module of the package
+    # One for each cause: what fails in a package's __init__ fails every module of the package.
+    problems: dict[object, Problem] = {}
     for record in records:
         if "error" in record:
             place = (record["file"] or _file_of(record["module"]), record["line"])
@@ -335,7 +336,7 @@ def check_leftovers(root: Path) -> list[Problem]:
     found = {}
     for name in GRADED_FILES:
         for node, _ in _nodes(root / name):
-            if leftover := _leftover(node):
+            if isinstance(node, ast.stmt | ast.expr) and (leftover := _leftover(node)):
                 found[name, node.lineno] = Problem(name, node.lineno, f"stray {leftover}: remove it")
     return sorted(found.values())
 
@@ -360,7 +361,7 @@ def _nodes(path: Path) -> list[tuple[ast.AST, str]]:
     """The nodes of a file's syntax tree, each with the function around it; none if it does not parse."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            waiting = [(ast.parse(path.read_bytes()), "")]
+            waiting: list[tuple[ast.AST, str]] = [(ast.parse(path.read_bytes()), "")]
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
         return []  # check_syntax and check_required say so
     nodes = []
@@ -466,8 +467,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
-def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
-    """Run the command; returns its exit status: 0 done, 1 could not, 2 wrong usage."""
+def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="collect_submission.py", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--output", type=Path, metavar="PATH", help=f"the zip to write (default: {ZIP_NAME} here)"
@@ -476,6 +476,12 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--skip-judge", action="store_true", help="do not grade the zip")
     parser.add_argument("--list", action="store_true", help="only print what would go in")
     parser.add_argument("--quiet", action="store_true", help="print only the path, warnings and errors")
+    return parser
+
+
+def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
+    """Run the command; returns its exit status: 0 done, 1 could not, 2 wrong usage."""
+    parser = build_parser()
     arguments = parser.parse_args(argv)
     output = (arguments.output or root / ZIP_NAME).absolute()
     if output.suffix.lower() != ".zip" or output.is_dir():
@@ -483,7 +489,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     if not output.parent.is_dir():
         parser.error(f"there is no folder {output.parent}")
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a name the terminal cannot show is no reason to stop
+        # A name the terminal cannot show is no reason to stop. (The types allow streams without this method.)
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         if arguments.list:
             _print_list(root)

@@ -6,6 +6,7 @@ Writes visualization/gradcam_visualization.png (Selvaraju et al., 2017; Springen
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from helpers import cli
 
@@ -44,18 +45,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def work(args: argparse.Namespace) -> object:
+    import numpy as np
     import torch
+    from torch import Tensor, nn
 
     from helpers.data_utils import class_names
     from helpers.errors import UsageError, nearest
     from helpers.explain import TRUST_NOTE, explained_images, photo_row, picture, trust_rows
-    from helpers.figures import Cell, save_grid, signed_picture
+    from helpers.figures import Cell, Row, save_grid, signed_picture
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
     from visualizers import GradCam
     from visualizers.attributions import METHODS, cam
     from visualizers.layer_gradcam import RULES, fuse, grad_cam_at, guided_grad_cam, map_layers, spread_layers
-    from visualizers.mechanisms import last_map_layer
+    from visualizers.mechanisms import Advance, last_map_layer
 
     if args.method not in RULES:
         raise nearest(args.method, RULES, "method")
@@ -78,9 +81,10 @@ def work(args: argparse.Namespace) -> object:
     for name in layers:
         if name not in known:
             raise nearest(name, known, "layer with maps")
-    rows, labels = [photo_row(batch)], ["photo"]
+    rows: list[Row] = [photo_row(batch)]
+    labels = ["photo"]
 
-    def check(explain, kind, maps) -> None:
+    def check(explain: Callable[..., Tensor], kind: str, maps: np.ndarray) -> None:
         if args.trust:
             below, names = trust_rows(explain, kind, torch.as_tensor(maps), batch, model, seed=args.seed)
             rows.extend(below)
@@ -103,7 +107,7 @@ def work(args: argparse.Namespace) -> object:
         guided = GradCam().guided_backprop(batch.X, batch.y, model)
         last = layers[-1]
 
-        def product(X, y, model, advance=None):
+        def product(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
             region = cam(args.method, [last])(X, y, model)
             return METHODS["guided-backprop"].explain(X, y, model, advance) * region
 

@@ -38,7 +38,7 @@ def work(args: argparse.Namespace) -> object:
     from helpers.data_utils import class_names
     from helpers.errors import nearest
     from helpers.explain import NOTES, TRUST_NOTE, explained_images, photo_row, picture, trust_rows
-    from helpers.figures import Cell, clipped, glow, save_grid
+    from helpers.figures import Cell, Row, clipped, glow, save_grid
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
     from visualizers.attributions import METHODS, completeness_error
@@ -51,7 +51,8 @@ def work(args: argparse.Namespace) -> object:
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     batch = explained_images(args, model, class_names())
-    rows, labels = [photo_row(batch)], ["photo"]
+    rows: list[Row] = [photo_row(batch)]
+    labels = ["photo"]
     for name in names:
         method = METHODS[name]
         with cli.progress(len(batch.X) * method.passes, method.title) as advance:

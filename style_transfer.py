@@ -5,19 +5,25 @@ Without arguments it paints three pictures; each is written to visualization/NAM
 and its style to visualization/NAME_panel.png.
 """
 
+from __future__ import annotations  # what is only imported for its type costs --help no time
+
 import argparse
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers import cli
+
+if TYPE_CHECKING:
+    from torch import nn
 from helpers.paint_command import add_paint_options
 
 # A, B, C: the published settings of the assignment: sizes of content and style, then the weights.
 # D: tuned by eye for the packaged weights, with which the published ones leave nearly all of the style loss
 # to layer 1, that is to colour and grain. V: for VGG-16, content at relu3_3, style at relu1_1 to relu4_1.
-PRESETS = {
+PRESETS: dict[str, dict] = {
     "A": {
         "image_size": 192,
         "style_size": 512,
@@ -129,38 +135,48 @@ def add_course_options(group: argparse._ArgumentGroup) -> None:
 def work(args: argparse.Namespace) -> object:
     began = time.monotonic()  # loading torch counts against a --budget too
     if args.list_images:
-        return list_images()
+        list_images()
+        return None
     if args.check:
-        return check()
+        check()
+        return None
+    refuse_other_methods(args)
+    jobs = pictures_of(args)
+    picture = painter(args, began) if args.method == "paint" else course(args)
+    for job, path in jobs:
+        written = picture(job, path)
+        if path != jobs[-1][1] and not args.quiet:
+            print(written)
+    return written
+
+
+def pictures_of(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Path]]:
+    """The pictures asked for, each with arguments of its own, so that --replay paints the one it is given, and
+    its file. Raises UsageError where names or places are too few.
+    """
     from helpers.data_utils import image_name
     from helpers.errors import UsageError
 
-    refuse_other_methods(args)
-    jobs = PICTURES
+    pairs = PICTURES
     if args.content or args.style:
-        jobs = [(args.content or PICTURES[0][0], args.style or PICTURES[0][1])]
-    if args.name and (len(jobs) > 1 or Path(args.name).name != args.name):
+        pairs = [(args.content or PICTURES[0][0], args.style or PICTURES[0][1])]
+    if args.name and (len(pairs) > 1 or Path(args.name).name != args.name):
         raise UsageError(
             f"--name {args.name} goes with --content or --style, and is a name, not a path; "
             "--output takes a path"
         )
     target = Path(args.output)
     one_file = bool(target.suffix) and not target.is_dir()
-    if one_file and len(jobs) > 1:
+    if one_file and len(pairs) > 1:
         raise UsageError(
-            f"{len(jobs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
+            f"{len(pairs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
         )
-    picture = painter(args, began) if args.method == "paint" else course(args)
-    written = None
-    for content, styles in jobs:
+    jobs = []
+    for content, styles in pairs:
         name = args.name or "_".join(image_name(text) for text in (content, *styles))
-        path = target if one_file else target / f"{name}.png"
-        # Each picture's own recipe, so that --replay paints the one it is given.
         job = argparse.Namespace(**vars(args) | {"content": content, "style": styles, "name": name})
-        written = picture(job, path)
-        if (content, styles) != jobs[-1] and not args.quiet:
-            print(written)
-    return written
+        jobs.append((job, target if one_file else target / f"{name}.png"))
+    return jobs
 
 
 def refuse_other_methods(args: argparse.Namespace) -> None:
@@ -191,7 +207,7 @@ def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Pat
     return lambda job, path: run_course(job, cnn, path)
 
 
-def run_course(args: argparse.Namespace, cnn, path: Path) -> Path:
+def run_course(args: argparse.Namespace, cnn: nn.Sequential, path: Path) -> Path:
     """One picture by the graded loop; writes it to `path`, and the panel content | style | result beside it."""
     import torch
 
@@ -220,7 +236,7 @@ def run_course(args: argparse.Namespace, cnn, path: Path) -> Path:
         testing=True,
         **settings,
     )
-    result = deprocess(img)
+    result = deprocess(img)  # type: ignore[arg-type]  # with `testing` it is a tensor
     recipe = make_recipe(args, cnn, {args.content: content_image, args.style[0]: style_image})
     save_image(path, result, recipe)
     return save_grid(
@@ -244,7 +260,7 @@ def settings_of(args: argparse.Namespace, depth: int) -> dict:
     from helpers.errors import UsageError
 
     default = "V" if (args.model or MODEL).lower().startswith("vgg") else "D"
-    settings = {
+    settings: dict = {
         "content_layer": CONTENT_LAYER,
         "style_layers": STYLE_LAYERS,
         **PRESETS[args.preset or default],

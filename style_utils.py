@@ -74,7 +74,7 @@ def style_transfer(
     dtype: torch.dtype | type,
     init_random: bool = False,
     testing: bool = False,
-) -> Tensor | None:
+) -> Tensor | Path:
     """Minimizes L = L_content + L_style + L_tv over the pixels of a picture with 200 steps of Adam.
 
     content_image, style_image: files, bundled names, or pictures; image_size, style_size: their shorter sides

@@ -93,7 +93,8 @@ def plain_network(cnn: nn.Sequential) -> nn.Sequential:
 
 
 def our_steps(net: FeatureNet, content: Tensor, style: Tensor, look: Look) -> Iterator[Tensor]:
-    schedule = Schedule([tuple(content.shape[2:])], [10**9])
+    height, width = content.shape[2:]
+    schedule = Schedule([(height, width)], [10**9])
     return (progress.picture for progress in paint(net, content, [style], schedule, look))
 
 
@@ -105,7 +106,8 @@ def compare_steps(model: str, size: int, rounds: int, dtype: torch.dtype) -> Non
         "plain": plain_steps(plain_network(load_features(model)), content, style, look),
         "ours": our_steps(net, content, style, look),
     }
-    wall, processor = {name: [] for name in sides}, {name: [] for name in sides}
+    wall: dict[str, list[float]] = {name: [] for name in sides}
+    processor: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 2):
         for name, steps in sides.items():
             began, cpu = time.perf_counter(), time.process_time()
@@ -121,7 +123,8 @@ def compare_steps(model: str, size: int, rounds: int, dtype: torch.dtype) -> Non
 
 def style_loss_of(measure: FeatureNet, img: Tensor, style: Tensor, look: Look) -> float:
     """The style loss in float32, with the painter's own network, at the full size."""
-    size = tuple(img.shape[2:])
+    height, width = img.shape[2:]
+    size = height, width
     with torch.no_grad():
         ours, target = style_grams(measure, img, size, look), style_grams(measure, style, size, look)
     errors = [float((ours[k] - target[k]).square().sum() / target[k].square().sum()) for k in target]

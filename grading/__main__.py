@@ -1,11 +1,18 @@
 """python -m grading: from the solved package to a handout, from a zip to points and to the name of the mistake."""
 
+from __future__ import annotations  # what is only imported for its type costs --help no time
+
 import argparse
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers import cli
+
+if TYPE_CHECKING:
+    from grading.assess import Assessment
+    from grading.cases import CaseBank
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Commands whose modules a student's copy lacks are not offered there.
@@ -126,7 +133,7 @@ def check(args: argparse.Namespace) -> None:
         _show_inputs(bank, result)
 
 
-def _show_inputs(bank, result) -> None:
+def _show_inputs(bank: CaseBank, result: Assessment) -> None:
     import numpy as np
 
     np.set_printoptions(precision=6, suppress=True, linewidth=110, threshold=200)

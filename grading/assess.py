@@ -58,7 +58,7 @@ def assess(
     zygote: Zygote | None = None,
     limits: Limits | None = None,
     tasks: list[str] | None = None,
-    on_task: Callable[[TaskResult], None] | None = None,
+    on_task: Callable[[TaskResult], object] | None = None,
 ) -> Assessment:
     """Grades the submission in a zip or folder; one that cannot be read gets no points and a reason.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from grading.drivers import tiny_squeezenet
 from grading.protocol import Arrays
@@ -24,7 +25,7 @@ def explanation(rng: Generator, count: int, height: int, width: int, *, extreme:
     """
     while True:
         y = rng.permutation(CLASSES)[:count]
-        inputs = {
+        inputs: Arrays = {
             "X": rng.normal(0, 1, (count, 3, height, width)).astype(np.float32),
             "y": y.astype(np.float64),
             "y_again": ((y + rng.integers(1, CLASSES)) % CLASSES).astype(np.float64),
@@ -54,7 +55,7 @@ def calibrate(inputs: Arrays, rng: Generator, *, extreme: bool) -> np.ndarray:
     """
     model = tiny_squeezenet(inputs)
     with torch.no_grad():
-        A = model.features(torch.from_numpy(inputs["X"])).numpy()
+        A = model.get_submodule("features")(torch.from_numpy(inputs["X"])).numpy()
     channels = A.shape[1]
     kernel = rng.normal(0.5, 0.7, (CLASSES, channels))
     kernel[np.arange(CLASSES), rng.integers(0, channels, CLASSES)] = -2
@@ -78,7 +79,7 @@ def ascent(rng: Generator, dtype: type = np.float64, *, max_jitter: int = 0, str
     ]
     classes = rng.permutation(CLASSES)[:2]
     l2_reg = rng.uniform(0.3, 1) * (2e-2 if strong else 1e-4)
-    settings = [l2_reg, rng.uniform(60, 120), 3, max_jitter, rng.integers(0, 2**31)]
+    settings: list[float] = [l2_reg, rng.uniform(60, 120), 3, max_jitter, int(rng.integers(0, 2**31))]
     return {
         "weights": np.concatenate(weights).astype(dtype),
         "settings": np.array([*_single(settings[:2]), *settings[2:]], dtype=np.float64),
@@ -113,7 +114,7 @@ def style(rng: Generator, dtype: type, *, alike: bool) -> Arrays:
     layers = rng.permutation(twice)[0] if alike else rng.permutation([0, 1, 3, 4])[:3]
     if not alike and rng.integers(0, 2):
         layers = np.sort(layers)
-    arrays = {
+    arrays: Arrays = {
         f"feats_{i}": rng.normal(0.5, 1, (1, c, *rng.integers(3, 6, 2))).astype(dtype)
         for i, c in enumerate(channels)
     }
@@ -150,7 +151,7 @@ def _weights(rng: Generator, count: int) -> np.ndarray:
     return _single(np.cumsum(rng.uniform(1.3, 2.0, count))[rng.permutation(count)])
 
 
-def _single(numbers: np.ndarray) -> np.ndarray:
+def _single(numbers: ArrayLike) -> np.ndarray:
     """Numbers that single precision holds exactly: torch.tensor(weight) is no mistake."""
     return np.asarray(numbers, np.float32).astype(np.float64)
 

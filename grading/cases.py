@@ -117,7 +117,7 @@ def compute_bank(
     variants: Callable[[Sequence], Execute],
     spare: int | None = None,
     operations: Iterable[str] | None = None,
-    on_case: Callable[[], None] = lambda: None,
+    on_case: Callable[[], object] = lambda: None,
 ) -> CaseBank:
     """The bank of the solved project in `root` and of every mistake of the catalogue.
 
@@ -136,7 +136,7 @@ def compute_bank(
         kept = cases_per_kind * OPERATIONS[operation].draws // 2
         for kind, make in INPUTS[operation].items():
             rng = np.random.default_rng([seed, *hashlib.sha256(f"{operation}/{kind}".encode()).digest()])
-            tried = []
+            tried: list[Case] = []
             while len(tried) < kept + (_spare(kept) if spare is None else spare):
                 inputs = make(rng)
                 expected = solution(operation, inputs)
@@ -168,7 +168,7 @@ def write_bank(
     *,
     seed: int,
     cases_per_kind: int = 12,
-    on_case: Callable[[], None] = lambda: None,
+    on_case: Callable[[], object] = lambda: None,
 ) -> Path:
     """Computes a bank from the solved project in `root` and writes it. Needs the catalogue, and takes minutes;
     `on_case` is called after each of `case_count(cases_per_kind)` cases.
@@ -295,10 +295,11 @@ def save_bank(bank: CaseBank, path: Path | str) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
+            # The types fear a row that is called allow_pickle.
             np.savez_compressed(
                 file,
                 index=np.frombuffer(index.encode(), np.uint8),
-                **{row: np.concatenate(parts or [np.zeros(0, row)]) for row, parts in rows.parts.items()},
+                **{row: np.concatenate(parts or [np.zeros(0, row)]) for row, parts in rows.parts.items()},  # type: ignore[arg-type]
             )
         partial.replace(path)
     finally:

@@ -13,6 +13,7 @@ import tempfile
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from grading.protocol import Arrays
 STEPS_SEEN = {"early": (1, 2, 3, 4, 6), "middle": (20, 90, 180), "decayed": (181, 182, 184, 189, 190, 199)}
 
 
-def published(package: str, module: str, name: str) -> object:
+def published(package: str, module: str, name: str) -> Any:
     """The student's `name`, from the package as published, or from its own file where another file of the
     package does not import.
     """
@@ -52,7 +53,7 @@ def tiny_squeezenet(inputs: Arrays) -> nn.Module:
     parameters taken from `weights` in order; frozen where `frozen` is not 0.
     """
     fires = [Fire(6, 3, 3, 3) for _ in range(8)]
-    pool = {"kernel_size": 3, "stride": 2, "ceil_mode": True}
+    pool: dict[str, Any] = {"kernel_size": 3, "stride": 2, "ceil_mode": True}
     model = nn.Module()
     model.features = nn.Sequential(
         nn.Conv2d(3, 6, kernel_size=3, padding=1),
@@ -71,7 +72,7 @@ def tiny_squeezenet(inputs: Arrays) -> nn.Module:
     return filled(model, inputs["weights"]).eval().requires_grad_(not inputs["frozen"].any())
 
 
-def _classify(model: nn.Module, x: Tensor) -> Tensor:
+def _classify(model: Any, x: Tensor) -> Tensor:
     return model.classifier(model.features(x)).flatten(1)
 
 
@@ -121,7 +122,7 @@ def class_visualization(inputs: Arrays) -> Arrays:
     """
     ClassVisualization = published("visualizers", "class_visualization", "ClassVisualization")
     technique, dtype = ClassVisualization(), torch.from_numpy(inputs["weights"]).dtype
-    model = nn.Sequential(
+    model: nn.Module = nn.Sequential(
         nn.Conv2d(3, 6, kernel_size=8, stride=8),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
@@ -323,8 +324,8 @@ def tv(inputs: Arrays) -> Arrays:
 
 def scalar_twice(
     arrays: Sequence[np.ndarray],
-    first: Callable[[list[Tensor]], object],
-    second: Callable[[list[Tensor]], object],
+    first: Callable[[list[Tensor]], Any],
+    second: Callable[[list[Tensor]], Any],
 ) -> Arrays:
     """Value and gradient of a loss, then the value of a second call on the same tensors.
 
@@ -360,12 +361,12 @@ class note_on_second_call:  # noqa: N801 - reads as a statement
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, _kind, error, _traceback) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, Exception):
             error.add_note("[only on the second call]")
 
 
-def plain_array(value: object) -> np.ndarray:
+def plain_array(value: Any) -> np.ndarray:
     """A tensor, array or number -> a float32 or float64 array. Raises TypeError for anything else."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()

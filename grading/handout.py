@@ -37,8 +37,8 @@ PATTERNS = (
     "visualizers/*.py",
     "style_modules/*.py",
     "docs/*.md",
-    "docs/*.png",
-    "docs/*.jpg",
+    "docs/**/*.png",
+    "docs/**/*.jpg",
 )
 # Of the instructor's side the judge and its hints. The names of mistakes are in the bank, their sources are not.
 JUDGE = (
@@ -52,7 +52,7 @@ TESTS = (
     *("test_figures.py", "test_runners.py"),
 )
 LEFT_OUT = {"docs/instructor.md"}
-INSTRUCTOR_TARGETS = ("handout", "bundle", "cases", "bench")
+INSTRUCTOR_TARGETS = ("handout", "bundle", "gallery", "cases", "bench")
 RUNNERS = (
     ("saliency_visualization.py", "--images", "coffee"),
     ("gradcam_visualization.py", "--images", "coffee"),
@@ -173,12 +173,15 @@ def marked_regions(source: str, name: str) -> list[Region]:
 def repeated_regions(source: str, known: Mapping[str, str]) -> list[Region]:
     """The bodies of functions that hold what is `known` (given_away) to be a solution."""
     lines, tree, found = source.splitlines(), ast.parse(source), []
-    owners = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
+    owners: list[ast.Module | ast.ClassDef] = [
+        tree,
+        *(node for node in tree.body if isinstance(node, ast.ClassDef)),
+    ]
     for function in (node for owner in owners for node in owner.body if isinstance(node, ast.FunctionDef)):
         body = function.body[1:] if ast.get_docstring(function) is not None else function.body
         if not body:
             continue
-        first, last = body[0].lineno, body[-1].end_lineno
+        first, last = body[0].lineno, body[-1].end_lineno or body[-1].lineno
         text = "\n".join(lines[first - 1 : last])
         tasks = Counter(known[trace] for trace in _traces(textwrap.dedent(text)) if trace in known)
         if tasks:
@@ -220,9 +223,10 @@ def solved_again(blank: str, regions: Iterable[Region], name: str) -> str:
     """The blank source with the regions put where their stubs are."""
     for region in regions:
         stub = re.compile(rf'^ *raise NotImplementedError\("{re.escape(region.stub)}"\)$', re.MULTILINE)
-        blank, count = stub.subn(lambda _match, region=region: region.source, blank, count=1)
-        if not count:
+        found = stub.search(blank)
+        if not found:
             raise CannotError(f"{name}: the stub {region.stub!r} is not in the blank version")
+        blank = blank[: found.start()] + region.source + blank[found.end() :]
     return blank
 
 

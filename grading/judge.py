@@ -384,8 +384,8 @@ def symptom(units: Sequence[Unit]) -> tuple[str, str, str]:
             "not precise enough",
             "is nearly right: something small was added, or it was computed in too low a precision (wrong dtype).",
         )
-    factors = [_factor(unit) for unit in units]
-    if None not in factors:
+    factors = [factor for unit in units if (factor := _factor(unit)) is not None]
+    if len(factors) == len(units):
         low, high = min(factors), max(factors)
         if high - low <= 1e-3 * abs(high):
             if abs(high + 1) < 1e-3:

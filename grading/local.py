@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from grading.drivers import DRIVERS
 from grading.protocol import Arrays, Execute, child_error
@@ -18,10 +19,10 @@ class LocalExecutor:
     helpers: modules of the package `helpers`, which nobody edits, for several executors to share.
     """
 
-    def __init__(self, root: Path | str, helpers: dict[str, object] | None = None) -> None:
+    def __init__(self, root: Path | str, helpers: dict[str, ModuleType] | None = None) -> None:
         self.root = Path(root).resolve()
         self._helpers = {} if helpers is None else helpers
-        self._modules: dict[str, object] = {}
+        self._modules: dict[str, ModuleType] = {}
 
     def __call__(self, operation: str, inputs: Arrays) -> Arrays:
         outside = _taken_out("helpers", *STUDENT_MODULES)
@@ -41,7 +42,7 @@ class LocalExecutor:
             sys.modules.update(outside)
 
 
-def _taken_out(*packages: str) -> dict[str, object]:
+def _taken_out(*packages: str) -> dict[str, ModuleType]:
     names = [name for name in sys.modules if name.partition(".")[0] in packages]
     return {name: sys.modules.pop(name) for name in names}
 
@@ -53,7 +54,7 @@ def local_variants(root: Path | str) -> Iterator[Callable[[Sequence], Execute]]:
 
     with tempfile.TemporaryDirectory() as folder:
         made: dict[tuple, LocalExecutor] = {}
-        helpers: dict[str, object] = {}
+        helpers: dict[str, ModuleType] = {}
 
         def variant(patches: Sequence) -> Execute:
             key = tuple(patches)

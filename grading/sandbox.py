@@ -191,6 +191,7 @@ class Sandbox:
                 self._begin(operation)
         call = secrets.token_hex(8)
         deadline = min(time.monotonic() + self.limits.call_seconds, self._deadline)
+        assert self._channel is not None  # since the task began
         try:
             self._channel.settimeout(self.limits.call_seconds)
             wire.send(self._channel, {"operation": operation, "call": call}, inputs)
@@ -241,7 +242,7 @@ class Sandbox:
 
     def end_task(self, ask: bool = False) -> dict:
         """Ends the running child and all it started, and removes its folder; if asked, says how it had ended."""
-        if self._channel is None:
+        if self._channel is None or self._home is None:
             return {}
         self._session.send(json.dumps({"do": "end", "ask": ask}).encode())
         ended = self._hear()

@@ -94,7 +94,8 @@ def supervise(session: socket.socket, settings: Mapping) -> None:
     """One submission: spawns children on request, watches the one that runs, and ends it with all it started."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    child, reason, task = 0, "", {}
+    child, reason = 0, ""
+    task: dict = {}
     baseline = _resident("self")
     while True:
         if not child or select.select([session], [], [], POLL)[0]:

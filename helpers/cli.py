@@ -172,8 +172,8 @@ def seed_everything(seed: int) -> None:
 
 
 @contextlib.contextmanager
-def progress(total: int, label: str, unit: str = "it") -> Iterator[Callable[[], object]]:
-    """A progress bar on stderr; the block calls what it is given once per step."""
+def progress(total: int, label: str, unit: str = "it") -> Iterator[Callable[..., object]]:
+    """A progress bar on stderr; the block calls what it is given once per step, or with the number of steps."""
     from tqdm import tqdm
 
     with tqdm(total=total, desc=label, unit=unit, leave=False) as bar:

@@ -4,6 +4,7 @@ names.
 
 import difflib
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,7 @@ def load_photo(name: str) -> Image.Image:
     return read_image(Path(spec.origin).parent / photo.file)
 
 
-def open_image(path_or_name: str, *, style_size: int = 512, seed: int = 0) -> Image.Image:
+def open_image(path_or_name: str | os.PathLike, *, style_size: int = 512, seed: int = 0) -> Image.Image:
     """An image file, a bundled photo's name, or a drawn style's name -> RGB picture. A file wins over a name.
 
     Raises CannotError where it is none of them, with the nearest names.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from helpers import cli
 from helpers.data_utils import find_class, image_name, load_images, open_image
 from helpers.errors import UsageError
-from helpers.figures import Cell, Mosaic, Plot, clipped, colorize, diverging, overlay
+from helpers.figures import Cell, Mosaic, Plot, Row, clipped, colorize, diverging, overlay
 from helpers.image_utils import preprocess, square
 from visualizers import trust
 
@@ -74,7 +74,7 @@ def trust_rows(
     *,
     passes: int = 1,
     seed: int = 0,
-) -> tuple[list[list[Cell | Plot | Mosaic]], list[str]]:
+) -> tuple[list[Row], list[str]]:
     """The rows that go under a row of maps (N, H, W), with their labels: deletion and insertion curves, then
     `explain`'s maps of ever more re-initialized networks. TRUST_NOTE says what they mean.
     """
@@ -83,7 +83,7 @@ def trust_rows(
         curves = trust.deletion_insertion(maps, batch.X, batch.y, model, advance)
         stages = list(trust.cascade(explain, maps, batch.X, batch.y, model, advance, seed=seed))
     deleted, inserted = (trust.area(curves.shares, y) for y in (curves.deletion, curves.insertion))
-    rows: list[list[Cell | Plot | Mosaic]] = [
+    rows: list[Row] = [
         [
             Plot(
                 curves.shares,

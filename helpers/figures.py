@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ from helpers.recipe import EXIF_TAG
 DPI = 120
 # How each format keeps the most: full colour resolution, or no loss at all.
 JPEG, TIFF = {"quality": 95, "subsampling": "4:4:4"}, {"compression": "tiff_adobe_deflate"}
-LITTLE_LOST = {
+LITTLE_LOST: dict[str, dict] = {
     ".jpg": JPEG,
     ".jpeg": JPEG,
     ".tif": TIFF,
@@ -87,7 +88,7 @@ class Plot:
 
     def draw(self, axes: Axes) -> None:
         """Fills axes of the cell's size, numbers and labels included."""
-        width, height = axes.figure.get_size_inches()
+        width, height = axes.figure.get_size_inches()  # type: ignore[union-attr]  # never a part of a figure
         box = axes.get_position()
         left, bottom, top = 0.32, 0.36, (len(self.lines) + 0.3) * SUBTITLE * LINE
         axes.set_position(
@@ -227,9 +228,12 @@ def diverging(heat: np.ndarray, sigma: float = 2.0, colors: str = "RdBu_r") -> n
     return (colormaps[colors](smooth / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
 
 
+Row = Sequence[Cell | Plot | Mosaic]
+
+
 def save_grid(
     path: str | os.PathLike,
-    rows: Sequence[Sequence[Cell | Plot | Mosaic]],
+    rows: Sequence[Row],
     *,
     row_labels: Sequence[str] = (),
     heading: str = "",
@@ -270,7 +274,7 @@ def save_grid(
     figure = Figure(figsize=(total_width, total_height), dpi=DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
 
-    def write(x: float, y: float, text: str, size: float, color: str = INK, **options) -> None:
+    def write(x: float, y: float, text: str, size: float, color: str = INK, **options: Any) -> None:
         figure.text(x / total_width, 1 - y / total_height, text, fontsize=size, color=color, **options)
 
     def write_up(x: float, bottom: float, lines: Sequence[str], size: float, color: str) -> None:

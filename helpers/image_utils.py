@@ -94,7 +94,7 @@ def read_image(path: str | os.PathLike) -> Image.Image:
             f"{path} is not an image file that Pillow reads (JPEG, PNG, WebP, TIFF, ...)"
         ) from error
     except Image.DecompressionBombError as error:
-        limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise CannotError(f"{path} has more than {limit} million pixels: make it smaller first") from error
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as error:
         raise CannotError(f"{path} is damaged or incomplete: {error}") from error
@@ -138,5 +138,8 @@ def _srgb(img: Image.Image, profile: bytes | None) -> Image.Image:
         # A broken profile says nothing about the pixels: they are taken as they are.
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            return ImageCms.profileToProfile(img, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(img, source, srgb, outputMode="RGB")
+            assert converted is not None  # as it would be in place
+            return converted
     return img.convert("RGB")

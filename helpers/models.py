@@ -1,6 +1,7 @@
 """Building the networks: SqueezeNet 1.1, VGG-16's convolutions, or any classifier that torchvision knows."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 import torchvision
@@ -86,14 +87,14 @@ def load_features(
         with torch.device("meta"):
             features = torchvision.models.vgg16(weights=None).features
         features.load_state_dict(packaged.vgg16_state_dict(quiet=quiet), assign=True)
-        return _ready(features, device)
+        return cast(nn.Sequential, _ready(features, device))
     with torch.device("meta"):
         has_features = isinstance(getattr(_build(name), "features", None), nn.Sequential)
     if not has_features:
         raise UsageError(
             f"{name} has no `features` sequence to take layers from: use squeezenet, vgg16, vgg19 or alexnet"
         )
-    return load_classifier(name, weights, device).features
+    return cast(nn.Sequential, load_classifier(name, weights, device).features)
 
 
 def _build(name: str) -> nn.Module:
@@ -145,4 +146,5 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 def _ready(model: nn.Module, device: torch.device | str) -> nn.Module:
     model = model.eval().requires_grad_(False)
     # On processors the channels-last layout saves about a third of a convolution's time; values are the same.
-    return model.to(device=device, memory_format=torch.channels_last)
+    # (torch takes device and layout at once, its types do not know.)
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

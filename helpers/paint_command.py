@@ -150,9 +150,11 @@ class Studio:
         job = self._job(args, began)
         cli.seed_everything(args.seed)
         start = self._start(job)
-        recipe = {"animate": None, "plot": None}  # neither changes the picture
+        recipe: dict = {"animate": None, "plot": None}  # neither changes the picture
         metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, job.images)
-        film, history, progress, stopped = Film(), [], None, False
+        film, stopped = Film(), False
+        history: list[Progress] = []
+        progress: Progress | None = None
         records = paint(
             self.net,
             self._tensor(job.photo),
@@ -177,6 +179,7 @@ class Studio:
             if progress is None:
                 raise
             stopped = True
+        assert progress is not None  # a schedule has a step at least
         if stopped or args.budget:
             # What the clock or Ctrl-C decided is replayed by counting.
             steps = job.schedule.done_by(progress.scale, progress.step)

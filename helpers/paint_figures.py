@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from matplotlib import colormaps
@@ -41,6 +42,7 @@ class Film:
     def save(self, path: str | os.PathLike) -> Path:
         """Writes the GIF, whole or not at all; all frames have the last one's size."""
         path = Path(path)
+        assert self.last is not None, "a film without a frame"
         tensors = [*self.frames, self._small(self.last)]
         height, width = tensors[-1].shape[2:]
         images = []
@@ -70,7 +72,9 @@ def save_plot(path: str | os.PathLike, history: Sequence) -> Path:
         raise CannotError("nothing was painted, so there is nothing to plot")
     names = list(history[0].terms)
     styles = [name for name in names if name not in OTHERS]
-    colors = {name: colormaps["viridis"](i / max(1, len(styles) - 1) * 0.9) for i, name in enumerate(styles)}
+    colors: dict[str, Any] = {
+        name: colormaps["viridis"](i / max(1, len(styles) - 1) * 0.9) for i, name in enumerate(styles)
+    }
     colors |= dict(zip(OTHERS, ("#d1495b", "#8d99ae", "#c9a227"), strict=True))
     figure = Figure(figsize=(9, 6.4), dpi=DPI, facecolor="white", layout="constrained")
     canvas = FigureCanvasAgg(figure)

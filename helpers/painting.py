@@ -43,7 +43,7 @@ def ramp(t: Array, colours: Array) -> Array:
     return np.stack([np.interp(t, stops, colours[:, c]) for c in range(3)], -1).astype(np.float32)
 
 
-def blend(under: Array, over: Array, amount: Array) -> Array:
+def blend(under: Array, over: Array, amount: Array | float) -> Array:
     """`over` laid on `under` `(..., 3)` with opacity `amount` `(...)`."""
     return under + (over - under) * np.asarray(amount, np.float32)[..., None]
 
@@ -90,7 +90,7 @@ class Noise:
         frequency: float | tuple[float, float],
         octaves: int = 3,
         gain: float = 0.5,
-    ):
+    ) -> None:
         self.frequency = np.broadcast_to(np.asarray(frequency, np.float32), 2)
         self.gain = gain
         angle = rng.uniform(0, 2 * np.pi, (octaves, self.LATTICE, self.LATTICE))
@@ -99,7 +99,7 @@ class Noise:
         self.gradient = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
         self.offset = rng.uniform(0, self.LATTICE, (octaves, 2)).astype(np.float32)
 
-    def __call__(self, x: Array, y: Array) -> Array:
+    def __call__(self, x: Array, y: Array | float) -> Array:
         x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
         total = np.zeros(np.broadcast(x, y).shape, np.float32)
         for octave, gradient in enumerate(self.gradient):
@@ -182,12 +182,12 @@ class Canvas:
 
     BRISTLES = 9
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         self.size = size
         self.scale = 2 if size <= LARGEST_SUPERSAMPLED else 1
         self.side = size * self.scale
         self.colour = np.zeros((self.side, self.side, 3), np.float32)
-        self.height = np.zeros((self.side, self.side), np.float32)
+        self.height: Array = np.zeros((self.side, self.side), np.float32)
 
     def underpaint(self, colour: Colouring, shade: float = 0.8) -> None:
         """Lays `colour` thinly, darkened by `shade`, so that gaps between strokes are deep and not empty."""
@@ -347,7 +347,7 @@ def to_image(colour: Array, size: int) -> Image.Image:
 class Block:
     """A sheet for flat shapes with sharp edges, in picture coordinates; `colour` is what has been drawn."""
 
-    def __init__(self, side: int):
+    def __init__(self, side: int) -> None:
         self.side = side
         self.image = Image.new("RGB", (side, side))
         self.pen = ImageDraw.Draw(self.image)

@@ -57,7 +57,7 @@ class ArrayUnpickler(pickle.Unpickler):
         ("numpy", "dtype"),
     }
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self.ALLOWED:
             raise CannotError(
                 f"weights file refused: it asks for {module}.{name}, and only NumPy arrays are admitted"

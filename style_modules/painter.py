@@ -10,6 +10,8 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
 import torch
 import torch.nn.functional as F
@@ -35,13 +37,16 @@ class FeatureNet(nn.Module):
     convolutions work in `dtype`; nothing but the picture gets a gradient; memory is laid out channels last.
     """
 
+    mean: Tensor  # (1, 3, 1, 1), as std is
+    std: Tensor
+
     def __init__(self, cnn: nn.Sequential, layers: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         names = layer_names(cnn)
         self.wanted = {layer: names[layer] for layer in sorted(set(layers))}
         parts = [copy.deepcopy(child) for child in list(cnn.children())[: max(layers) + 1]]
         first = next(module for module in nn.Sequential(*parts).modules() if isinstance(module, nn.Conv2d))
-        self.border = first.padding[0]
+        self.border = int(first.padding[0])
         first.padding = (0, 0)
         for i, part in enumerate(parts):
             for module in part.modules():
@@ -49,7 +54,8 @@ class FeatureNet(nn.Module):
                     # In place wherever what it overwrites is not itself asked for.
                     module.inplace = part is not module or i - 1 not in self.wanted
         self.parts = nn.ModuleList(parts).eval().requires_grad_(False)
-        self.parts.to(dtype=dtype, memory_format=torch.channels_last)
+        # torch takes both at once, its types do not know.
+        self.parts.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
         weight = first.weight
         at_least_float = torch.promote_types(dtype, torch.float32)
@@ -236,7 +242,16 @@ def paint(
             yield Progress(**{**vars(progress), "picture": shown})
 
 
-def _descend(net, x, content_target, style_targets, look, schedule, optimizer, watch) -> Iterator[Progress]:
+def _descend(
+    net: FeatureNet,
+    x: Tensor,
+    content_target: Tensor,
+    style_targets: Mapping[str, Tensor],
+    look: Look,
+    schedule: Schedule,
+    optimizer: str,
+    watch: bool,
+) -> Iterator[Progress]:
     """The steps of one scale; `picture` is the best x so far, as it is."""
     content_name = net.wanted[look.content_layer]
     rate, restarts, step = 1.0, 0, 0
@@ -249,8 +264,8 @@ def _descend(net, x, content_target, style_targets, look, schedule, optimizer, w
         terms["content"] = look.content_weight / look.strength * error
         terms["tv"] = look.tv_weight * total_variation(x)
         terms["range"] = look.range_weight * (x - x.clamp(0, 1)).square().mean()
-        loss = sum(terms.values())
-        shares = {}
+        loss = reduce(add, terms.values())
+        shares: dict[str, float] = {}
         if watch and step % 10 == 0:
             shares = gradient_shares(terms, x)
         x.grad = None
@@ -262,14 +277,15 @@ def _descend(net, x, content_target, style_targets, look, schedule, optimizer, w
         schedule.stepped()
         yield Progress(
             schedule.scale,
-            tuple(x.shape[2:]),
+            (x.shape[2], x.shape[3]),
             step,
             value,
             {name: term.item() for name, term in terms.items()},
             best,
             shares,
         )
-        if not value <= DIVERGED * best_loss or not x.grad.isfinite().all():
+        # The types do not see that backward has filled x.grad.
+        if not value <= DIVERGED * best_loss or not x.grad.isfinite().all():  # type: ignore[attr-defined]
             restarts += 1
             if restarts > MOST_RESTARTS:
                 return
@@ -277,7 +293,7 @@ def _descend(net, x, content_target, style_targets, look, schedule, optimizer, w
             x.data.copy_(best)
             descent = _optimizer(optimizer, x, rate)
             continue
-        descent.step(lambda: loss.detach())  # noqa: B023  called at once
+        descent.step(lambda: value)  # noqa: B023  called at once
 
 
 def _optimizer(name: str, x: Tensor, rate: float) -> torch.optim.Optimizer:
@@ -306,7 +322,7 @@ def gradient_shares(terms: Mapping[str, Tensor], x: Tensor) -> dict[str, float]:
     gradients = {
         name: torch.autograd.grad(term, x, retain_graph=True)[0].double() for name, term in terms.items()
     }
-    total = sum(gradients.values())
+    total = reduce(add, gradients.values())
     return {name: float((g * total).sum() / (total * total).sum()) for name, g in gradients.items()}
 
 

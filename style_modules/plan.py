@@ -89,7 +89,7 @@ class Schedule:
         if self.done[self.scale] < 2:
             return self.done[self.scale] < 1 or self.clock() < self.deadline
         if self.done[self.scale] == 2:  # the pace at this size is known now
-            self._until = self._share_ends()
+            self._until = self._share_ends(self.deadline)
         elif self.clock() >= self._until and not self._route():
             self._until = self.deadline
         return self.clock() + self._cost(self.scale) / 2 < self._until
@@ -121,16 +121,16 @@ class Schedule:
     def _cost(self, k: int) -> float:
         return self.seconds_per_pixel * _pixels(self.scales[k])
 
-    def _share_ends(self) -> float:
+    def _share_ends(self, deadline: float) -> float:
         route, k = self._route(), self.scale
         if not route:
-            return self.deadline
+            return deadline
         scales = [self.scales[j] for j in (k, *route)]
         steps = steps_of(scales)
         weights = [_pixels(size) * count for size, count in zip(scales, steps, strict=True)]
-        share = self.clock() + (self.deadline - self.clock()) * weights[0] / sum(weights)
+        share = self.clock() + (deadline - self.clock()) * weights[0] / sum(weights)
         # What is still to come keeps its fewest steps, and one more for its targets.
-        return min(share, self.deadline - (FEWEST_STEPS + 1) * sum(map(self._cost, route)))
+        return min(share, deadline - (FEWEST_STEPS + 1) * sum(map(self._cost, route)))
 
 
 def _pixels(size: Size) -> int:

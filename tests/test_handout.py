@@ -127,7 +127,7 @@ def test_the_handout_holds_the_judge_and_nothing_of_the_instructors():
     assert not {"docs/instructor.md", "tests/numpy_reference.py", "tests/test_losses.py"} & files.keys()
     text = b"".join(data for name, data in files.items() if name.endswith((".py", "Makefile")))
     assert b"BEGIN SOLUTION" not in text
-    assert b"\nhandout:" not in text and b"\nbundle:" not in text
+    assert not any(f"\n{target}:".encode() in text for target in ("handout", "bundle", "gallery"))
 
 
 def test_the_students_readme_sends_nobody_to_a_page_that_is_left_out():

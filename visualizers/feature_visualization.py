@@ -184,7 +184,7 @@ def visualize(
             )
             objective = value if layer else value - rivalry * scores.logsumexp(dim=1)
             penalty = smoothness * roughness(x)
-            if variations > 1:
+            if compared and variations > 1:
                 penalty = penalty + diversity * similarity(seen[compared], variations)
             # In shares of the value itself: the same weights then serve any network, layer and stage.
             objective = objective - value.detach().abs() * penalty

@@ -55,7 +55,7 @@ class GradCam:
         return self.heatmap(cam.detach(), X.shape[2:])
 
     @staticmethod
-    def heatmap(cam: Tensor, size: tuple[int, int]) -> np.ndarray:
+    def heatmap(cam: Tensor, size: tuple[int, ...]) -> np.ndarray:
         """(N, 1, h, w), not negative -> (N, H, W) in [0, 1]: bilinear, each map divided by its own maximum,
         if it has one.
         """

@@ -33,7 +33,8 @@ def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
     def look(name: str) -> Callable:
         def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
             if isinstance(output, Tensor) and output.dim() == 4 and output[0, 0].numel() > 1:
-                sizes[name] = tuple(output.shape[1:])
+                _, channels, height, width = output.shape
+                sizes[name] = channels, height, width
 
         return hook
 

@@ -117,10 +117,13 @@ class ReplaceReLU(TorchFunctionMode):
         super().__init__()
         self.rule = rule
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        kwargs = kwargs or {}
         if func in self.RELUS:
             return self.rule(args[0] if args else kwargs["input"])
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def last_map_layer(model: nn.Module, X: Tensor) -> str:

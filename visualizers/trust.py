@@ -114,7 +114,7 @@ class Stage(NamedTuple):
     one's Spearman correlation (N,) with the trained network's map.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of tuples, which nobody calls
     total: int
     maps: Tensor
     correlations: np.ndarray

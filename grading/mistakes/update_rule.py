@@ -1,5 +1,7 @@
 """Mistakes in Task 7, the update rule of style transfer."""
 
+from typing import Any
+
 from grading.mistakes import Entry, Patch, forms
 
 FILE = "style_utils.py"
@@ -26,7 +28,7 @@ def _loop(
     )
 
 
-def _entry(id: str, title: str, sentence: str, *patches: Patch | tuple[Patch, ...], **more: bool) -> Entry:
+def _entry(id: str, title: str, sentence: str, *patches: Patch | tuple[Patch, ...], **more: Any) -> Entry:
     return Entry(f"update-{id}", "update_rule", title, sentence, WHERE, forms(*patches), **more)
 
 
