@@ -1,4 +1,4 @@
-"""Ten ways to ask which pixels a network's score comes from, all with one signature, so that they can be compared.
+"""Eleven ways to ask which pixels a network's score comes from, all with one signature, so that they can be compared.
 
 `METHODS` names them. Each is a function (X, y, model, advance=None) -> maps (N, H, W): X normalized images
 (N, 3, H, W), y the class to explain in each (N,), `advance` told after each chunk how many images the network
@@ -200,6 +200,7 @@ METHODS: dict[str, Method] = {
     "guided-grad-cam": Method("Guided Grad-CAM", _strongest(guided_grad_cam)),
     "grad-cam": Method("Grad-CAM", grad_cam, "region"),
     "grad-cam++": Method("Grad-CAM++", cam("grad-cam++"), "region"),
+    "hires-cam": Method("HiResCAM", cam("hires-cam"), "region"),
     "layer-cam": Method("LayerCAM", cam("layer-cam"), "region"),
     "fused-layer-cam": Method("LayerCAM, four layers fused", cam("layer-cam", fused=True), "region"),
 }
