@@ -1,6 +1,4 @@
-"""Task 7: features of a network's layers, and the optimization that turns a photo into a painting (Gatys et
-al., 2016).
-"""
+"""Task 7: a network's features, and the optimization that turns a photo into a painting (Gatys et al., 2016)."""
 
 import os
 from collections.abc import Sequence

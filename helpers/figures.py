@@ -42,7 +42,7 @@ class Cell:
     to its maximum. Title and subtitle stand above it, the caption under it.
     """
 
-    image: Image.Image | np.ndarray | None
+    image: Image.Image | np.ndarray
     title: str = ""
     subtitle: str = ""
     colors: str = "inferno"
@@ -52,9 +52,7 @@ class Cell:
 
     @property
     def aspect(self) -> float:
-        """Width over height; 0 where there is nothing to draw."""
-        if self.image is None:
-            return 0.0
+        """Width over height."""
         height, width = np.asarray(self.image).shape[:2]
         return width / height
 
@@ -243,10 +241,7 @@ def save_grid(
     are broken into lines, so nothing is cut off.
     """
     columns = max(len(row) for row in rows)
-    aspect = [
-        max((row[c].aspect * row[c].scale for row in rows if c < len(row)), default=1.0)
-        for c in range(columns)
-    ]
+    aspect = [max(row[c].aspect * row[c].scale for row in rows if c < len(row)) for c in range(columns)]
     widths = [height * a for a in aspect]
     left = MARGIN + (0.3 if any(row_labels) else 0.0)
     total_width = left + sum(widths) + GAP * (columns - 1) + MARGIN
@@ -257,7 +252,7 @@ def save_grid(
         for row in rows
     ]
     bottoms = [max(_text_height([], caption) for caption in row) for row in captions]
-    heights = [height * max((cell.scale for cell in row), default=1.0) for row in rows]
+    heights = [height * max(cell.scale for cell in row) for row in rows]
     characters = max(20, int((total_width - left - MARGIN) * 72 / (NOTE * 0.5)))
     notes = textwrap.wrap(note, characters)
     headings = textwrap.wrap(heading, max(12, int((total_width - left) * 72 / (HEADING * 0.62))))
@@ -287,15 +282,14 @@ def save_grid(
         y += tops[r]
         x = left
         for c, (cell, width, (title, subtitle)) in enumerate(zip(row, widths, texts[r], strict=False)):
-            if cell.aspect:
-                shown = heights[r] * cell.aspect
-                place = (
-                    (x + (width - shown) / 2) / total_width,
-                    1 - (y + heights[r]) / total_height,
-                    shown / total_width,
-                    heights[r] / total_height,
-                )
-                cell.draw(figure.add_axes(place))
+            shown = heights[r] * cell.aspect
+            place = (
+                (x + (width - shown) / 2) / total_width,
+                1 - (y + heights[r]) / total_height,
+                shown / total_width,
+                heights[r] / total_height,
+            )
+            cell.draw(figure.add_axes(place))
             middle = x + width / 2
             write_up(middle, y - 0.05, subtitle, SUBTITLE, GREY)
             write_up(middle, y - 0.05 - len(subtitle) * SUBTITLE * LINE, title, TITLE, INK)

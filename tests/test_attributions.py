@@ -1,6 +1,4 @@
-"""The attributions are held to exact answers on small networks, to captum on the real one, and to leaving no
-trace.
-"""
+"""The attributions: exact answers on small networks, captum's on the real one, and one signature for all."""
 
 import re
 

@@ -26,8 +26,9 @@ from visualizers.mechanisms import (
 
 
 def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
-    """The modules of `model` that return maps for X (N, 3, H, W), in the order they do: name -> (channels,
-    height, width).
+    """The modules of `model` that return maps for X (N, 3, H, W), in the order they do.
+
+    Name -> (channels, height, width).
     """
     sizes: dict[str, tuple[int, int, int]] = {}
 
@@ -49,9 +50,7 @@ def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
 
 
 def spread_layers(model: nn.Module, X: Tensor, count: int = 4) -> list[str]:
-    """`count` layers from early to last, the last being the one that `grad_cam` explains, the others evenly
-    spread before it.
-    """
+    """`count` layers from early to last: the last is what `grad_cam` explains, the others lie evenly before it."""
     layers = list(map_layers(model, X))
     last = last_map_layer(model, X)
     # Whole blocks, not their parts: children of the network or of the last layer, with convolutions in them.
