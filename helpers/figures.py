@@ -181,14 +181,14 @@ def colorize(heat: np.ndarray, colors: str = "inferno") -> np.ndarray:
     return (colormaps[colors](heat / peak if peak > 0 else heat)[..., :3] * 255).round().astype(np.uint8)
 
 
-def overlay(photo: np.ndarray, heat: np.ndarray, colors: str = "turbo", strength: float = 0.6) -> np.ndarray:
+def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """A map (H, W) in [0, 1] laid over a photo, uint8 (H, W, 3): where the map is 0 the photo shows through,
     greyed.
     """
     grey = photo.astype(np.float64) @ (0.299, 0.587, 0.114)
     base = 0.45 * photo + 0.45 * grey[..., None] + 20
-    alpha = strength * (np.clip(heat, 0, 1) ** 0.75)[..., None]
-    return ((1 - alpha) * base + alpha * colorize(heat, colors)).round().clip(0, 255).astype(np.uint8)
+    alpha = 0.6 * (np.clip(heat, 0, 1) ** 0.75)[..., None]
+    return ((1 - alpha) * base + alpha * colorize(heat, "turbo")).round().clip(0, 255).astype(np.uint8)
 
 
 def clipped(heat: np.ndarray) -> np.ndarray:
@@ -198,9 +198,9 @@ def clipped(heat: np.ndarray) -> np.ndarray:
     return np.clip(heat / max(float(np.percentile(heat, 99)), 1e-12), 0, 1)
 
 
-def glow(photo: np.ndarray, heat: np.ndarray, sigma: float = 4.0) -> np.ndarray:
-    """A speckled map (H, W) over its photo: blurred by `sigma` pixels, so that the eye sees regions."""
-    smooth = gaussian_filter(heat.astype(np.float64), sigma)
+def glow(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A speckled map (H, W) over its photo: blurred by 4 pixels, so that the eye sees regions."""
+    smooth = gaussian_filter(heat.astype(np.float64), 4.0)
     peak = smooth.max(initial=0.0)
     return overlay(photo, smooth / peak if peak > 0 else smooth)
 
@@ -211,18 +211,18 @@ def signed_picture(gradient: np.ndarray) -> np.ndarray:
     return ((gradient / peak / 2 + 0.5) * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def diverging(heat: np.ndarray, sigma: float = 2.0, colors: str = "RdBu_r") -> np.ndarray:
+def diverging(heat: np.ndarray) -> np.ndarray:
     """A signed map (H, W) -> RGB uint8 (H, W, 3): red above zero, blue below, zero white; the strongest percent
     alike.
 
-    Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of `sigma` pixels): left
+    Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of 2 pixels): left
     alone, red and blue specks side by side look violet, and neither sign can be seen.
     """
     from matplotlib import colormaps
 
-    smooth = gaussian_filter(heat.astype(np.float64), sigma)
+    smooth = gaussian_filter(heat.astype(np.float64), 2.0)
     peak = max(float(np.percentile(np.abs(smooth), 99)), 1e-12)
-    return (colormaps[colors](smooth / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
+    return (colormaps["RdBu_r"](smooth / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
 
 
 def save_grid(
@@ -359,23 +359,17 @@ def tile(pictures: Sequence[Image.Image], columns: int, max_pixels: float) -> Im
     return sheet
 
 
-def save_animation(
-    path: str | os.PathLike,
-    frames: Sequence[Image.Image],
-    *,
-    milliseconds: int = 80,
-    hold: int = 2000,
-) -> Path:
+def save_animation(path: str | os.PathLike, frames: Sequence[Image.Image]) -> Path:
     """Writes equally large frames as a GIF that runs for ever, whole or not at all; returns the path.
 
-    Each frame stays for `milliseconds`, the last for `hold`. All share one palette of 256 colours, so that
-    nothing flickers.
+    Each frame stays for 80 milliseconds, the last for two seconds. All share one palette of 256 colours, so
+    that nothing flickers.
     """
     # The last frame has the colours that matter, the first the greys that it all starts from.
     sample = Image.fromarray(np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])]))
     palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
     first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    times = [milliseconds] * len(others) + [hold]
+    times = [80] * len(others) + [2000]
     with whole_file(path) as partial:
         first.save(partial, save_all=True, append_images=others, duration=times, loop=0, optimize=True)
     return Path(path)

@@ -49,8 +49,8 @@ def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
     return sizes
 
 
-def spread_layers(model: nn.Module, X: Tensor, count: int = 4) -> list[str]:
-    """`count` layers from early to last: the last is what `grad_cam` explains, the others lie evenly before it."""
+def spread_layers(model: nn.Module, X: Tensor) -> list[str]:
+    """Four layers from early to last: the last is what `grad_cam` explains, the others lie evenly before it."""
     layers = list(map_layers(model, X))
     last = last_map_layer(model, X)
     # Whole blocks, not their parts: children of the network or of the last layer, with convolutions in them.
@@ -60,7 +60,7 @@ def spread_layers(model: nn.Module, X: Tensor, count: int = 4) -> list[str]:
         if name.rpartition(".")[0] in ("", last)
         and any(isinstance(module, nn.Conv2d) for module in model.get_submodule(name).modules())
     ]
-    return [*dict.fromkeys(blocks[len(blocks) * i // count] for i in range(1, count) if blocks), last]
+    return [*dict.fromkeys(blocks[len(blocks) * i // 4] for i in range(1, 4) if blocks), last]
 
 
 def grad_cam(A: Tensor, g: Tensor) -> Tensor:
