@@ -263,7 +263,6 @@ def save_grid(
     )
 
     figure = Figure(figsize=(total_width, total_height), dpi=DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
 
     def write(x: float, y: float, text: str, size: float, color: str = INK, **options) -> None:
         figure.text(x / total_width, 1 - y / total_height, text, fontsize=size, color=color, **options)
@@ -320,6 +319,12 @@ def save_grid(
         y += heights[r] + bottoms[r] + GAP
     if notes:
         write(left, y - GAP + 0.14, "\n".join(notes), NOTE, GREY, va="top", linespacing=1.25)
+    return save_figure(path, figure, metadata)
+
+
+def save_figure(path: str | os.PathLike, figure: Figure, metadata: Mapping[str, str] | None = None) -> Path:
+    """Draws a figure and writes it as `save_image` does; returns the path."""
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return save_image(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()), metadata)
 
@@ -359,16 +364,18 @@ def tile(pictures: Sequence[Image.Image], columns: int, max_pixels: float) -> Im
     return sheet
 
 
-def save_animation(path: str | os.PathLike, frames: Sequence[Image.Image]) -> Path:
+def save_animation(
+    path: str | os.PathLike, frames: Sequence[Image.Image], dither: Image.Dither = Image.Dither.NONE
+) -> Path:
     """Writes equally large frames as a GIF that runs for ever, whole or not at all; returns the path.
 
     Each frame stays for 80 milliseconds, the last for two seconds. All share one palette of 256 colours, so
-    that nothing flickers.
+    that nothing flickers. dither: with FLOYDSTEINBERG, colours in between are mixed from specks.
     """
     # The last frame has the colours that matter, the first the greys that it all starts from.
     sample = Image.fromarray(np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])]))
     palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
-    first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    first, *others = [frame.quantize(palette=palette, dither=dither) for frame in frames]
     times = [80] * len(others) + [2000]
     with whole_file(path) as partial:
         first.save(partial, save_all=True, append_images=others, duration=times, loop=0, optimize=True)
