@@ -142,11 +142,11 @@ def write_zip(root: Path, names: Iterable[str], output: Path) -> str:
 # The checks
 
 
-def preflight(root: Path, import_timeout: float = 120) -> list[Problem]:
+def preflight(root: Path) -> list[Problem]:
     """Every problem that can be found without running the tests, in the order to mend them."""
     syntax = check_syntax(root)
     unreadable = {(problem.file, problem.line) for problem in syntax}
-    imports = [p for p in check_imports(root, import_timeout) if (p.file, p.line) not in unreadable]
+    imports = [p for p in check_imports(root) if (p.file, p.line) not in unreadable]
     return [
         *check_required(root),
         *check_contents(root),

@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--method",
         default="grad-cam",
         metavar="NAME",
-        help="how a layer's maps are weighed: grad-cam (default), grad-cam++ or layer-cam",
+        help="how a layer's maps are weighed: grad-cam (default), grad-cam++, hires-cam or layer-cam",
     )
     parser.add_argument("--fuse", action="store_true", help="add one map of all layers together")
     parser.add_argument(

@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NAME",
         help="one row of maps for each: saliency, smoothgrad, gradient-x-input, integrated-gradients, "
-        "guided-backprop, guided-grad-cam, grad-cam, grad-cam++, layer-cam, fused-layer-cam, or all "
+        "guided-backprop, guided-grad-cam, grad-cam, grad-cam++, hires-cam, layer-cam, fused-layer-cam, or all "
         "(default: saliency, also blurred over the photo)",
     )
     parser.add_argument(

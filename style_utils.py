@@ -1,6 +1,4 @@
-"""Task 7: features of a network's layers, and the optimization that turns a photo into a painting (Gatys et
-al., 2016).
-"""
+"""Task 7: a network's features, and the optimization that turns a photo into a painting (Gatys et al., 2016)."""
 
 import os
 from collections.abc import Sequence
@@ -77,15 +75,15 @@ def style_transfer(
 ) -> Tensor | Path:
     """Minimizes L = L_content + L_style + L_tv over the pixels of a picture with 200 steps of Adam.
 
-    content_image, style_image: files, bundled names, or pictures; image_size, style_size: their shorter sides
-    in pixels.
-    content_layer, style_layers: children of `cnn` by number. The weights are those of the three losses. The
-    rate is 3.0, and 0.1 from step 180 on (with a fresh Adam); before each of the first 190 steps the pixels
-    are clamped to +-1.5, in normalized units. The picture starts as the content image, or as noise with
-    `init_random`.
+    content_image, style_image: files, bundled names, or pictures.
+    image_size, style_size: their shorter sides in pixels.
+    content_layer, style_layers: children of `cnn` by number. The weights are those of the three losses.
 
-    Writes visualization/NAME.png; with `testing` writes nothing and returns the normalized picture (1, 3, H,
-    W).
+    The rate is 3.0, and 0.1 from step 180 on (with a fresh Adam); before each of the first 190 steps the
+    pixels are clamped to +-1.5, in normalized units. The picture starts as the content image, or as noise
+    with `init_random`.
+
+    Writes visualization/NAME.png; with `testing` nothing, and returns the normalized picture (1, 3, H, W).
     """
     # No layer beyond the deepest one used is worth computing.
     cnn = nn.Sequential(*list(cnn.children())[: max([content_layer, *style_layers]) + 1])

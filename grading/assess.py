@@ -22,6 +22,7 @@ PRIVATE_BANK = Path(__file__).with_name("private") / "cases.npz"
 SECRET = PRIVATE_BANK.with_name("secret")
 # A student's own copy has no secret: the cases it draws can be known, those of the grader cannot.
 PUBLIC_SECRET = b"the student's own check"
+WIDTH = 100  # of the table, in characters
 MARKS = {"passed": "+", "partial": "~", "failed": "-"}
 
 
@@ -106,7 +107,7 @@ def _assessment(report: Report, submission: Submission) -> Assessment:
     )
 
 
-def table(assessment: Assessment, width: int = 100) -> str:
+def table(assessment: Assessment) -> str:
     """The table that student and grader see alike: a line a task, its findings below it, the total."""
     lines = []
     for task in assessment.report.tasks:
@@ -114,11 +115,11 @@ def table(assessment: Assessment, width: int = 100) -> str:
         lines.append(f"{MARKS.get(task.status, '?')} {task.number:<4}{task.title:<40}{points:>12}")
         for finding in task.findings:
             lines += textwrap.wrap(
-                finding.message, width, initial_indent="       ", subsequent_indent="       "
+                finding.message, WIDTH, initial_indent="       ", subsequent_indent="       "
             )
     total = f"{assessment.report.points:g} / {assessment.report.max_points:g}"
     lines.append(f"  {'':<4}{'total':<40}{total:>12}")
-    lines += [line for remark in assessment.remarks for line in textwrap.wrap(f"note: {remark}", width)]
+    lines += [line for remark in assessment.remarks for line in textwrap.wrap(f"note: {remark}", WIDTH)]
     if assessment.receipt:
         lines.append(f"receipt {assessment.receipt}")
     return "\n".join(lines)

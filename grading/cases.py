@@ -10,7 +10,7 @@ a JSON index that says which of them are what.
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,7 +116,6 @@ def compute_bank(
     cases_per_kind: int,
     variants: Callable[[Sequence], Execute],
     spare: int | None = None,
-    operations: Iterable[str] | None = None,
     on_case: Callable[[], object] = lambda: None,
 ) -> CaseBank:
     """The bank of the solved project in `root` and of every mistake of the catalogue.
@@ -132,7 +131,7 @@ def compute_bank(
     solution = variants(())
     wrong = [(entry, form, variants(form)) for entry in entries for form in entry.forms]
     cases = []
-    for operation in INPUTS if operations is None else operations:
+    for operation in INPUTS:
         kept = cases_per_kind * OPERATIONS[operation].draws // 2
         for kind, make in INPUTS[operation].items():
             rng = np.random.default_rng([seed, *hashlib.sha256(f"{operation}/{kind}".encode()).digest()])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from grading.assess import assess, nothing
 from grading.cases import CaseBank
-from grading.sandbox import Limits, Zygote
+from grading.sandbox import Zygote
 from grading.submission import GRADED_FILES, UnreadableError, read_submission
 from helpers import cli
 from helpers.errors import CannotError
@@ -99,7 +99,6 @@ def grade_folder(
     jobs: int,
     bank: CaseBank,
     secret: bytes,
-    limits: Limits | None = None,
     on_done: Callable[[Entry], None] = lambda _entry: None,
 ) -> None:
     """Grades every submission into out/results/KEY.json. Those already there, unchanged, under the same cases and
@@ -117,7 +116,7 @@ def grade_folder(
                 return
             path = results / f"{entry.key}.json"
             if not _is_current(path, entry, terms):
-                _write(path, _graded(entry, bank, secret, zygote, limits) | {"terms": terms})
+                _write(path, _graded(entry, bank, secret, zygote) | {"terms": terms})
             advance()
             on_done(entry)
 
@@ -134,13 +133,13 @@ def grade_folder(
             stale.unlink()  # of a zip that is no longer in the folder
 
 
-def _graded(entry: Entry, bank: CaseBank, secret: bytes, zygote: Zygote, limits: Limits | None) -> dict:
+def _graded(entry: Entry, bank: CaseBank, secret: bytes, zygote: Zygote) -> dict:
     """The record of one submission. What goes wrong on our side is said, and tried again the next time."""
     record = {"key": entry.key, "file": entry.path.name, "students": list(entry.students), "failure": ""}
     if not entry.path.exists():
         return record | nothing("the export lists it, but holds no files of it").as_dict()
     try:
-        return record | assess(entry.path, bank=bank, secret=secret, zygote=zygote, limits=limits).as_dict()
+        return record | assess(entry.path, bank=bank, secret=secret, zygote=zygote).as_dict()
     except Exception as error:  # one submission must not stop the others, whatever it did
         return record | nothing("grading failed").as_dict() | {"failure": f"{type(error).__name__}: {error}"}
 

@@ -1,6 +1,4 @@
-"""The command line that all four runners share: the same options, the same errors, nothing heavy before
-arguments are read.
-"""
+"""The command line of all four runners: the same options and errors, and nothing heavy before they are read."""
 
 import argparse
 import contextlib

@@ -1,6 +1,4 @@
-"""What the scripts look at: the bundled photos, the drawn style images, the course's ImageNet sample, class
-names.
-"""
+"""What the scripts look at: bundled photos, drawn style images, the course's ImageNet sample, class names."""
 
 import difflib
 import importlib.util

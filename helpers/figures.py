@@ -43,7 +43,7 @@ class Cell:
     to its maximum. Title and subtitle stand above it, the caption under it.
     """
 
-    image: Image.Image | np.ndarray | None
+    image: Image.Image | np.ndarray
     title: str = ""
     subtitle: str = ""
     colors: str = "inferno"
@@ -53,9 +53,7 @@ class Cell:
 
     @property
     def aspect(self) -> float:
-        """Width over height; 0 where there is nothing to draw."""
-        if self.image is None:
-            return 0.0
+        """Width over height."""
         height, width = np.asarray(self.image).shape[:2]
         return width / height
 
@@ -184,14 +182,14 @@ def colorize(heat: np.ndarray, colors: str = "inferno") -> np.ndarray:
     return (colormaps[colors](heat / peak if peak > 0 else heat)[..., :3] * 255).round().astype(np.uint8)
 
 
-def overlay(photo: np.ndarray, heat: np.ndarray, colors: str = "turbo", strength: float = 0.6) -> np.ndarray:
+def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """A map (H, W) in [0, 1] laid over a photo, uint8 (H, W, 3): where the map is 0 the photo shows through,
     greyed.
     """
     grey = photo.astype(np.float64) @ (0.299, 0.587, 0.114)
     base = 0.45 * photo + 0.45 * grey[..., None] + 20
-    alpha = strength * (np.clip(heat, 0, 1) ** 0.75)[..., None]
-    return ((1 - alpha) * base + alpha * colorize(heat, colors)).round().clip(0, 255).astype(np.uint8)
+    alpha = 0.6 * (np.clip(heat, 0, 1) ** 0.75)[..., None]
+    return ((1 - alpha) * base + alpha * colorize(heat, "turbo")).round().clip(0, 255).astype(np.uint8)
 
 
 def clipped(heat: np.ndarray) -> np.ndarray:
@@ -201,9 +199,9 @@ def clipped(heat: np.ndarray) -> np.ndarray:
     return np.clip(heat / max(float(np.percentile(heat, 99)), 1e-12), 0, 1)
 
 
-def glow(photo: np.ndarray, heat: np.ndarray, sigma: float = 4.0) -> np.ndarray:
-    """A speckled map (H, W) over its photo: blurred by `sigma` pixels, so that the eye sees regions."""
-    smooth = gaussian_filter(heat.astype(np.float64), sigma)
+def glow(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A speckled map (H, W) over its photo: blurred by 4 pixels, so that the eye sees regions."""
+    smooth = gaussian_filter(heat.astype(np.float64), 4.0)
     peak = smooth.max(initial=0.0)
     return overlay(photo, smooth / peak if peak > 0 else smooth)
 
@@ -214,18 +212,18 @@ def signed_picture(gradient: np.ndarray) -> np.ndarray:
     return ((gradient / peak / 2 + 0.5) * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def diverging(heat: np.ndarray, sigma: float = 2.0, colors: str = "RdBu_r") -> np.ndarray:
+def diverging(heat: np.ndarray) -> np.ndarray:
     """A signed map (H, W) -> RGB uint8 (H, W, 3): red above zero, blue below, zero white; the strongest percent
     alike.
 
-    Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of `sigma` pixels): left
+    Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of 2 pixels): left
     alone, red and blue specks side by side look violet, and neither sign can be seen.
     """
     from matplotlib import colormaps
 
-    smooth = gaussian_filter(heat.astype(np.float64), sigma)
+    smooth = gaussian_filter(heat.astype(np.float64), 2.0)
     peak = max(float(np.percentile(np.abs(smooth), 99)), 1e-12)
-    return (colormaps[colors](smooth / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
+    return (colormaps["RdBu_r"](smooth / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
 
 
 Row = Sequence[Cell | Plot | Mosaic]
@@ -247,10 +245,7 @@ def save_grid(
     are broken into lines, so nothing is cut off.
     """
     columns = max(len(row) for row in rows)
-    aspect = [
-        max((row[c].aspect * row[c].scale for row in rows if c < len(row)), default=1.0)
-        for c in range(columns)
-    ]
+    aspect = [max(row[c].aspect * row[c].scale for row in rows if c < len(row)) for c in range(columns)]
     widths = [height * a for a in aspect]
     left = MARGIN + (0.3 if any(row_labels) else 0.0)
     total_width = left + sum(widths) + GAP * (columns - 1) + MARGIN
@@ -261,7 +256,7 @@ def save_grid(
         for row in rows
     ]
     bottoms = [max(_text_height([], caption) for caption in row) for row in captions]
-    heights = [height * max((cell.scale for cell in row), default=1.0) for row in rows]
+    heights = [height * max(cell.scale for cell in row) for row in rows]
     characters = max(20, int((total_width - left - MARGIN) * 72 / (NOTE * 0.5)))
     notes = textwrap.wrap(note, characters)
     headings = textwrap.wrap(heading, max(12, int((total_width - left) * 72 / (HEADING * 0.62))))
@@ -272,7 +267,6 @@ def save_grid(
     )
 
     figure = Figure(figsize=(total_width, total_height), dpi=DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
 
     def write(x: float, y: float, text: str, size: float, color: str = INK, **options: Any) -> None:
         figure.text(x / total_width, 1 - y / total_height, text, fontsize=size, color=color, **options)
@@ -291,15 +285,14 @@ def save_grid(
         y += tops[r]
         x = left
         for c, (cell, width, (title, subtitle)) in enumerate(zip(row, widths, texts[r], strict=False)):
-            if cell.aspect:
-                shown = heights[r] * cell.aspect
-                place = (
-                    (x + (width - shown) / 2) / total_width,
-                    1 - (y + heights[r]) / total_height,
-                    shown / total_width,
-                    heights[r] / total_height,
-                )
-                cell.draw(figure.add_axes(place))
+            shown = heights[r] * cell.aspect
+            place = (
+                (x + (width - shown) / 2) / total_width,
+                1 - (y + heights[r]) / total_height,
+                shown / total_width,
+                heights[r] / total_height,
+            )
+            cell.draw(figure.add_axes(place))
             middle = x + width / 2
             write_up(middle, y - 0.05, subtitle, SUBTITLE, GREY)
             write_up(middle, y - 0.05 - len(subtitle) * SUBTITLE * LINE, title, TITLE, INK)
@@ -330,6 +323,12 @@ def save_grid(
         y += heights[r] + bottoms[r] + GAP
     if notes:
         write(left, y - GAP + 0.14, "\n".join(notes), NOTE, GREY, va="top", linespacing=1.25)
+    return save_figure(path, figure, metadata)
+
+
+def save_figure(path: str | os.PathLike, figure: Figure, metadata: Mapping[str, str] | None = None) -> Path:
+    """Draws a figure and writes it as `save_image` does; returns the path."""
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return save_image(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()), metadata)
 
@@ -370,22 +369,18 @@ def tile(pictures: Sequence[Image.Image], columns: int, max_pixels: float) -> Im
 
 
 def save_animation(
-    path: str | os.PathLike,
-    frames: Sequence[Image.Image],
-    *,
-    milliseconds: int = 80,
-    hold: int = 2000,
+    path: str | os.PathLike, frames: Sequence[Image.Image], dither: Image.Dither = Image.Dither.NONE
 ) -> Path:
     """Writes equally large frames as a GIF that runs for ever, whole or not at all; returns the path.
 
-    Each frame stays for `milliseconds`, the last for `hold`. All share one palette of 256 colours, so that
-    nothing flickers.
+    Each frame stays for 80 milliseconds, the last for two seconds. All share one palette of 256 colours, so
+    that nothing flickers. dither: with FLOYDSTEINBERG, colours in between are mixed from specks.
     """
     # The last frame has the colours that matter, the first the greys that it all starts from.
     sample = Image.fromarray(np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])]))
     palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
-    first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    times = [milliseconds] * len(others) + [hold]
+    first, *others = [frame.quantize(palette=palette, dither=dither) for frame in frames]
+    times = [80] * len(others) + [2000]
     with whole_file(path) as partial:
         first.save(partial, save_all=True, append_images=others, duration=times, loop=0, optimize=True)
     return Path(path)

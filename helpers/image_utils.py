@@ -1,6 +1,4 @@
-"""Pictures in and out: opening any image file, and the change between pictures and the networks' normalized
-tensors.
-"""
+"""Pictures in and out: any image file opened, and pictures made normalized tensors and back."""
 
 import contextlib
 import io
@@ -33,9 +31,9 @@ def preprocess(img: Image.Image | np.ndarray, size: int | tuple[int, int] = 224)
 
 
 def deprocess(tensor: Tensor) -> Image.Image:
-    """The inverse of `preprocess`: (1, 3, H, W) or (3, H, W), normalized -> RGB picture. Pixels outside [0,
-    1] are clipped,
-    never stretched: the picture shows the values that were optimized.
+    """The inverse of `preprocess`: (1, 3, H, W) or (3, H, W), normalized -> RGB picture.
+
+    Pixels outside [0, 1] are clipped, never stretched: the picture shows the values that were optimized.
     """
     img = tensor.detach().float().cpu()
     img = img[0] if img.dim() == 4 else img
@@ -58,9 +56,8 @@ def square(img: Image.Image, size: int = 224) -> Image.Image:
     8/7 of `size`, then the centre (torchvision's 256 and 224).
     """
     width, height = img.size
-    long = 4 * min(
-        width, height
-    )  # the ends of a very long picture are not worth enlarging: they are cut off anyway
+    # The ends of a very long picture are not worth enlarging: they are cut off anyway.
+    long = 4 * min(width, height)
     if max(width, height) > long:
         left, top = max(0, (width - long) // 2), max(0, (height - long) // 2)
         img = img.crop((left, top, min(width, left + long), min(height, top + long)))

@@ -98,8 +98,7 @@ def load_features(
 
 
 def _build(name: str) -> nn.Module:
-    # Both would otherwise warn that their slow initialization is to be removed; their weights are loaded
-    # anyway.
+    # Both would otherwise warn that their slow initialization is to go; their weights are loaded anyway.
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(name, weights=None, **options)
 

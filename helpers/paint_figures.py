@@ -7,16 +7,15 @@ from typing import Any
 
 import torch.nn.functional as F
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from helpers.errors import CannotError
-from helpers.figures import DPI, INK, save_image, whole_file
+from helpers.figures import DPI, INK, save_animation, save_figure
 from style_modules.painter import OTHERS
 
-FRAME_SIDE, MOST_FRAMES, FRAME_MS, LAST_MS = 360, 90, 80, 2500
+FRAME_SIDE, MOST_FRAMES = 360, 90
 
 
 class Film:
@@ -41,7 +40,6 @@ class Film:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Writes the GIF, whole or not at all; all frames have the last one's size."""
-        path = Path(path)
         assert self.last is not None, "a film without a frame"
         tensors = [*self.frames, self._small(self.last)]
         height, width = tensors[-1].shape[2:]
@@ -49,13 +47,8 @@ class Film:
         for tensor in tensors:
             pixels = (tensor[0].permute(1, 2, 0).cpu() * 255).round().byte().numpy()
             images.append(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
-        # One palette, the result's: a new one for every frame flickers.
-        palette = images[-1].quantize(256)
-        images = [image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for image in images]
-        times = [FRAME_MS] * (len(images) - 1) + [LAST_MS]
-        with whole_file(path) as partial:
-            images[0].save(partial, save_all=True, append_images=images[1:], duration=times, loop=0)
-        return path
+        # A painting has more colours than a palette: those in between are mixed from specks.
+        return save_animation(path, images, Image.Dither.FLOYDSTEINBERG)
 
     @staticmethod
     def _small(picture: Tensor) -> Tensor:
@@ -77,7 +70,6 @@ def save_plot(path: str | os.PathLike, history: Sequence) -> Path:
     }
     colors |= dict(zip(OTHERS, ("#d1495b", "#8d99ae", "#c9a227"), strict=True))
     figure = Figure(figsize=(9, 6.4), dpi=DPI, facecolor="white", layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     losses, shares = figure.subplots(2, 1, sharex=True)
     steps = range(1, len(history) + 1)
     for name in names:
@@ -115,7 +107,4 @@ def save_plot(path: str | os.PathLike, history: Sequence) -> Path:
     shares.set_ylabel("share of the gradient (%)")
     shares.set_xlabel("step")
     shares.set_xlim(1, max(2, len(history)))
-    canvas.draw()
-    import numpy as np
-
-    return save_image(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+    return save_figure(path, figure)

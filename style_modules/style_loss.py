@@ -13,8 +13,7 @@ class StyleLoss(nn.Module):
 
         features: (N, C, H, W). Returns (N, C, C): for each image, how often two channels are active together.
         """
-        # Flatten the positions, then one batched matrix product. Image n's matrix must not mix with
-        # another's.
+        # Flatten the positions, then one batched matrix product. Image n's matrix must not mix with another's.
         ### BEGIN SOLUTION
         N, C, H, W = features.shape
         F = features.reshape(N, C, H * W)
@@ -32,9 +31,9 @@ class StyleLoss(nn.Module):
         """L_s = sum over layers l of w_l * sum_kl (G^l_kl - A^l_kl)^2.
 
         feats: the picture's features at every layer of the network, as `extract_features` returns them.
-        style_layers: the layers to compare, indices into feats. style_targets: the painting's normalized Gram
-        matrices A and
-        style_weights: the weights w, both in the order of style_layers.
+        style_layers: the layers to compare, indices into feats.
+        style_targets: the painting's normalized Gram matrices A, in the order of style_layers.
+        style_weights: the weights w, in the same order.
 
         Returns a scalar that gradients flow through.
         """

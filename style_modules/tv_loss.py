@@ -7,11 +7,10 @@ class TotalVariationLoss(nn.Module):
     """How rough is the picture?"""
 
     def forward(self, img: Tensor, tv_weight: float) -> Tensor:
-        """L_tv = w_t * sum over channels c and pixels (i, j) of (x_{c,i+1,j} - x_{c,i,j})^2 + (x_{c,i,j+1} -
-        x_{c,i,j})^2.
+        """L_tv = w_t * sum over channels c and pixels (i, j) of
+        (x_{c,i+1,j} - x_{c,i,j})^2 + (x_{c,i,j+1} - x_{c,i,j})^2.
 
-        img: (1, 3, H, W), H and W may differ. Each pair of neighbours counts once; there is no wrapping
-        around.
+        img: (1, 3, H, W), H and W may differ. Each pair of neighbours counts once; nothing wraps around.
 
         Returns a scalar that gradients flow through.
         """

@@ -1,6 +1,4 @@
-"""The attributions are held to exact answers on small networks, to captum on the real one, and to leaving no
-trace.
-"""
+"""The attributions: exact answers on small networks, captum's on the real one, and one signature for all."""
 
 import re
 
@@ -26,8 +24,8 @@ from visualizers.attributions import (
     integrated_gradients,
     smooth_grad,
 )
-from visualizers.layer_gradcam import RULES, fuse, grad_cam_at, grad_cam_plus_plus, layer_cam
-from visualizers.mechanisms import chunk_of, in_chunks, input_gradient, untouched
+from visualizers.layer_gradcam import RULES, fuse, grad_cam_at, grad_cam_plus_plus, hires_cam, layer_cam
+from visualizers.mechanisms import capture, chunk_of, class_scores, in_chunks, input_gradient, untouched
 
 SIZE = 64  # of the photos: the real network's mathematics is the same at any size
 
@@ -178,6 +176,49 @@ def test_layer_cam_of_a_toy_by_hand():
     np.testing.assert_allclose(found, expected / 16, rtol=1e-6)
 
 
+def test_hires_cam_of_a_toy_by_hand():
+    # g A: map 1 gives (2, -4, 0, 16), map 2 (-4, 0, 2, -6); the ReLU comes after their sum.
+    expected = np.array([[0.0, 0.0], [2.0, 10.0]])
+    np.testing.assert_allclose(hires_cam(A, G)[0, 0], expected)
+    found = grad_cam_at(["maps"], IMAGE, torch.tensor([0]), Toy(), "hires-cam")["maps"][0]
+    np.testing.assert_allclose(found, expected / 10, rtol=1e-6)
+
+
+def evidence(rule, model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """For the class minus against it, (N, 1, h, w), by a rule at the layer `maps`; and the scores (N,)."""
+    with capture({"maps": model.maps}) as outputs:
+        scores = class_scores(model, X, y)
+    (g,) = torch.autograd.grad(scores.sum(), outputs["maps"])
+    return rule(outputs["maps"], g) - rule(outputs["maps"], -g), scores.detach()
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_hires_cams_evidence_adds_up_to_the_score_of_a_linear_head(pooled):
+    # Draelos and Carin's guarantee. Grad-CAM keeps it only where each place of a map has the same weight.
+    torch.manual_seed(3)
+    model = nn.Sequential()
+    model.maps = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True))
+    model.pool = nn.AdaptiveAvgPool2d(1 if pooled else (4, 5))  # (4, 5) is their size: nothing is pooled
+    model.flat, model.head = nn.Flatten(), nn.Linear(6 if pooled else 120, 4)
+    model = model.double()
+    X, y = torch.randn(3, 3, 6, 7, dtype=torch.float64), torch.tensor([0, 2, 3])
+    by_place, scores = evidence(hires_cam, model, X, y)
+    torch.testing.assert_close(by_place.sum(dim=(1, 2, 3)), scores - model.head.bias[y].detach())
+    by_map, _ = evidence(RULES["grad-cam"], model, X, y)
+    assert torch.allclose(by_map, by_place) == pooled
+
+
+def test_hires_cam_on_squeezenet_is_its_class_map_where_that_is_positive(model, X, y):
+    # s_y is the mean of ReLU(z_y), z_y = b + sum_k w_k A^k by a 1 x 1 convolution.
+    with torch.no_grad():
+        z = model.classifier[1](model.features(X))[range(len(y)), y]
+    bias = model.classifier[1].bias[y].detach()[:, None, None]
+    expected = (z - bias).clamp(min=0) * (z > 0)
+    big = torch.nn.functional.interpolate(expected[:, None], size=SIZE, mode="bilinear")[:, 0]
+    found = METHODS["hires-cam"].explain(X, y, model)
+    torch.testing.assert_close(found.double(), big / big.amax(dim=(1, 2), keepdim=True), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_layer_without_evidence_gives_a_map_of_zeros(rule):
     assert not RULES[rule](A, -torch.ones_like(A)).any()
@@ -256,6 +297,13 @@ def test_smoothgrad_equals_captums_noise_tunnel(model, peer, X, y):
     tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(peer))
     theirs = tunnel.attribute(image, target=target, nt_samples=4, stdevs=sigma, abs=False)
     same(smooth_grad(image, target, model, samples=4, seed=4), theirs)
+
+
+def test_hires_cam_equals_captums_gradient_x_activation_summed(model, peer, X, y):
+    layer = "features.9"
+    product = captum.attr.LayerGradientXActivation(peer, peer.get_submodule(layer)).attribute(X, target=y)
+    theirs = GradCam.heatmap(product.sum(dim=1, keepdim=True).clamp(min=0).detach(), X.shape[2:])
+    np.testing.assert_allclose(grad_cam_at([layer], X, y, model, "hires-cam")[layer], theirs, atol=1e-6)
 
 
 def test_guided_grad_cam_equals_captums(model, peer, X, y):

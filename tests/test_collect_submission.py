@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import collect_submission as submission
+import grading.submission
 from collect_submission import Problem
 
 PICTURES = ("class_visualization", "saliency_visualization", "gradcam_visualization", "wave_coffee")
@@ -59,6 +60,11 @@ def run_script(root: Path, *options: str, **variables: str) -> subprocess.Comple
 
 
 # What goes in
+
+
+def test_script_and_grader_read_the_same_files():
+    # Two lists: the script must run where nothing else does, and Gradescope's bundle has no script.
+    assert submission.GRADED_FILES == grading.submission.GRADED_FILES
 
 
 def test_everything_that_belongs_goes_in_and_comes_out_the_same(root, tmp_path):

@@ -54,7 +54,7 @@ def cells_found(path):
 def test_a_grid_shows_every_cell_once(tmp_path):
     dark = np.full((30, 30, 3), 60, dtype=np.uint8)
     rows = [
-        [Cell(dark, "one"), Cell(dark, "two"), Cell(None)],
+        [Cell(dark, "one"), Cell(dark, "two")],
         [Cell(np.ones((20, 40))), Cell(dark), Cell(dark, "", "six")],
     ]
     path = save_grid(

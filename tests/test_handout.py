@@ -124,7 +124,8 @@ def test_the_handout_holds_the_judge_and_nothing_of_the_instructors():
         ), name
     for name in ("handout", "bundle", "report", "folder", "similarity", "case_inputs", "local"):
         assert f"grading/{name}.py" not in files
-    assert not {"docs/instructor.md", "tests/numpy_reference.py", "tests/test_losses.py"} & files.keys()
+    assert not {*handout.LEFT_OUT, "tests/numpy_reference.py", "tests/test_losses.py"} & files.keys()
+    assert all((PROJECT / page).is_file() for page in handout.LEFT_OUT)
     text = b"".join(data for name, data in files.items() if name.endswith((".py", "Makefile")))
     assert b"BEGIN SOLUTION" not in text
     assert not any(f"\n{target}:".encode() in text for target in ("handout", "bundle", "gallery"))

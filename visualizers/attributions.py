@@ -1,4 +1,4 @@
-"""Ten ways to ask which pixels a network's score comes from, all with one signature, so that they can be compared.
+"""Eleven ways to ask which pixels a network's score comes from, of one signature, so that they can be compared.
 
 `METHODS` names them. Each is a function (X, y, model, advance=None) -> maps (N, H, W): X normalized images
 (N, 3, H, W), y the class to explain in each (N,), `advance` told after each chunk how many images the network
@@ -89,8 +89,7 @@ def integrated_gradients(
 def completeness_error(
     attributions: Tensor, X: Tensor, y: Tensor, model: nn.Module, baseline: float | Tensor = 0.0
 ) -> Tensor:
-    """sum of attributions - (s_y(I) - s_y(I')), in score, for each image (N,): 0 for exact Integrated
-    Gradients.
+    """sum of attributions - (s_y(I) - s_y(I')), in score, (N,): 0 for exact Integrated Gradients.
 
     attributions: of any shape (N, ...). What is left comes from replacing the integral by a sum.
     """
@@ -200,6 +199,7 @@ METHODS: dict[str, Method] = {
     "guided-grad-cam": Method("Guided Grad-CAM", _strongest(guided_grad_cam)),
     "grad-cam": Method("Grad-CAM", grad_cam, "region"),
     "grad-cam++": Method("Grad-CAM++", cam("grad-cam++"), "region"),
+    "hires-cam": Method("HiResCAM", cam("hires-cam"), "region"),
     "layer-cam": Method("LayerCAM", cam("layer-cam"), "region"),
     "fused-layer-cam": Method("LayerCAM, four layers fused", cam("layer-cam", fused=True), "region"),
 }

@@ -86,10 +86,8 @@ class ClassVisualization:
                 img.data.copy_(self.jitter(img.data, -ox, -oy))
                 self.regularize(img, t, blur_every)
                 if generate_plots and (t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1):
-                    from helpers.figures import (
-                        Cell,
-                        save_grid,
-                    )  # drawing is loaded only where it is asked for
+                    # Imported here: drawing is loaded only where it is asked for.
+                    from helpers.figures import Cell, save_grid
 
                     cell = Cell(
                         deprocess(img), class_names[target_y], f"iteration {t + 1} of {num_iterations}"

@@ -1,7 +1,7 @@
-"""Class activation maps at any layers at once: Grad-CAM, Grad-CAM++, LayerCAM, and several layers in one map.
+"""Class activation maps at any layers at once: Grad-CAM, Grad-CAM++, HiResCAM, LayerCAM; and layers fused.
 
 `GradCam.grad_cam` explains the last layer; here any layers, from one forward and one backward pass for all of
-them. The three methods differ only in how they weigh a layer's maps, and each is a rule
+them. The methods differ only in how they weigh a layer's maps, and each is a rule
 (A, g) -> cam: activations A^k_ij and gradients g^k_ij = d s_y / d A^k_ij, both (N, K, h, w), to (N, 1, h, w),
 never negative.
 """
@@ -25,8 +25,9 @@ from visualizers.mechanisms import (
 
 
 def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
-    """The modules of `model` that return maps for X (N, 3, H, W), in the order they do: name -> (channels,
-    height, width).
+    """The modules of `model` that return maps for X (N, 3, H, W), in the order they do.
+
+    Name -> (channels, height, width).
     """
     sizes: dict[str, tuple[int, int, int]] = {}
 
@@ -48,10 +49,8 @@ def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
     return sizes
 
 
-def spread_layers(model: nn.Module, X: Tensor, count: int = 4) -> list[str]:
-    """`count` layers from early to last, the last being the one that `grad_cam` explains, the others evenly
-    spread before it.
-    """
+def spread_layers(model: nn.Module, X: Tensor) -> list[str]:
+    """Four layers from early to last: the last is what `grad_cam` explains, the others lie evenly before it."""
     layers = list(map_layers(model, X))
     last = last_map_layer(model, X)
     # Whole blocks, not their parts: children of the network or of the last layer, with convolutions in them.
@@ -61,7 +60,7 @@ def spread_layers(model: nn.Module, X: Tensor, count: int = 4) -> list[str]:
         if name.rpartition(".")[0] in ("", last)
         and any(isinstance(module, nn.Conv2d) for module in model.get_submodule(name).modules())
     ]
-    return [*dict.fromkeys(blocks[len(blocks) * i // count] for i in range(1, count) if blocks), last]
+    return [*dict.fromkeys(blocks[len(blocks) * i // 4] for i in range(1, 4) if blocks), last]
 
 
 def grad_cam(A: Tensor, g: Tensor) -> Tensor:
@@ -84,6 +83,15 @@ def grad_cam_plus_plus(A: Tensor, g: Tensor) -> Tensor:
     return F.relu((w * A).sum(dim=1, keepdim=True))
 
 
+def hires_cam(A: Tensor, g: Tensor) -> Tensor:
+    """L_ij = ReLU(sum_k g^k_ij A^k_ij): each place's own share of the score (Draelos and Carin, 2020).
+
+    Where only a linear layer follows, pooling before it or not, the shares before the ReLU add up to the score
+    without its bias. Grad-CAM's mean of g gives a place also what the map's other places count for.
+    """
+    return F.relu((g * A).sum(dim=1, keepdim=True))
+
+
 def layer_cam(A: Tensor, g: Tensor) -> Tensor:
     """L_ij = ReLU(sum_k ReLU(g^k_ij) A^k_ij): each place has its own weight (Jiang et al., 2021)."""
     return F.relu((F.relu(g) * A).sum(dim=1, keepdim=True))
@@ -92,6 +100,7 @@ def layer_cam(A: Tensor, g: Tensor) -> Tensor:
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "grad-cam": grad_cam,
     "grad-cam++": grad_cam_plus_plus,
+    "hires-cam": hires_cam,
     "layer-cam": layer_cam,
 }
 

@@ -74,9 +74,7 @@ def deletion_insertion(
 
 
 def parameter_layers(model: nn.Module, X: Tensor) -> list[str]:
-    """The modules of `model` that hold parameters of their own, from input to output, as X (N, 3, H, W) meets
-    them.
-    """
+    """The modules of `model` with parameters of their own, from input to output, as X (N, 3, H, W) meets them."""
     order: dict[str, None] = {}
     owners = {
         name: module

@@ -9,7 +9,6 @@ WHERE = f"{FILE}, the gradient step"
 def _step(
     objective: str = "score - l2_reg * img.square().sum()",
     score: str = "logits.gather(1, target_y.view(-1, 1)).sum()",
-    gradient: str = "torch.autograd.grad(objective, img)[0]",
     update: str = "img.data += learning_rate * g / g.norm()",
 ) -> Patch:
     return Patch(
@@ -18,7 +17,7 @@ def _step(
         logits = model(img)
         score = {score}
         objective = {objective}
-        g = {gradient}
+        g = torch.autograd.grad(objective, img)[0]
         {update}
         """,
         region=0,

@@ -14,7 +14,7 @@ def _gram(*codes: str) -> tuple:
     return forms(*(Patch(STYLE, head + code, region=0) for code in codes))
 
 
-def _style(*terms: str, index: str = "layer") -> tuple:
+def _style(*terms: str) -> tuple:
     """The solution with another term for each layer; `i` is its place in style_layers."""
     return forms(*(_style_loop(f"loss = loss + {term}") for term in terms))
 
