@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help env figures test test-all lint format submission handout bundle clean
+.PHONY: help env figures test test-all lint format submission report handout bundle clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ format: $(VENV)/.dev  ## put the code into the house's format
 submission: $(VENV)/.dev  ## check the work and zip it for the autograder
 	$(BIN)/python collect_submission.py
 
+report: $(VENV)/.runtime  ## set report.md, the written part, as assignment_3_report.pdf
+	$(BIN)/python -m helpers.report
+
 handout: $(VENV)/.runtime  ## make the student's blank copy, dist/assignment_3_handout.zip
 	$(BIN)/python -m grading handout
 
@@ -52,5 +55,5 @@ bundle: $(VENV)/.runtime  ## make Gradescope's dist/autograder.zip
 	$(BIN)/python -m grading bundle
 
 clean:  ## remove outputs and caches (the environment stays)
-	rm -rf visualization/* .pytest_cache .ruff_cache .hypothesis assignment_3_submission.zip
+	rm -rf visualization/* .pytest_cache .ruff_cache .hypothesis assignment_3_submission.zip assignment_3_report.pdf
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
