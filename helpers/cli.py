@@ -55,9 +55,7 @@ def make_parser(program: str, description: str, *, output: str, epilog: str = ""
         "--seed", type=seed, default=0, help="same seed, same machine: same picture (default 0)"
     )
     common.add_argument("--output", metavar="FILE", default=output, help=f"where it goes (default {output})")
-    common.add_argument(
-        "--replay", metavar="FILE.png", help="make the picture FILE.png again from the recipe in it"
-    )
+    common.add_argument("--replay", metavar="FILE", help="make the picture FILE again from the recipe in it")
     common.add_argument("--quiet", action="store_true", help="no progress bars, no last line")
     common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     return parser

@@ -1,6 +1,7 @@
 """The one place that draws: pictures and grids of pictures, written whole or not at all."""
 
 import contextlib
+import json
 import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from PIL import Image, PngImagePlugin
 from scipy.ndimage import gaussian_filter
 
 from helpers.errors import CannotError
+from helpers.recipe import EXIF_TAG
 
 DPI = 120
 # How each format keeps the most: full colour resolution, or no loss at all.
@@ -332,15 +334,17 @@ def save_image(
     path: str | os.PathLike, image: Image.Image, metadata: Mapping[str, str] | None = None
 ) -> Path:
     """Writes a picture in the format of the path's ending, with as little loss as it allows, whole or not at
-    all; `metadata` goes into a PNG's text.
+    all; `metadata` goes into it where `recipe.read_recipe` looks.
     """
     path = Path(path)
-    options: dict = {}
+    options = dict(LITTLE_LOST.get(path.suffix.lower(), {}))
     if metadata and path.suffix.lower() == ".png":
         options["pnginfo"] = PngImagePlugin.PngInfo()
         for key, value in metadata.items():
             options["pnginfo"].add_itxt(key, value)
-    options |= LITTLE_LOST.get(path.suffix.lower(), {})
+    elif metadata:
+        options["exif"] = Image.Exif()
+        options["exif"][EXIF_TAG] = json.dumps(dict(metadata))
     with whole_file(path) as partial:
         image.save(partial, **options)
     return path

@@ -1,8 +1,9 @@
 """Every picture carries its recipe, and can be made again from it.
 
-A PNG that a runner writes holds, as text under the key "recipe", what made it: program, arguments, the hashes of
-weights and input images, versions. `--replay FILE.png` reads it, checks that weights and images are still the
-same, and runs it again.
+A picture that a runner writes holds what made it: program, arguments, the hashes of weights and input images,
+versions. In a PNG that is text under the key "recipe"; a JPEG, a WebP and a TIFF have it in their Exif data, as
+JSON in the image's description. `--replay FILE` reads it, checks that weights and images are still the same, and
+runs it again.
 """
 
 import argparse
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 KEY = "recipe"
+EXIF_TAG = 0x010E  # ImageDescription: what all three formats keep
 # What changes where and how a picture is written, but not the picture.
 NOT_THE_PICTURE = {"output", "quiet", "debug", "replay", "animate", "recorded", "program"}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib")
@@ -47,17 +49,18 @@ def make_recipe(args: argparse.Namespace, model: "nn.Module", images: Mapping[st
 
 
 def read_recipe(path: Path) -> dict:
-    """The recipe in a PNG. Raises CannotError where there is none."""
+    """The recipe in a picture. Raises CannotError where there is none."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            recipe = json.loads(getattr(image, "text", {}).get(KEY, ""))
+            texts = getattr(image, "text", None) or json.loads(image.getexif().get(EXIF_TAG, ""))
+            recipe = json.loads(texts[KEY])
     except FileNotFoundError as error:
         raise CannotError(f"--replay {path}: no such file") from error
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, TypeError, KeyError) as error:
         raise CannotError(
-            f"--replay {path}: carries no recipe; give a PNG that one of the four scripts wrote"
+            f"--replay {path}: carries no recipe; give a picture that one of the four scripts wrote"
         ) from error
     if (
         not isinstance(recipe, dict)

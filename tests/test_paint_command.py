@@ -63,6 +63,17 @@ def test_a_replay_paints_the_same_bytes_and_films_nothing_again(paint, tmp_path,
     assert again.read_bytes() == path.read_bytes() and not film.exists()
 
 
+@pytest.mark.parametrize("ending", ["jpg", "webp", "tif"])
+def test_every_format_carries_the_recipe(paint, tmp_path, ending):
+    _, path = paint("--steps", "1", "--seed", "3", output=f"out.{ending}")
+    again = tmp_path / f"again.{ending}"
+    assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes()
+    plain = tmp_path / f"plain.{ending}"
+    Image.open(path).convert("L").save(plain)
+    assert style_transfer.main(["--replay", str(plain)]) == 1
+
+
 def test_a_replay_of_a_budget_counts_the_steps_that_the_clock_allowed(photo, tmp_path):
     path, again = tmp_path / "a.png", tmp_path / "b.png"
     arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "6s"]
@@ -167,16 +178,17 @@ def upright(tmp_path, photo):
     return tmp_path / "in.jpg"
 
 
-def profiled(tmp_path, photo):
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    Image.open(photo).save(tmp_path / "in.tif", icc_profile=lab.tobytes())
-    return tmp_path / "in.tif"
-
-
 def sixteen_bits(tmp_path, photo):
     grey = np.asarray(Image.open(photo).convert("L")).astype(np.uint16) * 257
     Image.fromarray(grey).save(tmp_path / "in.png")
     return tmp_path / "in.png"
+
+
+def sixteen_bits_a_colour(tmp_path, photo):
+    tifffile = pytest.importorskip("tifffile")  # comes with scikit-image
+    pixels = np.asarray(Image.open(photo)).astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "in.tif", pixels, photometric="rgb")
+    return tmp_path / "in.tif"
 
 
 def in_mode(mode, ending):
@@ -189,14 +201,28 @@ def in_mode(mode, ending):
 
 @pytest.mark.parametrize(
     "write",
-    [upright, profiled, sixteen_bits, in_mode("CMYK", ".jpg"), in_mode("L", ".png"), in_mode("P", ".gif")],
-    ids=["EXIF", "ICC", "16 bits", "CMYK", "grey", "palette"],
+    [
+        *(upright, sixteen_bits, sixteen_bits_a_colour),
+        *(in_mode("CMYK", ".jpg"), in_mode("L", ".png"), in_mode("P", ".gif")),
+    ],
+    ids=["EXIF", "16 bits grey", "16 bits a colour", "CMYK", "grey", "palette"],
 )
 def test_any_photo_is_painted_upright(paint, photo, tmp_path, write):
     code, path = paint("--steps", "1", content=write(tmp_path, photo))
     assert code == 0
     grey = np.asarray(Image.open(path).convert("L"), dtype=float)
     assert grey.shape == (43, 64) and grey[:, :20].mean() > grey[:, -20:].mean()
+
+
+def test_a_photos_colour_profile_is_heeded(paint, tmp_path):
+    # A profile in which the file's red means blue, and its blue red.
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile.replace(b"rXYZ", b"?XYZ").replace(b"bXYZ", b"rXYZ").replace(b"?XYZ", b"bXYZ")
+    red = Image.new("RGB", (90, 60), (200, 30, 30))
+    red.save(tmp_path / "in.jpg", icc_profile=profile)
+    _, path = paint("--keep-colors", "--steps", "1", content=tmp_path / "in.jpg")
+    r, _, b = np.asarray(Image.open(path)).mean(axis=(0, 1))
+    assert b > r + 100
 
 
 def test_colours_of_the_photo_are_kept_in_the_file(paint, photo):
