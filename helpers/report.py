@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REPORT, OUTPUT = "report.md", "assignment_3_report.pdf"
 PLACEHOLDER = "Your answer here"
 LIMIT = 10 * 10**6  # bytes: more is slow to upload, and to read
+LARGEST = 2048  # pixels of a picture's longer side: what a page takes at the first of
 SHARPNESS = (220, 150, 100, 60)  # pixels an inch: the first with which the report stays under the limit
 VARIATIONS = "\ufe0e\ufe0f"  # ask for a character in black or in colour
 
@@ -70,21 +71,21 @@ class Section(NamedTuple):
 
 
 def sections(tree: "SyntaxTreeNode") -> list[Section]:
-    """The report's sections, in order; what stands above the first heading is left out."""
+    """The report's sections, in order; the first, of level 0, is what stands above all headings."""
     from helpers.typesetting import plain
 
-    found: list[Section] = []
+    found = [Section("the first lines", 0, 1, [])]
     for node in tree.children:
         if node.type == "heading":
             found.append(Section(plain(node), int(node.tag[1]), _line(node), []))
-        elif found and not (node.type == "html_block" and node.content.lstrip().startswith("<!--")):
+        elif not (node.type == "html_block" and node.content.lstrip().startswith("<!--")):
             found[-1].content.append(node)
     return found
 
 
 def author(tree: "SyntaxTreeNode") -> str:
-    """What stands after "Name:" under the first heading, if it is filled in."""
-    for text, _ in _texts(sections(tree)[:1]):
+    """What stands after "Name:" above the questions, if it is filled in."""
+    for text, _ in _texts([section for section in sections(tree) if section.level < 2]):
         if (match := re.match(r"name:(.*)", text, re.IGNORECASE)) and PLACEHOLDER not in text:
             return match[1].strip()
     return ""
@@ -101,8 +102,8 @@ def unanswered(tree: "SyntaxTreeNode") -> Iterator[Problem]:
         texts = [*_texts([section])]
         for text, line in texts:
             if PLACEHOLDER in text:
-                label = re.match(r"[^:(]+", text)[0].strip() if section is found[0] else section.title
-                yield Problem(line, f"no answer yet: {label}")
+                label = re.match(r"([^:(]+?) *[:(]", text) if section.level < 2 else None
+                yield Problem(line, f"no answer yet: {label[1] if label else section.title}")
         asked = not section.content or any(node.type == "blockquote" for node in section.content)
         has_parts = following is not None and following.level > section.level
         if asked and not has_parts and not any(text for text, _ in texts):
@@ -112,34 +113,43 @@ def unanswered(tree: "SyntaxTreeNode") -> Iterator[Problem]:
 def read_figures(
     tree: "SyntaxTreeNode", folder: Path
 ) -> tuple[dict[str, "Image.Image | None"], list[Problem]]:
-    """The pictures by what the report calls them, None for those that cannot be had, and why not."""
-    from helpers.image_utils import read_image
-
+    """The pictures by what the report calls them, None for those that cannot be had, and what is wrong with them."""
     images = [node for node in tree.walk() if node.type == "image"]
     figures: dict[str, Image.Image | None] = {}
     problems = []
-    for node in images:
-        name, line = str(node.attrs["src"]), _line(node)
-        if {parent.type for parent in _parents(node)} & {"table", "heading"}:
-            problems.append(
-                Problem(line, f"{name}: not shown in tables and headings; give it a line of its own")
-            )
-        if name in figures:
-            continue
-        figures[name] = None
-        try:
-            if re.match(r"[a-z]+://|data:", name):
-                raise CannotError(f"{name[:60]} is a web address: save the picture here, and name the file")
-            figures[name] = read_image(folder / unquote(name))
-        except CannotError as error:
-            runner = Path(name).with_suffix(".py").name
-            remedy = f"; ./{runner} makes it" if (folder / runner).is_file() else ""
-            problems.append(Problem(line, f"missing picture: {error}{remedy}"))
+    with cli.progress(len(images), "reading pictures") as advance:
+        for node in images:
+            name, line = str(node.attrs["src"]), _line(node)
+            if {parent.type for parent in _parents(node)} & {"table", "heading"}:
+                message = f"{name}: not shown in a table or a heading; give it a line of its own"
+                problems.append(Problem(line, message))
+            if name not in figures:
+                try:
+                    figures[name] = read_figure(name, folder)
+                except CannotError as error:
+                    figures[name] = None
+                    problems.append(Problem(line, f"missing picture: {error}"))
+            advance()
     return figures, problems
 
 
+def read_figure(name: str, folder: Path) -> "Image.Image":
+    """A picture of the report, no larger than a page shows it. Raises CannotError with what can be done."""
+    from helpers.image_utils import read_image
+
+    if re.match(r"[a-z]+://|data:", name):
+        raise CannotError(f"{name[:60]} is a web address: save the picture here, and name the file")
+    path = folder / unquote(name)
+    runner = path.with_suffix(".py").name
+    if not path.exists() and (folder / runner).is_file():
+        raise CannotError(f"{path}: no such file; ./{runner} makes it")
+    image = read_image(path)
+    image.thumbnail((LARGEST, LARGEST))
+    return image
+
+
 def other_problems(tree: "SyntaxTreeNode") -> Iterator[Problem]:
-    """What would not look as meant: characters that the font does not have, pictures that are none."""
+    """What would not look as meant: characters that the font does not have, pictures that are none, LaTeX."""
     from helpers.typesetting import unprintable
 
     for node in tree.walk():
@@ -147,8 +157,14 @@ def other_problems(tree: "SyntaxTreeNode") -> Iterator[Problem]:
             continue
         if unknown := unprintable(node.content):
             yield Problem(_line(node), f"the font has no {' '.join(unknown)}: write it in other letters")
-        if node.type == "text" and (match := re.search(r"!\[[^\]]*\]\(([^)<]* [^)]*)\)", node.content)):
+        if node.type != "text":
+            continue
+        if match := re.search(r"!\[[^\]]*\]\(([^)<]* [^)]*)\)", node.content):
             yield Problem(_line(node), f"a file's name with spaces goes into <>: ![caption](<{match[1]}>)")
+        if match := re.search(r"\$[^$]*\\[a-zA-Z]+", node.content):
+            yield Problem(
+                _line(node), f"LaTeX is printed as it stands ({match[0]}): write formulas in Unicode"
+            )
 
 
 def _texts(found: list[Section]) -> Iterator[tuple[str, int]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from fontTools.ttLib import TTFont
 from fpdf import FPDF
@@ -38,7 +39,7 @@ LINK, ALARM = (29, 78, 216), (176, 42, 20)
 ABREAST = 3  # pictures in a row
 TALLEST = 430.0  # a picture leaves room for what is said of it
 LEAST_SHARE = 0.6  # of its best size that a picture keeps, before it moves to the next page
-MISSING = 440.0, 130.0  # the frame in place of a missing picture; several in a row share its width
+MISSING = MEASURE, 130.0  # the frame in place of a missing picture; several in a row share its width
 EPOCH = datetime.datetime(
     2000, 1, 1, tzinfo=datetime.UTC
 )  # no time stamp: the same report gives the same bytes
@@ -150,7 +151,7 @@ class Text:
     left: float = MARGIN
     before: float = GAP
     marker: str = ""
-    bar: bool = False
+    bar: float = 0.0  # where a quotation's bar stands
     fill: bool = False
     level: int = 0  # of a heading
     title: str = ""
@@ -180,8 +181,8 @@ class Text:
                 pages.set_fill_color(*PALE)
                 pages.rect(self.left, pages.y - 3, WIDTH - MARGIN - self.left, len(shown) * height + 6, "F")
             if self.bar:
-                top = pages.y - (above if pages.barred else 0)
-                pages.stroke(self.left - 9, top, self.left - 9, pages.y + len(shown) * height, 1.5)
+                top = pages.y - (above if pages.barred == self.bar else 0)
+                pages.stroke(self.bar, top, self.bar, pages.y + len(shown) * height, 1.5)
             if self.marker and shown[0] is self.lines[0]:
                 pages.write_line([(self.marker, Style())], self.left - INDENT + 4, self.size)
             for line in shown:
@@ -221,7 +222,7 @@ class Figures:
                 for (_, caption), slot in zip(self.row, slots, strict=True)
             ]
             below = max(len(lines) for lines in captions) * SMALL * LEADING + PAD
-            height = max(min(height, room - below), 20.0)
+            height = min(height, max(room - below, 20.0))
         return slots, height, captions, below
 
     def draw(self, pages: "Pages") -> None:
@@ -234,26 +235,26 @@ class Figures:
                 width = height * picture.width / picture.height
                 pages.image(io.BytesIO(picture.data), x + (slot - width) / 2, pages.y, width, height)
             else:
-                self.draw_missing(pages, name, x, slot, height)
+                draw_missing(pages, name, x, slot, height)
             for i, line in enumerate(caption):
                 start = x + (slot - pages.width(line, SMALL)) / 2
                 pages.write_line(line, start, SMALL, pages.y + height + PAD + i * SMALL * LEADING)
             x += slot + GUTTER
         pages.y += height + below
 
-    def draw_missing(self, pages: "Pages", name: str, x: float, slot: float, height: float) -> None:
-        """A frame in the picture's place that says so."""
-        width = min(slot, height * MISSING[0] / len(self.row) / MISSING[1])
-        x += (slot - width) / 2
-        pages.set_draw_color(*ALARM)
-        pages.set_line_width(0.8)
-        with pages.local_context(dash_pattern={"dash": 4, "gap": 3, "phase": 0}):
-            pages.rect(x, pages.y, width, height)
-        lines = pages.broken([(f"missing: {name}", Style("I", color=ALARM))], SMALL, width - 2 * PAD)
-        middle = pages.y + (height - len(lines) * SMALL * LEADING) / 2
-        for i, line in enumerate(lines):
-            start = x + (width - pages.width(line, SMALL)) / 2
-            pages.write_line(line, start, SMALL, middle + i * SMALL * LEADING)
+
+def draw_missing(pages: "Pages", name: str, x: float, width: float, height: float) -> None:
+    """A frame in a picture's place that says what is missing."""
+    pages.set_draw_color(*ALARM)
+    pages.set_line_width(0.8)
+    with pages.local_context(dash_pattern={"dash": 4, "gap": 3, "phase": 0}):
+        pages.rect(x, pages.y, width, height)
+    lines = pages.broken([(f"missing: {unquote(name)}", Style("I", color=ALARM))], SMALL, width - 2 * PAD)
+    lines = lines[: int(height / SMALL / LEADING)]
+    middle = pages.y + (height - len(lines) * SMALL * LEADING) / 2
+    for i, line in enumerate(lines):
+        start = x + (width - pages.width(line, SMALL)) / 2
+        pages.write_line(line, start, SMALL, middle + i * SMALL * LEADING)
 
 
 @dataclass
@@ -329,7 +330,7 @@ class Pages(FPDF):
         self.pictures, self.author, self.total = pictures, author, total
         self.starts: list[int] = []
         self.begun = ""  # the title of the question that the page belongs to
-        self.barred = False  # whether the last block was a quoted one
+        self.barred = 0.0  # where the last block had its bar
         self.measured: dict[tuple[str, str, str], float] = {}
         for family, face in FACES:
             self.add_font(family, face, _font(family, face))
@@ -343,14 +344,14 @@ class Pages(FPDF):
     # From the document's tree to blocks
 
     def blocks(
-        self, nodes: Sequence[SyntaxTreeNode], left: float = MARGIN, *, quoted: bool = False
+        self, nodes: Sequence[SyntaxTreeNode], left: float = MARGIN, bar: float = 0.0
     ) -> Iterator[Block]:
         """What the nodes put on the pages, in order. Notes (HTML comments) put nothing there."""
-        style, size = Style(color=GREY if quoted else INK), QUOTE if quoted else TEXT
+        style, size = (Style(color=GREY), QUOTE) if bar else (Style(), TEXT)
 
         def text(content: Sequence[Run], before: float = GAP) -> Text:
             lines = self.broken(content, size, WIDTH - MARGIN - left)
-            return Text(lines, size, left, before, bar=quoted)
+            return Text(lines, size, left, before, bar=bar)
 
         for node in nodes:
             match node.type:
@@ -370,12 +371,14 @@ class Pages(FPDF):
                         else:
                             yield text([*runs(part, style)], before)
                 case "blockquote":
-                    yield from self.blocks(node.children, left + 12, quoted=True)
+                    yield from self.blocks(node.children, left + 12, left + 3)
                 case "bullet_list" | "ordered_list":
                     for number, item in enumerate(node.children, int(node.attrs.get("start", 1))):
-                        inner = [*self.blocks(item.children, left + INDENT, quoted=quoted)]
+                        inner = [*self.blocks(item.children, left + INDENT, bar)]
                         if inner and isinstance(inner[0], Text):
                             inner[0].marker = "•" if node.type == "bullet_list" else f"{number}."
+                        if inner and item is node.children[0] and node.parent.type != "list_item":
+                            inner[0].before = GAP
                         yield from inner
                 case "fence" | "code_block":
                     yield Text(self.code_lines(node.content, left), CODE, left, GAP + 3, fill=True)
@@ -426,7 +429,7 @@ class Pages(FPDF):
                     self.set_title(block.title)
             elif self.y > TOP and self.y + need > BOTTOM:
                 self.turn()
-            bar = isinstance(block, Text) and block.bar
+            bar = block.bar if isinstance(block, Text) else 0.0
             if self.barred and not bar:
                 self.skip(GAP / 2)
             block.draw(self)
@@ -463,9 +466,9 @@ class Pages(FPDF):
         """The author on the left, the page's number on the right."""
         y = HEIGHT - MARGIN + 22
         number = [(f"page {self.page} of {self.total}", Style(color=GREY))]
-        self.write_line(number, WIDTH - MARGIN - self.width(number, SMALL), SMALL, y)
         author = self.broken([(self.author, Style(color=GREY))], SMALL, MEASURE - 100)
         self.write_line(author[0], MARGIN, SMALL, y)
+        self.write_line(number, WIDTH - MARGIN - self.width(number, SMALL), SMALL, y)
 
     def skip(self, space: float) -> float:
         """Leaves space, but none at a page's top; returns what was left."""
