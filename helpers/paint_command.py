@@ -2,15 +2,26 @@
 progress, the time it may take, the film and the plot.
 """
 
+from __future__ import annotations  # what is only imported for its type costs --help no time
+
 import argparse
 import contextlib
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from helpers import cli
 from helpers.errors import CannotError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from style_modules.painter import Progress
+    from style_modules.plan import Schedule
 
 SIZE, SMALLEST, LARGEST = 512, 64, 16384
 SMALLEST_DRAWN, LARGEST_DRAWN = 256, 4096
@@ -92,6 +103,20 @@ def duration(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90, 90s or 2m")
 
 
+class Job(NamedTuple):
+    """One picture to paint: photo and paintings as opened, size (H, W) of the result, when to do which step.
+
+    images: all that goes in, by path or name, for the recipe. init: None, "content", "random" or one of them.
+    """
+
+    photo: Image.Image
+    paintings: list[Image.Image]
+    size: tuple[int, int]
+    schedule: Schedule
+    images: dict[str, Image.Image]
+    init: str | None
+
+
 class Studio:
     """A network and a device, ready to paint one picture after the other."""
 
@@ -115,57 +140,33 @@ class Studio:
 
     def paint(self, args: argparse.Namespace, path: Path) -> Path:
         """Paints one picture and writes it to `path`; Ctrl-C writes the best so far and says so."""
-        from helpers.data_utils import open_image
         from helpers.figures import save_image
         from helpers.paint_figures import Film, save_plot
         from helpers.recipe import make_recipe
-        from style_modules.painter import paint, resize
-        from style_modules.plan import Schedule, scales_of
+        from style_modules.painter import paint
 
         # A second picture's time begins where the first one's ended.
         began, self.began = self.began or time.monotonic(), None
-        photo = open_image(args.content, seed=args.seed)
-        size = size_of(photo, args.size or SIZE)
-        self._check_memory(size)
-        side = math.ceil(math.sqrt(size[0] * size[1]) * self.look.style_scale)
-        drawn = min(LARGEST_DRAWN, max(SMALLEST_DRAWN, side))
-        paintings = [open_image(style, style_size=drawn, seed=args.seed) for style in args.style]
-        scales = scales_of(size)
-        steps = args.steps
-        if steps and (len(steps) not in (1, len(scales)) or not any(steps)):
-            raise UsageError(
-                f"{len(steps)} numbers in --steps: give one, or one for each of {len(scales)} sizes"
-            )
-        deadline = began + args.budget - self._writing(size) if args.budget else None
-        if deadline and time.monotonic() > deadline:
-            spent = time.monotonic() - began
-            raise CannotError(
-                f"--budget {args.budget:g}s was spent on loading, which took {spent:.0f} s: give more"
-            )
-        schedule = Schedule(scales, steps[0] if steps and len(steps) == 1 else steps, deadline=deadline)
-        images = {args.content: photo, **dict(zip(args.style, paintings, strict=True))}
-        start, recipe = None, {"animate": None, "plot": None}  # neither changes the picture
+        job = self._job(args, began)
         cli.seed_everything(args.seed)
-        if args.init not in (None, "content"):
-            start, image = self._start(args, scales[0])
-            images |= {args.init: image} if image else {}
-        metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, images)
+        start = self._start(job)
+        recipe = {"animate": None, "plot": None}  # neither changes the picture
+        metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, job.images)
         film, history, progress, stopped = Film(), [], None, False
         records = paint(
             self.net,
-            self._tensor(photo),
-            [self._tensor(painting) for painting in paintings],
-            schedule,
+            self._tensor(job.photo),
+            [self._tensor(painting) for painting in job.paintings],
+            job.schedule,
             self.look,
-            shares=[share / sum(args.blend) for share in args.blend or []]
-            or [1 / len(paintings)] * len(paintings),
+            shares=shares_of(args.blend, len(job.paintings)),
             start=start,
             keep_colors=bool(args.keep_colors),
             optimizer=args.optimizer or "lbfgs",
             watch=bool(args.plot),
         )
         try:
-            with progress_bar(schedule, path.stem) as show:
+            with progress_bar(job.schedule, path.stem) as show:
                 for progress in records:
                     show(progress)
                     if args.animate:
@@ -176,21 +177,13 @@ class Studio:
             if progress is None:
                 raise
             stopped = True
-        picture = progress.picture
-        if tuple(picture.shape[2:]) != size:
-            self._say(
-                f"painted at {picture.shape[3]} x {picture.shape[2]}, enlarged to {size[1]} x {size[0]}"
-            )
-            picture = resize(picture, size).clamp(0, 1)
         if stopped or args.budget:
             # What the clock or Ctrl-C decided is replayed by counting.
-            recipe |= {
-                "budget": None,
-                "steps": schedule.done_by(progress.scale, progress.step),
-                "recorded": None,
-            }
-            metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, images)
-        save_image(path, self._with_alpha(to_image(picture), args.content, path), metadata)
+            steps = job.schedule.done_by(progress.scale, progress.step)
+            recipe |= {"budget": None, "steps": steps, "recorded": None}
+            metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, job.images)
+        image = to_image(self._full_size(progress.picture, job.size))
+        save_image(path, self._with_alpha(image, args.content, path), metadata)
         for other, write in ((args.animate, film.save), (args.plot, lambda file: save_plot(file, history))):
             if other:
                 self._say(write(other))
@@ -198,22 +191,62 @@ class Studio:
             raise KeyboardInterrupt(f"the best picture so far is in {path}")
         return path
 
-    def _start(self, args: argparse.Namespace, coarsest: tuple[int, int]):
-        """The first picture as a tensor, and as the image that it was."""
+    def _job(self, args: argparse.Namespace, began: float) -> Job:
+        """Opens the pictures and plans the painting; says what it will take, and raises for what cannot be done."""
+        from helpers.data_utils import open_image
+        from style_modules.plan import Schedule, scales_of
+
+        photo = open_image(args.content, seed=args.seed)
+        size = size_of(photo, args.size or SIZE)
+        needed = self._check_memory(size)
+        side = math.ceil(math.sqrt(size[0] * size[1]) * self.look.style_scale)
+        drawn = min(LARGEST_DRAWN, max(SMALLEST_DRAWN, side))
+        paintings = [open_image(style, style_size=drawn, seed=args.seed) for style in args.style]
+        scales, steps = scales_of(size), args.steps
+        if steps and (len(steps) not in (1, len(scales)) or not any(steps)):
+            raise UsageError(
+                f"{len(steps)} numbers in --steps: give one, or one for each of {len(scales)} sizes"
+            )
+        deadline = began + args.budget - self._writing(size) if args.budget else None
+        if deadline and time.monotonic() > deadline:
+            spent = time.monotonic() - began
+            raise CannotError(
+                f"--budget {args.budget:g}s was spent on loading, which took {spent:.0f} s: give more"
+            )
+        self._say(
+            f"{size[1]} x {size[0]} pixels, {len(scales)} sizes from {max(scales[0])} up, "
+            f"about {needed / 2**30:.1f} GB of memory"
+        )
+        schedule = Schedule(scales, steps[0] if steps and len(steps) == 1 else steps, deadline=deadline)
+        images = {args.content: photo, **dict(zip(args.style, paintings, strict=True))}
+        if args.init not in (None, "content", "random"):
+            images[args.init] = open_image(args.init, seed=args.seed)
+        return Job(photo, paintings, size, schedule, images, args.init)
+
+    def _start(self, job: Job) -> Tensor | None:
+        """The first picture as a tensor; None for the painter's own, the content."""
         import torch
 
-        from helpers.data_utils import open_image
+        if job.init in (None, "content"):
+            return None
+        if job.init == "random":
+            return torch.rand(1, 3, *job.schedule.scales[0]).to(self.device)
+        return self._tensor(job.images[job.init])
 
-        if args.init == "random":
-            return torch.rand(1, 3, *coarsest).to(self.device), None
-        image = open_image(args.init, seed=args.seed)
-        return self._tensor(image), image
+    def _full_size(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
+        """A picture that time did not suffice to paint in full, enlarged; another one as it is."""
+        from style_modules.painter import resize
+
+        if tuple(picture.shape[2:]) == size:
+            return picture
+        self._say(f"painted at {picture.shape[3]} x {picture.shape[2]}, enlarged to {size[1]} x {size[0]}")
+        return resize(picture, size).clamp(0, 1)
 
     def _say(self, text: object) -> None:
         if not self.args.quiet:
             print(text, file=sys.stderr)
 
-    def _tensor(self, image):
+    def _tensor(self, image: Image.Image) -> Tensor:
         """A picture as (1, 3, H, W) in [0, 1] on the device."""
         import numpy as np
         import torch
@@ -226,7 +259,8 @@ class Studio:
         seconds = 0.3 + 4e-7 * size[0] * size[1] + 0.02 * self.args.budget
         return seconds + 1.5 * bool(self.args.animate) + 1.5 * bool(self.args.plot)
 
-    def _check_memory(self, size: tuple[int, int]) -> None:
+    def _check_memory(self, size: tuple[int, int]) -> float:
+        """The bytes that painting takes, as estimated. Raises CannotError where there are not as many."""
         from helpers.memory import available_bytes
         from style_modules.painter import bytes_per_pixel
 
@@ -238,8 +272,9 @@ class Studio:
                 f"--size {max(size)} needs about {needed / 2**30:.1f} GB of memory and {free / 2**30:.1f} GB are free: "
                 f"--size {fits} is the largest that fits"
             )
+        return needed
 
-    def _with_alpha(self, image, content: str, path: Path):
+    def _with_alpha(self, image: Image.Image, content: str, path: Path) -> Image.Image:
         """The content's transparency laid on again, where the format has any."""
         from helpers.image_utils import read_alpha
 
@@ -270,7 +305,12 @@ def check_options(args: argparse.Namespace) -> None:
             cli.check_output(Path(path).with_suffix(".png"))  # of its folder: the ending has been judged
 
 
-def size_of(photo, longer: int) -> tuple[int, int]:
+def shares_of(blend: Sequence[float] | None, count: int) -> list[float]:
+    """How much each of `count` paintings counts, summing to 1."""
+    return [share / sum(blend) for share in blend] if blend else [1 / count] * count
+
+
+def size_of(photo: Image.Image, longer: int) -> tuple[int, int]:
     """(H, W) of a photo brought to `longer` pixels on its longer side. Raises UsageError where the other gets too
     narrow for the network.
     """
@@ -287,7 +327,7 @@ def size_of(photo, longer: int) -> tuple[int, int]:
     return size
 
 
-def to_image(picture):
+def to_image(picture: Tensor) -> Image.Image:
     """(1, 3, H, W) in [0, 1] -> RGB picture."""
     from PIL import Image
 
@@ -295,7 +335,7 @@ def to_image(picture):
 
 
 @contextlib.contextmanager
-def progress_bar(schedule, label: str):
+def progress_bar(schedule: Schedule, label: str) -> Iterator[Callable[[Progress], None]]:
     """A bar on stderr with the scale, the losses and the time left; the block hands it each record."""
     from tqdm import tqdm
 
@@ -303,7 +343,7 @@ def progress_bar(schedule, label: str):
     began = time.monotonic()
     with tqdm(total=1.0, desc=label, bar_format=layout, leave=False, mininterval=0.5) as bar:
 
-        def show(progress) -> None:
+        def show(progress: Progress) -> None:
             left = schedule.seconds_left()
             spent = time.monotonic() - began
             bar.n = spent / (spent + left) if spent + left else 1.0

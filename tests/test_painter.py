@@ -173,8 +173,9 @@ def test_a_network_that_only_fails_gives_up_with_the_picture_it_had():
     assert torch.isfinite(records[-1].picture).all()
 
 
-def test_half_precision_convolutions_change_the_loss_by_less_than_one_percent():
-    cnn, content, style = load_features("squeezenet"), image(1, 96, 96), image(2, 96, 96)
+@pytest.mark.parametrize("model", ["squeezenet", pytest.param("vgg16", marks=pytest.mark.slow)])
+def test_half_precision_convolutions_change_the_loss_by_less_than_one_percent(model):
+    cnn, content, style = load_features(model), image(1, 96, 96), image(2, 96, 96)
     look = look_of(cnn)
     losses = {}
     for dtype in (torch.float32, torch.bfloat16):
