@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REPORT, OUTPUT = "report.md", "assignment_3_report.pdf"
 PLACEHOLDER = "Your answer here"
 LIMIT = 10 * 10**6  # bytes: more is slow to upload, and to read
-LARGEST = 2048  # pixels of a picture's longer side: what a page takes at the first of
+LARGEST = 2048  # pixels of a picture's longer side: a page's height at the sharpest of the following
 SHARPNESS = (220, 150, 100, 60)  # pixels an inch: the first with which the report stays under the limit
 VARIATIONS = "\ufe0e\ufe0f"  # ask for a character in black or in colour
 

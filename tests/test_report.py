@@ -358,6 +358,14 @@ def test_what_cannot_be_read_or_written_is_one_line(content, output, status, mes
     assert not [*tmp_path.glob("*.pdf")]
 
 
+def test_a_library_that_is_not_installed_is_named(tmp_path, capsys, monkeypatch):
+    (tmp_path / "report.md").write_text("# A\n")
+    monkeypatch.setitem(sys.modules, "fpdf", None)
+    monkeypatch.delitem(sys.modules, "helpers.typesetting", raising=False)
+    assert run(tmp_path / "report.md", "--output", tmp_path / "r.pdf") == 1
+    assert "the package fpdf is not installed here: run `make env`" in capsys.readouterr().err
+
+
 def test_the_same_report_gives_the_same_bytes_at_another_time_and_place(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     for folder in (tmp_path, tmp_path / "elsewhere"):
