@@ -20,41 +20,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-CHUNKS = 16
-
-
-class _Gram(torch.autograd.Function):
-    """G = F F^T / M with the backward as one product: dL/dF = (D + D^T) F / M for D = dL/dG.
-
-    Autograd would compute D F and D^T F apart. bfloat16 features are multiplied as such (four times as fast),
-    in CHUNKS parts that are summed in float32: what each part loses by rounding mostly cancels.
-    """
-
-    @staticmethod
-    def forward(ctx, features: Tensor) -> Tensor:
-        ctx.save_for_backward(features)
-        F = _positions(features)
-        if F.dtype != torch.bfloat16:
-            return F.T @ F / len(F)
-        return sum((part.T @ part).float() for part in F.split(-(-len(F) // CHUNKS))) / len(F)
-
-    @staticmethod
-    def backward(ctx, D: Tensor) -> Tensor:
-        (features,) = ctx.saved_tensors
-        F = _positions(features)
-        _, C, H, W = features.shape
-        gradient = F @ ((D + D.T) / len(F)).to(F.dtype)
-        return gradient.reshape(1, H, W, C).permute(0, 3, 1, 2)
-
-
-def _positions(features: Tensor) -> Tensor:
-    """(1, C, H, W) -> (H * W, C); no copy where memory is laid out channels last."""
-    return features.permute(0, 2, 3, 1).flatten(0, 2)
+from style_modules.second_moment import second_moment
 
 
 def gram(features: Tensor) -> Tensor:
     """G = F F^T / (H * W): (1, C, H, W) -> (C, C), in float32 or better."""
-    return _Gram.apply(features)
+    return second_moment(features)[0] / (features.shape[2] * features.shape[3])
 
 
 def blended_gram(grams: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

@@ -12,6 +12,7 @@ import class_visualization
 import gradcam_visualization
 import saliency_visualization
 import style_transfer
+import style_utils
 from tests.test_figures import cells_found, cells_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -232,6 +233,17 @@ def test_unusual_photos_go_through_a_runner(mode, capsys):
     img.save(path)
     assert run("saliency_visualization", "--images", path, "--size", "64") == 0
     assert cells_found("visualization/saliency_visualization.png") >= 2
+
+
+def test_the_fast_style_loss_can_be_asked_for(monkeypatch):
+    losses = []
+    real = style_utils.style_transfer
+    monkeypatch.setattr(
+        style_utils, "style_transfer", lambda **k: losses.append(k["style_loss"]) or real(**k)
+    )
+    assert run("style_transfer", *SMALL["style_transfer"], "--fast") == 0
+    assert run("style_transfer", *SMALL["style_transfer"]) == 0
+    assert [type(loss).__name__ for loss in losses] == ["FastStyleLoss", "StyleLoss"]
 
 
 def test_style_transfer_refusals(capsys, photo_file):

@@ -17,10 +17,9 @@ from visualizers.gradcam import GradCam
 from visualizers.mechanisms import (
     Advance,
     capture,
-    chunk_of,
+    chunks_of,
     class_scores,
     last_map_layer,
-    one_class_each,
     untouched,
 )
 
@@ -110,11 +109,10 @@ def grad_cam_at(
     `GradCam.grad_cam` does, from one forward and one backward pass for all layers. Raises ValueError for a
     layer that returns no maps.
     """
-    X, y = X.detach(), one_class_each(X, y)
-    size = chunk_of(X)
+    X = X.detach()
     maps: dict[str, list[np.ndarray]] = {name: [] for name in layers}
     with untouched(model), capture({name: model.get_submodule(name) for name in layers}) as outputs:
-        for some, classes in zip(X.split(size), y.split(size), strict=True):
+        for some, classes in chunks_of(X, y):
             scores = class_scores(model, some, classes)
             activations = [outputs[name] for name in layers]
             gradients = torch.autograd.grad(scores.sum(), activations)

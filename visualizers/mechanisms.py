@@ -174,6 +174,12 @@ def chunk_of(X: Tensor) -> int:
     return max(1, pixels // (X.shape[2] * X.shape[3]))
 
 
+def chunks_of(X: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images X (N, C, H, W) with their classes y (N,), a chunk at a time, all about equally large."""
+    count = max(1, -(-len(X) // chunk_of(X)))
+    yield from zip(X.tensor_split(count), one_class_each(X, y).tensor_split(count), strict=True)
+
+
 def in_chunks(
     function: Callable[[Tensor, Tensor], Tensor], X: Tensor, y: Tensor, advance: Advance = None
 ) -> Tensor:
@@ -181,9 +187,8 @@ def in_chunks(
 
     advance: told the number of images after each chunk.
     """
-    size = chunk_of(X)
     results = []
-    for some, classes in zip(X.split(size), one_class_each(X, y).split(size), strict=True):
+    for some, classes in chunks_of(X, y):
         results.append(function(some, classes))
         if advance is not None:
             advance(len(some))

@@ -1,0 +1,154 @@
+"""Explanation maps of a batch of photos against captum, pytorch-grad-cam and torchcam."""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.timing import Row, difference, flops_of, in_turns
+from helpers.data_utils import PHOTOS, load_photo
+from helpers.image_utils import preprocess
+from helpers.models import load_classifier
+from visualizers import attributions
+from visualizers.layer_gradcam import grad_cam_at
+
+IMAGES = 25
+LAST, FOUR = "features", ["features.4", "features.7", "features.10", "features"]
+
+
+def photos(count: int = IMAGES, size: int = 224) -> Tensor:
+    """Normalized crops (count, 3, size, size) of the bundled photos, every one from another place."""
+    generator = np.random.default_rng(0)
+    names = list(PHOTOS)
+    crops = []
+    for i in range(count):
+        photo = load_photo(names[i % len(names)])
+        side = min(photo.size) * 2 // 3
+        left, top = (int(generator.integers(0, length - side + 1)) for length in photo.size)
+        crops.append(preprocess(photo.crop((left, top, left + side, top + side)), (size, size)))
+    return torch.cat(crops)
+
+
+def as_torchvision_gives_it(model: nn.Module) -> nn.Module:
+    """The same weights as others' users have them: default memory layout, nothing frozen; ReLUs not in place, which
+    captum's guided backpropagation cannot do with.
+    """
+    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format).requires_grad_(True)
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    return model
+
+
+def rows(device: str = "cpu") -> Iterator[Row]:
+    """One row a rival."""
+    from captum.attr import GuidedBackprop, LayerGradCam, Saliency
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from torchcam.methods import GradCAM as TorchCam
+
+    ours = load_classifier(device=device)
+    X = photos().to(device)
+    with torch.no_grad():
+        y = ours(X).argmax(dim=1)
+    theirs = as_torchvision_gives_it(ours)
+
+    def compare(work: str, rivals: dict, side, result, bars: dict, **options) -> Iterator[Row]:
+        times = in_turns({"ours": side, **{name: rival for name, (rival, _) in rivals.items()}}, **options)
+        flops = flops_of(side)
+        for name, (rival, comparable) in rivals.items():
+            agreement = difference(result(side()), comparable(rival()))
+            yield Row(work, name, times["ours"], times[name], bars.get(name), agreement, flops, IMAGES)
+
+    def saliency_rival(model: nn.Module):
+        method = Saliency(model)
+        return lambda: method.attribute(X.clone().requires_grad_(), target=y)
+
+    strongest = lambda map: map.amax(dim=1)  # noqa: E731
+    yield from compare(
+        "saliency maps",
+        {
+            "captum Saliency": (saliency_rival(theirs), strongest),
+            "captum Saliency, given our network": (saliency_rival(_not_in_place(ours)), strongest),
+        },
+        lambda: attributions.saliency(X, y, ours),
+        lambda maps: maps,
+        {"captum Saliency": 0.55},
+    )
+
+    layer_cam = LayerGradCam(theirs, theirs.get_submodule(LAST))
+
+    def torchcam() -> Tensor:
+        with TorchCam(theirs, LAST) as extractor:
+            scores = theirs(X)
+            return extractor(y.tolist(), scores)[0]
+
+    grad_cam = GradCAM(model=theirs, target_layers=[theirs.get_submodule(LAST)])
+    targets = [ClassifierOutputTarget(int(k)) for k in y]
+    yield from compare(
+        "Grad-CAM, last layer",
+        {
+            "captum LayerGradCam": (
+                lambda: layer_cam.attribute(X, target=y, relu_attributions=True),
+                enlarged,
+            ),
+            "torchcam GradCAM": (torchcam, lambda maps: enlarged(maps[:, None])),
+            "grad-cam GradCAM": (
+                lambda: grad_cam(input_tensor=X, targets=targets),
+                lambda maps: stretched(torch.from_numpy(maps)),
+            ),
+        },
+        lambda: grad_cam_at([LAST], X, y, ours),
+        lambda maps: stretched(torch.from_numpy(maps[LAST])),
+        {"captum LayerGradCam": 0.55, "torchcam GradCAM": 0.35, "grad-cam GradCAM": 0.22},
+    )
+    grad_cam.activations_and_grads.release()
+
+    def four_times() -> list[Tensor]:
+        methods = [LayerGradCam(theirs, theirs.get_submodule(name)) for name in FOUR]
+        return [method.attribute(X, target=y, relu_attributions=True) for method in methods]
+
+    yield from compare(
+        "Grad-CAM, four layers",
+        {"4 x captum LayerGradCam": (four_times, lambda maps: torch.stack([enlarged(m) for m in maps]))},
+        lambda: grad_cam_at(FOUR, X, y, ours),
+        lambda maps: stretched(torch.stack([torch.from_numpy(maps[name]) for name in FOUR])),
+        {"4 x captum LayerGradCam": 0.25},
+        rounds=5,
+    )
+
+    guided = GuidedBackprop(theirs)
+    yield from compare(
+        "guided backpropagation",
+        {
+            "captum GuidedBackprop": (
+                lambda: guided.attribute(X.clone().requires_grad_(), target=y),
+                lambda maps: maps,
+            )
+        },
+        lambda: attributions.guided_backprop(X, y, ours),
+        lambda maps: maps,
+        {"captum GuidedBackprop": 0.5},
+    )
+
+
+def _not_in_place(model: nn.Module) -> nn.Module:
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    return model
+
+
+def enlarged(maps: Tensor) -> Tensor:
+    """Maps (N, 1, h, w) to the photos' size, scaled from 0 to 1."""
+    return stretched(F.interpolate(maps.float(), size=(224, 224), mode="bilinear", align_corners=False)[:, 0])
+
+
+def stretched(maps: Tensor) -> Tensor:
+    """Each of (..., H, W) from 0 to 1: the libraries agree but for what they divide by."""
+    low, high = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(1e-12)

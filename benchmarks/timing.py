@@ -1,0 +1,105 @@
+"""Honest timing: rivals in turns in one process, medians, ratios, and what the machine could do at best."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+Side = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: the seconds of both sides, the bar that their ratio is held to, and how far apart their
+    results are. flops: the floating-point operations of ours, or 0 where they say nothing.
+    """
+
+    work: str
+    against: str
+    ours: float
+    theirs: float
+    bar: float | None = None
+    agreement: str = ""
+    flops: float = 0.0
+    images: int = 0
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+
+def in_turns(sides: Mapping[str, Side], rounds: int = 9, warm_up: int = 2) -> dict[str, float]:
+    """The median seconds of each side. They take turns, so that whatever else the machine does slows all alike."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(warm_up + rounds):
+        for name, side in sides.items():
+            seconds = timed(side)
+            if turn >= warm_up:
+                times[name].append(seconds)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def timed(side: Side) -> float:
+    """The seconds that a call takes, the graphics card's work included."""
+    _finish()
+    began = time.perf_counter()
+    side()
+    _finish()
+    return time.perf_counter() - began
+
+
+def _finish() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def flops_of(side: Side) -> float:
+    """Floating-point operations of the convolutions and matrix products in a call, forward and backward, counted
+    from their shapes.
+    """
+    with FlopCounterMode(display=False) as counter:
+        side()
+    return float(counter.get_total_flops())
+
+
+def matrix_rate(device: str, dtype: torch.dtype = torch.float32, side: int = 2048) -> float:
+    """Floating-point operations a second of one large matrix product: the best that this machine does."""
+    A, B = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / in_turns({"product": lambda: A @ B})["product"]
+
+
+def machine(device: str) -> str:
+    """One line: processor or card, threads, versions."""
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    packages = ", ".join(
+        f"{package} {metadata.version(package)}" for package in ("torch", "captum", "grad-cam", "torchcam")
+    )
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; {packages}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def difference(ours: torch.Tensor, theirs: torch.Tensor) -> str:
+    """The largest difference relative to the largest value, as text. Raises ValueError beyond one in a hundred:
+    then the two sides did not compute the same.
+    """
+    ours, theirs = ours.detach().cpu().double(), theirs.detach().cpu().double()
+    error = float((ours - theirs).abs().max() / theirs.abs().max())
+    if not error < 1e-2:
+        raise ValueError(
+            f"results differ by {error:.1e} of their largest value: a race between different things"
+        )
+    return f"{error:.0e}"
