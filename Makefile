@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help env figures test test-all lint format submission handout bundle gallery clean
+.PHONY: help env figures test test-all lint format bench submission report handout bundle gallery clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ $(VENV)/.runtime: requirements.txt
 
 $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.bench: benchmarks/requirements.txt | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 env: $(VENV)/.runtime  ## create the environment in .venv
@@ -46,15 +50,22 @@ format: $(VENV)/.dev  ## put the code into the house's format
 submission: $(VENV)/.dev  ## check the work and zip it for the autograder
 	$(BIN)/python collect_submission.py
 
+report: $(VENV)/.runtime  ## set report.md, the written part, as assignment_3_report.pdf
+	$(BIN)/python -m helpers.report
+
 handout: $(VENV)/.runtime  ## make the student's blank copy, dist/assignment_3_handout.zip
 	$(BIN)/python -m grading handout
 
 bundle: $(VENV)/.runtime  ## make Gradescope's dist/autograder.zip
 	$(BIN)/python -m grading bundle
 
+bench: $(VENV)/.bench  ## measure speed beside other libraries; writes docs/benchmarks.md (half an hour)
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
 gallery: $(VENV)/.dev  ## make the pictures of README and docs again (ONLY="name ..." some of them)
 	$(BIN)/python docs/gallery.py $(if $(ONLY),--only $(ONLY))
 
 clean:  ## remove outputs and caches (the environment stays)
-	rm -rf visualization/* .pytest_cache .ruff_cache .mypy_cache .hypothesis assignment_3_submission.zip
+	rm -rf visualization/* .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -f assignment_3_submission.zip assignment_3_report.pdf
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

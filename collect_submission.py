@@ -79,7 +79,7 @@ LEFT_OUT = {"__pycache__", "build", "dist", "env", "tmp", "temp", "venv"}
 
 # What the project and its tests import: a file of such a name beside the runners would be imported instead.
 THIRD_PARTY = {"PIL", "matplotlib", "ndf", "numpy", "scipy", "skimage", "torch", "torchvision", "tqdm"}
-THIRD_PARTY |= {"captum", "hypothesis", "pytest"}
+THIRD_PARTY |= {"captum", "fpdf", "hypothesis", "markdown_it", "pypdf", "pytest"}
 DEBUGGERS = {"pdb", "ipdb", "pudb"}
 
 

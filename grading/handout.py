@@ -22,9 +22,12 @@ from helpers.errors import CannotError
 
 NAME = "assignment_3_handout.zip"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+# Around the instructor's answers to the written part, each on a line of its own, in any page.
+BEGIN_KEY, END_KEY = "<!-- BEGIN KEY -->", "<!-- END KEY -->"
 PATTERNS = (
     "*.py",
     "README.md",
+    "report.md",
     "LICENSE",
     "NOTICE",
     "environment.yaml",
@@ -73,6 +76,7 @@ RUNNERS = (
 )
 # A shorter line, or a smaller expression, says too little to be a solution.
 LEAST_CHARACTERS, LEAST_NODES = 24, 9
+LEAST_WORDS = 6  # of a sentence that tells of the key
 
 
 class Region(NamedTuple):
@@ -93,7 +97,7 @@ def build(project: Path, output: Path) -> Path:
     solved = solutions(project)
     sources = {name: (project / name).read_text(encoding="utf-8") for name in solved}
     marked = {name: marked_regions(source, name) for name, source in sources.items()}
-    leaks = find_leaks(files, given_away(sources, marked))
+    leaks = find_leaks(files, given_away(sources, marked)) + find_key_leaks(files, key_sentences(project))
     if leaks:
         raise CannotError(f"a solution would be handed out: {'; '.join(leaks[:5])}")
     check_stubs(files, project)
@@ -124,8 +128,9 @@ def blank_files(project: Path) -> dict[str, bytes]:
             data = emptied(data.decode(), solved[name]).encode()
         elif name == "Makefile":
             data = students_makefile(data.decode()).encode()
-        elif name == "README.md":
-            data = students_readme(data.decode()).encode()
+        elif name.endswith(".md"):
+            page, _ = split_key(data.decode(), name)
+            data = (students_readme(page) if name == "README.md" else page).encode()
         files[name] = data
     if BANK not in files:
         raise CannotError(f"{BANK} is missing: run `python -m grading cases` first")
@@ -246,6 +251,51 @@ def students_readme(text: str) -> str:
     return "\n\n".join(part for part in paragraphs if not any(f"({page})" in part for page in LEFT_OUT))
 
 
+def split_key(text: str, name: str) -> tuple[str, str]:
+    """A page without the instructor's answers, and the answers. Raises CannotError where a marker has no partner."""
+    shown: list[str] = []
+    key: list[str] = []
+    begin = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() == (BEGIN_KEY if begin is None else END_KEY):
+            begin = number if begin is None else None
+        elif re.match(r"\s*<!--.*\b(BEGIN|END)\s+KEY\b", line, re.IGNORECASE):
+            raise CannotError(
+                f"{name}:{number}: a key marker without its partner, or not {BEGIN_KEY} or {END_KEY} alone"
+            )
+        else:
+            (shown if begin is None else key).append(line)
+    if begin is not None:
+        raise CannotError(f"{name}:{begin}: a key marker without its partner")
+    page = "\n".join(shown).rstrip("\n") + "\n"
+    return (re.sub(r"\n{3,}", "\n\n", page) if key else text), "\n".join(key)
+
+
+def key_sentences(project: Path) -> dict[str, str]:
+    """What tells of the key, -> its page: the sentences that neither the page around it nor a question says too."""
+    questions = project / "report.md"
+    asked = questions.read_text(encoding="utf-8").splitlines() if questions.is_file() else []
+    asked = "\n".join(line for line in asked if line.startswith((">", "#")))
+    found = {}
+    for path in sorted(
+        {path for pattern in PATTERNS if pattern.endswith(".md") for path in project.glob(pattern)}
+    ):
+        name = path.relative_to(project).as_posix()
+        shown, key = split_key(path.read_text(encoding="utf-8"), name)
+        known = _words(f"{shown}\n{asked}")
+        for sentence in re.split(r"[.:;!?]\s|\n\s*\n|\n\s*[-*|>#]|\|", key):
+            words = _words(sentence)
+            if words.count(" ") > LEAST_WORDS and words not in known:
+                found[words] = name
+    return found
+
+
+def _words(text: str) -> str:
+    """The words of a text in lower case, one space around each, whatever marks and line breaks are between them."""
+    words = re.findall(r"[^\W_]+", text.lower())
+    return f" {' '.join(words)} "
+
+
 def pack(files: Mapping[str, bytes]) -> bytes:
     """A zip whose bytes depend on names and contents alone."""
     buffer = io.BytesIO()
@@ -290,6 +340,23 @@ def find_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str
             leaks += [f"{name}:{number}: {trace}" for trace in known if trace in line]
         if name.endswith(".py"):
             leaks += [f"{name}: {shape}" for shape in sorted(_shapes(text) & known.keys())]
+    return leaks
+
+
+def find_key_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str]:
+    """Where the handout still holds a marker of the key, or a sentence of it in whatever line breaks."""
+    leaks = []
+    for name, data in files.items():
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            continue
+        words = _words(text)
+        leaks += [
+            f"{name}: the key of {page}: {said.strip()}" for said, page in known.items() if said in words
+        ]
+        if name.endswith(".md"):
+            leaks += [f"{name}: {marker}" for marker in (BEGIN_KEY, END_KEY) if marker in text]
     return leaks
 
 

@@ -13,7 +13,7 @@ from helpers.errors import CannotError, UsageError
 from helpers.recipe import replayed
 
 # If one of these cannot be imported, the environment is wrong or missing.
-OURS = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "PIL", "tqdm")
+OURS = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "PIL", "tqdm", "fpdf", "markdown_it")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PROJECT = Path(__file__).resolve().parent.parent
 

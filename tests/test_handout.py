@@ -106,6 +106,92 @@ def test_a_function_beside_the_graded_files_that_repeats_a_solution_is_emptied_t
     assert solved_again(emptied(other, regions), regions, "other.py") == other
 
 
+PAGE = """# Methods
+
+Why the last layer? See below.
+
+<!-- BEGIN KEY -->
+## Answers
+
+The last layer keeps places while it already
+knows *what* stands there. So do not look earlier.
+<!-- END KEY -->
+
+## Sources
+"""
+OPEN = "# Methods\n\nWhy the last layer? See below.\n\n## Sources\n"
+
+
+def test_the_key_is_cut_out_of_a_page_and_nothing_else():
+    shown, key = handout.split_key(PAGE, "docs/methods.md")
+    assert shown == OPEN
+    assert key.startswith("## Answers") and key.endswith("look earlier.")
+    untouched = "A\n\n\n\nB `<!-- BEGIN KEY -->` C"
+    assert handout.split_key(untouched, "x.md") == (untouched, "")
+
+
+@pytest.mark.parametrize(
+    ("page", "line"),
+    [
+        (PAGE.replace("<!-- END KEY -->\n", ""), 5),
+        (PAGE.replace("<!-- BEGIN KEY -->\n", ""), 9),
+        (PAGE.replace("## Answers", "<!-- BEGIN KEY -->"), 6),
+        (PAGE.replace("<!-- BEGIN KEY -->", "<!--begin key-->"), 5),
+        (PAGE.replace("<!-- BEGIN KEY -->", "<!-- BEGIN KEY: not for students -->"), 5),
+    ],
+)
+def test_key_markers_that_do_not_pair_or_are_misspelt_stop_the_build(page, line):
+    with pytest.raises(CannotError, match=rf"^docs/methods.md:{line}: a key marker"):
+        handout.split_key(page, "docs/methods.md")
+
+
+def test_a_sentence_of_the_key_is_found_wherever_it_went(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/methods.md").write_text(PAGE)
+    (tmp_path / "report.md").write_text("## Q\n\n> So, do not look earlier, at layers near the image?\n")
+    known = handout.key_sentences(tmp_path)
+    assert known == {
+        " the last layer keeps places while it already knows what stands there ": "docs/methods.md"
+    }
+    for name, text in (
+        (
+            "report.md",
+            "I think that the last layer keeps places while\n> it already knows what stands there!",
+        ),
+        ("helpers/x.py", "# the last layer keeps places while it already knows\n# **what** stands there\n"),
+    ):
+        assert len(handout.find_key_leaks({name: text.encode()}, known)) == 1, text
+    assert handout.find_key_leaks({"docs/methods.md": PAGE.encode()}, known)
+    assert not handout.find_key_leaks({"docs/methods.md": OPEN.encode(), "a.png": b"\x89\xff"}, known)
+
+
+@needs_bank
+def test_the_key_of_this_project_stays_here():
+    known = handout.key_sentences(PROJECT)
+    files = blank_files(PROJECT)
+    assert "report.md" in files and "helpers/report.py" in files
+    assert handout.find_key_leaks(files, known) == []
+
+
+def test_a_project_with_a_key_is_handed_out_without_it(tmp_path):
+    for name, text in (
+        ("docs/methods.md", PAGE),
+        ("report.md", "## Q\n"),
+        ("README.md", "# R\n"),
+        (handout.BANK, "bank"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert blank_files(tmp_path)["docs/methods.md"].decode() == OPEN
+    # A copy of the key elsewhere stops the build before anything is written.
+    (tmp_path / "README.md").write_text(
+        "The last layer keeps places, while it already knows what stands there."
+    )
+    with pytest.raises(CannotError, match="README.md: the key of docs/methods.md"):
+        build(tmp_path, tmp_path / "out.zip")
+    assert not (tmp_path / "out.zip").exists()
+
+
 def test_every_graded_file_has_a_region_for_its_task():
     solved = handout.solutions(PROJECT)
     assert set(GRADED_FILES) <= solved.keys()
