@@ -22,7 +22,9 @@ from helpers import cli  # noqa: E402  after the path is set
 from helpers.errors import CannotError, nearest  # noqa: E402
 
 RUNNERS = ("class_visualization", "saliency_visualization", "gradcam_visualization", "style_transfer")
-WIDEST, LARGEST = 1400, 300_000  # pixels, bytes
+WIDEST = 1400  # pixels
+# Bytes of a copy, by its folder: docs/methods/ holds dozens, and one page shows them all.
+LARGEST = {"docs": 300_000, "methods": 120_000}
 QUALITIES = range(88, 30, -6)
 
 
@@ -95,8 +97,8 @@ def files_of(command: str) -> list[str]:
 
 
 def reduce(original: Path, copy: Path) -> None:
-    """Writes the copy: a JPEG no wider than WIDEST, in the best quality that makes it smaller than LARGEST. An
-    animation is copied as it is. Raises CannotError where it stays too large.
+    """Writes the copy: a JPEG no wider than WIDEST, in the best quality that makes it smaller than its folder's
+    share of LARGEST. An animation is copied as it is. Raises CannotError where it stays too large.
     """
     import io
 
@@ -104,6 +106,7 @@ def reduce(original: Path, copy: Path) -> None:
 
     from helpers.figures import whole_file
 
+    largest = LARGEST[copy.parent.name]
     if copy.suffix == ".gif":
         sizes = [original.read_bytes()]
     else:
@@ -115,9 +118,9 @@ def reduce(original: Path, copy: Path) -> None:
             buffer = io.BytesIO()
             img.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
             sizes.append(buffer.getvalue())
-            if len(sizes[-1]) < LARGEST:
+            if len(sizes[-1]) < largest:
                 break
-    if len(sizes[-1]) >= LARGEST:
+    if len(sizes[-1]) >= largest:
         raise CannotError(f"{original} is no smaller than {len(sizes[-1]) // 1000} kB: draw it smaller")
     with whole_file(copy) as partial:
         partial.write_bytes(sizes[-1])

@@ -261,7 +261,7 @@ def test_every_picture_is_small_is_shown_and_can_be_made_again():
         path for ending in ("jpg", "png", "gif") for path in (ROOT / "docs").rglob(f"*.{ending}")
     }
     for picture in shown:
-        assert picture.copy.stat().st_size < 300_000, picture.copy.name
+        assert picture.copy.stat().st_size < gallery.LARGEST[picture.copy.parent.name], picture.copy.name
         assert picture.command, (
             f"{picture.copy.name}: no command of {picture.text.name} writes {picture.original!r}"
         )
@@ -269,20 +269,22 @@ def test_every_picture_is_small_is_shown_and_can_be_made_again():
     assert len({picture.copy for picture in shown}) == len({picture[1:3] for picture in shown})
 
 
-def test_a_copy_is_narrow_and_light(tmp_path, monkeypatch):
-    large, small = tmp_path / "large.png", tmp_path / "small.jpg"
+def test_a_copy_is_narrow_and_as_light_as_its_folder_asks(tmp_path, monkeypatch):
+    large, small, smaller = (tmp_path / name for name in ("large.png", "docs/a.jpg", "docs/methods/a.jpg"))
     draw_a_photo(large, (2000, 900))
     gallery.reduce(large, small)
     assert Image.open(small).size == (1400, 630)
     best = small.stat().st_size
-    monkeypatch.setattr(gallery, "LARGEST", best)
+    monkeypatch.setitem(gallery.LARGEST, "methods", best)
+    gallery.reduce(large, smaller)
+    assert Image.open(smaller).size == (1400, 630) and smaller.stat().st_size < best
     gallery.reduce(large, small)
-    assert Image.open(small).size == (1400, 630) and small.stat().st_size < best
-    small.unlink()
-    monkeypatch.setattr(gallery, "LARGEST", 900)
+    assert small.stat().st_size == best
+    smaller.unlink()
+    monkeypatch.setitem(gallery.LARGEST, "methods", 900)
     with pytest.raises(gallery.CannotError, match="draw it smaller"):
-        gallery.reduce(large, small)
-    assert list(tmp_path.iterdir()) == [large]
+        gallery.reduce(large, smaller)
+    assert not any(smaller.parent.iterdir())
 
 
 def test_the_gallery_runs_a_command_once_and_says_what_went_wrong(tmp_path, monkeypatch, capsys):
