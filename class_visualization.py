@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from visualizers.class_ascent import Ascent
 
 CLASSES = ["gorilla", "flamingo", "tiger", "hourglass", "daisy"]
-HEADING = "What the network believes these classes look like"
 COLUMNS = 5
 # A GIF takes about a byte a pixel: ten megabytes in all, whatever is drawn.
 FRAMES, GIF_PIXELS = 48, 10_000_000
@@ -179,7 +178,9 @@ def work(args: argparse.Namespace) -> object:
 
 
 def draw_pictures(args: argparse.Namespace, model: nn.Module, targets: list[int], names: list[str]) -> Path:
-    """--method fourier: one column a target; one row a stage, or one a variation, or the last pictures alone."""
+    """--method fourier: one column a target; one row a stage, or one a variation. Where that would be too wide,
+    or variations of one target a tower: the last pictures alone, row after row.
+    """
     from helpers.errors import UsageError
     from helpers.figures import save_grid
     from helpers.recipe import make_recipe
@@ -205,26 +206,36 @@ def draw_pictures(args: argparse.Namespace, model: nn.Module, targets: list[int]
         seed=args.seed,
     )
     states = climbed(steps, args)
-    animate(args, states, columns=args.variations if args.variations > 1 else min(len(targets), COLUMNS))
+    column_each = args.variations > 1 and len(targets) > 1
+    pictures = len(targets) * args.variations
+    animate(args, states, columns=args.variations if column_each else min(pictures, COLUMNS))
     if one_row_each:
         rows, labels = stage_rows(args, states, titles, row_every)
-    else:
+    elif column_each:
         cells = cells_of(states[-1])
         for cell, title in zip(cells[:: args.variations], titles, strict=True):
             cell.title = title
-        labels = [f"variation {v + 1}" for v in range(args.variations)] if args.variations > 1 else []
+        labels = [f"variation {v + 1}" for v in range(args.variations)]
         rows = [cells[v :: args.variations] for v in range(args.variations)]
-        if args.variations == 1:
-            rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
+    else:  # side by side: one of each, or several of one
+        if args.variations > 1:
+            titles = [f"{titles[0]}, variation {v + 1}" for v in range(args.variations)]
+        cells, labels = cells_of(states[-1], titles), []
+        rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
     return save_grid(
         args.output,
         rows,
         metadata=make_recipe(args, model, {}),
         row_labels=labels,
-        heading=f"What channels of {args.layer} look for" if args.layer else HEADING,
+        heading=f"What channels of {args.layer} look for" if args.layer else heading_of(targets),
         note="Drawn by nobody: each picture was changed, in its frequencies, until the network answered as strongly "
         "as it would, from whichever side it looked. No photo went in.",
     )
+
+
+def heading_of(targets: list[int]) -> str:
+    classes = "this class looks" if len(targets) == 1 else "these classes look"
+    return f"What the network believes {classes} like"
 
 
 def cells_of(state: Ascent, titles: list[str] | None = None) -> list[Cell]:
@@ -309,7 +320,7 @@ def draw_stages(args: argparse.Namespace, model: nn.Module, targets: list[int], 
         rows,
         metadata=make_recipe(args, model, {}),
         row_labels=labels,
-        heading=HEADING,
+        heading=heading_of(targets),
         note="Each picture was changed, pixel by pixel, to raise the raw score of its class. The probability is the "
         "network's own, and says nothing about how a person would name the picture.",
     )

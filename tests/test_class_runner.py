@@ -32,6 +32,16 @@ def test_fourier_draws_a_row_for_each_stage_or_each_variation(run, tmp_path):
     assert cells_found(tmp_path / "three.png") == 3 * 2
 
 
+def test_variations_of_one_class_stand_side_by_side(run, tmp_path):
+    run(*SMALL, "--classes", "flamingo", "--variations", 5, "--output", "five.png", "--animate", "five.gif")
+    run(*SMALL, "--classes", "flamingo", "--variations", 7, "--output", "seven.png")
+    five, seven = (Image.open(tmp_path / name) for name in ("five.png", "seven.png"))
+    assert (cells_found(tmp_path / "five.png"), cells_found(tmp_path / "seven.png")) == (5, 7)
+    assert five.width == seven.width > five.height * 2
+    assert 1.5 < seven.height / five.height < 2
+    assert Image.open(tmp_path / "five.gif").size == (5 * 48, 48)
+
+
 def test_many_classes_are_wrapped_into_rows(run, tmp_path):
     run(*SMALL, "--classes", *range(6), "--output", "six.png")
     run(*SMALL, "--classes", *range(4), "--variations", 2, "--output", "four.png")
