@@ -74,6 +74,7 @@ def save_plot(path: str | os.PathLike, history: Sequence) -> Path:
     steps = range(1, len(history) + 1)
     for name in names:
         losses.semilogy(steps, [p.terms[name] for p in history], color=colors[name], label=name, lw=1.4)
+    largest = max(max(p.terms.values()) for p in history)
     watched = [(step, p.shares) for step, p in zip(steps, history, strict=True) if p.shares]
     for name in names:
         shares.plot(
@@ -101,6 +102,8 @@ def save_plot(path: str | os.PathLike, history: Sequence) -> Path:
             fontsize=8,
             color="#6b6b6b",
         )
+    # A term may start at 0, far below all others on this axis.
+    losses.set_ylim(bottom=max(losses.get_ylim()[0], largest * 1e-6))
     losses.set_ylabel("part of the loss")
     losses.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     losses.set_title("Who is painting?", loc="left", fontsize=13, weight="bold", pad=18)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
 
 import style_transfer
-from helpers import memory
+from helpers import memory, paint_figures
+from style_modules.painter import OTHERS, Progress
 from style_modules.plan import Schedule
 
 QUICK = ["--method", "paint", "--model", "squeezenet", "--size", "64", "--steps", "3"]
@@ -240,6 +242,21 @@ def test_the_film_and_the_plot_are_written(paint, tmp_path):
     with Image.open(tmp_path / "film.gif") as film:
         assert code == 0 and film.n_frames >= 3 and film.size == (64, 43)
     assert min(Image.open(tmp_path / "plot.png").size) > 400
+
+
+def test_a_term_that_starts_at_nothing_does_not_stretch_the_plot(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(paint_figures, "save_figure", lambda path, figure: drawn.append(figure))
+
+    def lowest(start):
+        terms = [dict.fromkeys(("relu1_1", *OTHERS), 2.0) | {"range": value} for value in (start, 0.02)]
+        history = [Progress(0, (64, 64), n, 8.0, shown, torch.zeros(1)) for n, shown in enumerate(terms)]
+        paint_figures.save_plot(tmp_path / "plot.png", history)
+        return drawn[-1].axes[0].get_ylim()[0]
+
+    assert lowest(1e-9) == lowest(1e-300) == pytest.approx(2e-6)
+    assert lowest(0.0) >= 2e-6
+    assert 0.005 < lowest(0.01) < 0.01
 
 
 def test_ctrl_c_saves_the_best_picture_so_far_and_says_where(paint, monkeypatch, capsys):
