@@ -51,8 +51,8 @@ def work(args: argparse.Namespace) -> object:
 
     from helpers.data_utils import class_names
     from helpers.errors import UsageError, nearest
-    from helpers.explain import TRUST_NOTE, explained_images, photo_row, picture, trust_rows
-    from helpers.figures import Cell, Row, save_grid, signed_picture
+    from helpers.explain import TRUST_NOTE, Block, arranged, explained_images, picture, trust_rows
+    from helpers.figures import Cell, save_grid, signed_picture
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
     from visualizers import GradCam
@@ -81,28 +81,26 @@ def work(args: argparse.Namespace) -> object:
     for name in layers:
         if name not in known:
             raise nearest(name, known, "layer with maps")
-    rows: list[Row] = [photo_row(batch)]
-    labels = ["photo"]
+    blocks = []
 
-    def check(explain: Callable[..., Tensor], kind: str, maps: np.ndarray) -> None:
+    def add(
+        title: str, cells: list[Cell], explain: Callable[..., Tensor], kind: str, maps: np.ndarray
+    ) -> None:
+        below, names = [], []
         if args.trust:
             below, names = trust_rows(explain, kind, torch.as_tensor(maps), batch, model, seed=args.seed)
-            rows.extend(below)
-            labels.extend(names)
+        blocks.append(Block([cells, *below], [title, *names]))
 
     maps = grad_cam_at(layers, batch.X, batch.y, model, args.method)
     drawn = [(name, heats, cam(args.method, [name])) for name, heats in maps.items()]
     if args.fuse:
         drawn.append((f"{len(maps)} layers fused", fuse(maps), cam(args.method, layers, fused=True)))
     for title, heats, explain in drawn:
-        rows.append(
-            [
-                Cell(picture(heat, "region", photo), subtitle="" if heat.any() else "no positive evidence")
-                for photo, heat in zip(batch.photos, heats, strict=True)
-            ]
-        )
-        labels.append(title)
-        check(explain, "region", heats)
+        cells = [
+            Cell(picture(heat, "region", photo), subtitle="" if heat.any() else "no positive evidence")
+            for photo, heat in zip(batch.photos, heats, strict=True)
+        ]
+        add(title, cells, explain, "region", heats)
     if args.guided:
         guided = GradCam().guided_backprop(batch.X, batch.y, model)
         last = layers[-1]
@@ -115,16 +113,16 @@ def work(args: argparse.Namespace) -> object:
             ("guided backpropagation", guided, METHODS["guided-backprop"].explain),
             ("Guided Grad-CAM", guided_grad_cam(guided, maps[last]), product),
         ):
-            rows.append([Cell(signed_picture(image)) for image in images])
-            labels.append(title)
-            check(explain, "size", abs(images).max(axis=3))
+            cells = [Cell(signed_picture(image)) for image in images]
+            add(title, cells, explain, "size", abs(images).max(axis=3))
+    rows, labels = arranged(batch, blocks)
     return save_grid(
         args.output,
         rows,
         metadata=make_recipe(args, model, batch.sources),
         row_labels=labels,
         heading="Where is the evidence for the class?",
-        note="Red: the layer named at the left finds strong evidence for the class in the title; untinted: none. "
+        note="Red: the named layer finds strong evidence for the class in the title; untinted: none. "
         "Each map is scaled by itself." + (f" {TRUST_NOTE}" if args.trust else ""),
     )
 

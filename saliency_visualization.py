@@ -37,8 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
 def work(args: argparse.Namespace) -> object:
     from helpers.data_utils import class_names
     from helpers.errors import nearest
-    from helpers.explain import NOTES, TRUST_NOTE, explained_images, photo_row, picture, trust_rows
-    from helpers.figures import Cell, Row, clipped, glow, save_grid
+    from helpers.explain import NOTES, TRUST_NOTE, Block, arranged, explained_images, picture, trust_rows
+    from helpers.figures import Cell, clipped, glow, save_grid
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
     from visualizers.attributions import METHODS, completeness_error
@@ -51,8 +51,7 @@ def work(args: argparse.Namespace) -> object:
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     batch = explained_images(args, model, class_names())
-    rows: list[Row] = [photo_row(batch)]
-    labels = ["photo"]
+    blocks = []
     for name in names:
         method = METHODS[name]
         with cli.progress(len(batch.X) * method.passes, method.title) as advance:
@@ -69,23 +68,25 @@ def work(args: argparse.Namespace) -> object:
                 f"sum {total:.1f}, score gained {total - error:.1f}"
                 for total, error in zip(sums.tolist(), errors.tolist(), strict=True)
             ]
-        rows.append([Cell(image, caption=text) for image, text in zip(shown, captions, strict=True)])
-        labels.append(method.title)
+        cells = [Cell(image, caption=text) for image, text in zip(shown, captions, strict=True)]
+        block = Block([cells], [method.title])
+        blocks.append(block)
         if not args.methods:
-            rows.append(
+            block.rows.append(
                 [
                     Cell(glow(photo, clipped(heat)))
                     for photo, heat in zip(batch.photos, maps.cpu().numpy(), strict=True)
                 ]
             )
-            labels.append("map, blurred, over photo")
+            block.labels.append("map, blurred, over photo")
         if args.trust:
             checks, names_of_checks = trust_rows(
                 method.explain, method.kind, maps, batch, model, passes=method.passes, seed=args.seed
             )
-            rows += checks
-            labels += names_of_checks
+            block.rows.extend(checks)
+            block.labels.extend(names_of_checks)
     notes = [NOTES[kind] for kind in NOTES if kind in {METHODS[name].kind for name in names}]
+    rows, labels = arranged(batch, blocks)
     return save_grid(
         args.output,
         rows,

@@ -3,7 +3,7 @@ them, how a map is drawn, and the checks under it.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,9 @@ TRUST_NOTE = (
 )
 
 
+COLUMNS = 6  # at most, of blocks side by side
+
+
 class Explained(NamedTuple):
     """A batch to explain: photos uint8 (N, H, W, 3), X normalized (N, 3, H, W), y the classes to explain (N,).
 
@@ -47,11 +50,33 @@ class Explained(NamedTuple):
     subtitles: list[str]
 
 
-def photo_row(batch: Explained) -> list[Cell]:
-    """The photos under their titles: the first row of a figure."""
-    return [
+class Block(NamedTuple):
+    """One way to ask: a row of maps, and the rows that go under it, with their labels. The first names it."""
+
+    rows: list[Row]
+    labels: list[str]
+
+
+def arranged(batch: Explained, blocks: Sequence[Block]) -> tuple[list[Row], list[str]]:
+    """The rows of a figure and their labels: the photos under their titles, then every block.
+
+    Of one photo that would be a tower. So if it has several blocks they stand side by side, after the photo.
+    """
+    photos = [
         Cell(photo, *text) for photo, *text in zip(batch.photos, batch.titles, batch.subtitles, strict=True)
     ]
+    if len(photos) > 1 or len(blocks) == 1:
+        rows = [photos, *(row for block in blocks for row in block.rows)]
+        return rows, ["photo", *(label for block in blocks for label in block.labels)]
+    empty = Cell(np.full((1, 1, 3), 255, np.uint8))
+    first, *below = blocks[0].labels  # those below are the same in all
+    stacks = [[photos[0], *(empty for _ in below)]]
+    for block in blocks:
+        stacks.append([row[0] for row in block.rows])
+        stacks[-1][0].title = block.labels[0]
+    across = -(-len(stacks) // -(-len(stacks) // COLUMNS))  # about as many in each row
+    rows = [row for i in range(0, len(stacks), across) for row in zip(*stacks[i : i + across], strict=True)]
+    return rows, ["", *below] * (len(rows) // (1 + len(below)))
 
 
 def picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) -> np.ndarray:

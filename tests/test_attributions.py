@@ -6,11 +6,14 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import gradcam_visualization
 import saliency_visualization
 from helpers.data_utils import load_photo
+from helpers.explain import Block, Explained, arranged
+from helpers.figures import Cell
 from helpers.image_utils import preprocess, square
 from helpers.models import load_classifier
 from visualizers import GradCam, SaliencyMap
@@ -27,6 +30,7 @@ from visualizers.attributions import (
 from visualizers.layer_gradcam import RULES, fuse, grad_cam_at, grad_cam_plus_plus, hires_cam, layer_cam
 from visualizers.mechanisms import capture, chunk_of, class_scores, in_chunks, input_gradient, untouched
 
+PLAIN = np.zeros((8, 8, 3), np.uint8)
 SIZE = 64  # of the photos: the real network's mathematics is the same at any size
 
 
@@ -410,9 +414,53 @@ def run(module, *argv: str, capsys) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-def test_the_saliency_runner_draws_a_row_for_each_method(tmp_path, capsys):
-    from PIL import Image
+def test_the_maps_of_one_photo_stand_side_by_side_and_those_of_several_under_them():
+    def blocks(photos):
+        names = ("one", "two", "three", "four", "five", "six")
+        return [
+            Block(
+                [[Cell(PLAIN, caption=name) for _ in range(photos)], [Cell(PLAIN, caption="check")] * photos],
+                [name, "below"],
+            )
+            for name in names
+        ]
 
+    def batch(photos):
+        return Explained([PLAIN] * photos, None, None, {}, ["a cat"] * photos, ["chelsea"] * photos)
+
+    rows, labels = arranged(batch(1), blocks(1))
+    assert [[cell.title for cell in row] for row in rows] == [
+        ["a cat", "one", "two", "three"],
+        ["", "", "", ""],
+        ["four", "five", "six"],
+        ["", "", ""],
+    ]
+    assert [cell.caption for cell in rows[1]] == ["", "check", "check", "check"]
+    assert labels == ["", "below", "", "below"]
+    rows, labels = arranged(batch(2), blocks(2)[:2])
+    assert [len(row) for row in rows] == [2] * 5
+    assert labels == ["photo", "one", "below", "two", "below"]
+    assert [cell.title for row in rows for cell in row if cell.title] == ["a cat"] * 2
+    assert arranged(batch(1), blocks(1)[:1])[1] == ["photo", "one", "below"]
+
+
+@pytest.mark.parametrize(
+    ("runner", "asked"),
+    [
+        (saliency_visualization, ["--methods", "saliency", "grad-cam", "guided-backprop", "--trust"]),
+        (gradcam_visualization, ["--layers", "features.4", "features.7", "features.12", "--trust"]),
+        (gradcam_visualization, ["--guided"]),
+    ],
+)
+def test_the_figure_of_one_photo_is_no_tower(runner, asked, tmp_path):
+    path = tmp_path / "one.png"
+    common = ["--weights", "random", "--images", "coffee", "--size", "64", "--output", str(path)]
+    assert runner.main([*common, *asked]) == 0
+    width, height = Image.open(path).size
+    assert 0.4 < height / width < 1.3
+
+
+def test_the_saliency_runner_draws_a_row_for_each_method(tmp_path, capsys):
     heights = []
     for methods in (["grad-cam"], ["grad-cam", "gradient-x-input", "guided-backprop"]):
         path = tmp_path / f"{len(methods)}.png"
