@@ -18,7 +18,7 @@ def class_visualization(
     model: nn.Module,
     target_y: int,
     start: Tensor,
-    shifts: Sequence[tuple[int, int]],
+    shifts: Sequence[Sequence[int]],
     *,
     l2_reg: float = 1e-3,
     learning_rate: float = 25.0,
@@ -31,9 +31,10 @@ def class_visualization(
         img.data.copy_(torch.roll(torch.roll(img.data, oy, 2), ox, 3))
         score = model(img)[0, target_y] - l2_reg * (img**2).sum()
         score.backward()
-        gradient = img.grad.data
+        gradient = img.grad
+        assert gradient is not None
         img.data += learning_rate * gradient / gradient.norm()
-        img.grad.data.zero_()
+        gradient.zero_()
         img.data.copy_(torch.roll(torch.roll(img.data, -oy, 2), -ox, 3))
         for c in range(3):
             low, high = float(-MEAN[c] / STD[c]), float((1.0 - MEAN[c]) / STD[c])
