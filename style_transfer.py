@@ -282,7 +282,8 @@ def settings_of(args: argparse.Namespace, depth: int) -> dict:
 
 def list_images() -> None:
     """Prints the names that --content and --style know."""
-    from helpers.data_utils import PHOTOS, STYLES
+    from helpers.data_utils import PHOTOS
+    from helpers.style_images import STYLES
 
     print("photos:", *PHOTOS)
     print("styles:", *STYLES)

@@ -1,6 +1,8 @@
 """The two optimization loops against the assignment's, as `published` writes them out."""
 
+import functools
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ CLASSES = [366, 130, 292, 604, 985]  # gorilla, flamingo, tiger, hourglass, dais
 ITERATIONS, JITTER, SEED = 100, 16, 0
 # The published preset C, on a photo and a drawn style.
 CONTENT, STYLE, SIZE = "chelsea", "swirl", 192
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "content_layer": 3,
     "content_weight": 6e-2,
     "style_layers": [1, 4, 6, 7],
@@ -82,25 +84,22 @@ def _class_visualization() -> Iterator[Row]:
 class _Recorded(nn.Module):
     """A loss that keeps the values it returned."""
 
-    def __init__(self, loss: nn.Module, values: list[float]) -> None:
+    def __init__(self, loss: Any, values: list[float]) -> None:
         super().__init__()
         self.loss, self.values = loss, values
 
-    def forward(self, *args: object) -> Tensor:
+    def forward(self, *args: Any) -> Tensor:
         value = self.loss(*args)
         self.values.append(float(value.detach()))
         return value
 
-    def __getattr__(self, name: str) -> object:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self._modules["loss"], name)
+    def gram_matrix(self, features: Tensor) -> Tensor:
+        return self.loss.gram_matrix(features)
 
 
 def _style_transfer() -> Iterator[Row]:
     ours = load_features()
-    theirs = as_torchvision_gives_it(ours).requires_grad_(False)
+    theirs = nn.Sequential(*as_torchvision_gives_it(ours).requires_grad_(False).children())
     content, style = open_image(CONTENT), open_image(STYLE, style_size=SIZE)
     tensors = [preprocess(image, SIZE) for image in (content, style)]
 
@@ -108,7 +107,7 @@ def _style_transfer() -> Iterator[Row]:
         style_loss: nn.Module,
         dtype: torch.dtype = torch.float32,
         values: tuple[list[float], ...] = ([], [], []),
-    ) -> Tensor | None:
+    ) -> object:
         losses = [
             _Recorded(loss, kept)
             for loss, kept in zip((ContentLoss(), style_loss, TotalVariationLoss()), values, strict=True)
@@ -158,5 +157,5 @@ def _style_transfer() -> Iterator[Row]:
             times["published"],
             bar,
             f"{worst:.0e} at most in any step's loss (double precision)",
-            flops_of(lambda loss=loss: paint(loss)),
+            flops_of(functools.partial(paint, loss)),
         )

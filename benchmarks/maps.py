@@ -1,14 +1,15 @@
 """Explanation maps of a batch of photos against captum, pytorch-grad-cam and torchcam."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import Row, difference, flops_of, in_turns
+from benchmarks.timing import Row, Side, difference, flops_of, in_turns
 from helpers.data_utils import PHOTOS, load_photo
 from helpers.image_utils import preprocess
 from helpers.models import load_classifier
@@ -36,7 +37,11 @@ def as_torchvision_gives_it(model: nn.Module) -> nn.Module:
     """The same weights as others' users have them: default memory layout, nothing frozen; ReLUs not in place, which
     captum's guided backpropagation cannot do with.
     """
-    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format).requires_grad_(True)
+    return _not_in_place(model).to(memory_format=torch.contiguous_format).requires_grad_(True)
+
+
+def _not_in_place(model: nn.Module) -> nn.Module:
+    model = copy.deepcopy(model)
     for module in model.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False
@@ -56,18 +61,28 @@ def rows(device: str = "cpu") -> Iterator[Row]:
         y = ours(X).argmax(dim=1)
     theirs = as_torchvision_gives_it(ours)
 
-    def compare(work: str, rivals: dict, side, result, bars: dict, **options) -> Iterator[Row]:
+    def compare(
+        work: str,
+        rivals: Mapping[str, tuple[Side, Callable[[Any], Tensor]]],
+        side: Side,
+        result: Callable[[Any], Tensor],
+        bars: Mapping[str, float],
+        **options: int,
+    ) -> Iterator[Row]:
+        """rivals: what to time, and what makes its result comparable with `result` of ours."""
         times = in_turns({"ours": side, **{name: rival for name, (rival, _) in rivals.items()}}, **options)
         flops = flops_of(side)
         for name, (rival, comparable) in rivals.items():
             agreement = difference(result(side()), comparable(rival()))
             yield Row(work, name, times["ours"], times[name], bars.get(name), agreement, flops, IMAGES)
 
-    def saliency_rival(model: nn.Module):
+    def saliency_rival(model: nn.Module) -> Side:
         method = Saliency(model)
         return lambda: method.attribute(X.clone().requires_grad_(), target=y)
 
-    strongest = lambda map: map.amax(dim=1)  # noqa: E731
+    def strongest(gradients: Tensor) -> Tensor:
+        return gradients.amax(dim=1)
+
     yield from compare(
         "saliency maps",
         {
@@ -133,14 +148,6 @@ def rows(device: str = "cpu") -> Iterator[Row]:
         lambda maps: maps,
         {"captum GuidedBackprop": 0.5},
     )
-
-
-def _not_in_place(model: nn.Module) -> nn.Module:
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    return model
 
 
 def enlarged(maps: Tensor) -> Tensor:

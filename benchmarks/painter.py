@@ -1,41 +1,32 @@
-#!/usr/bin/env python3
 """The painter against a plain written-out Gatys loop: time of a step, and style loss at equal wall time.
-
-    PYTHONPATH=. python benchmarks/style_step.py                       # steps, both networks, 512 pixels
-    PYTHONPATH=. python benchmarks/style_step.py --wall 15 30 60 120   # style loss after as many seconds
 
 Both sides use the same network, layers, size, targets, loss and optimizer (torch's L-BFGS). The plain loop is
 what a reader of the paper writes: float32, the picture as it is, weights frozen, the network cut after the
-deepest layer, the Gram matrix as a product that autograd differentiates. Steps are timed in turns, so that
-other work on the machine slows both alike; the ratio of the medians counts.
+deepest layer, the Gram matrix as a product that autograd differentiates.
 """
 
-import argparse
-import statistics
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.timing import Row, in_turns
 from helpers.data_utils import open_image
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 from helpers.models import load_features
-from style_modules.painter import (
-    HISTORY,
-    FeatureNet,
-    Look,
-    fast_dtype,
-    look_of,
-    paint,
-    style_grams,
-)
+from style_modules.painter import HISTORY, FeatureNet, Look, fast_dtype, look_of, paint, resize, style_grams
 from style_modules.plan import Schedule, scales_of
+
+MODELS, SIZE = ("squeezenet", "vgg16"), 512
+SECONDS = (15, 30, 60, 120)
+BARS = {("squeezenet", torch.bfloat16): 0.5, ("vgg16", torch.bfloat16): 0.55, ("vgg16", torch.float32): 0.9}
 
 
 def picture(name: str, size: int) -> Tensor:
-    import numpy as np
-
     image = open_image(name, style_size=size).resize((size, size))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float().contiguous() / 255
 
@@ -98,82 +89,66 @@ def our_steps(net: FeatureNet, content: Tensor, style: Tensor, look: Look) -> It
     return (progress.picture for progress in paint(net, content, [style], schedule, look))
 
 
-def compare_steps(model: str, size: int, rounds: int, dtype: torch.dtype) -> None:
-    content, style = picture("chelsea", size), picture("astronaut", size)
-    look = look_of(load_features(model))
-    net = FeatureNet(load_features(model), (*look.style_layers, look.content_layer), dtype)
-    sides = {
-        "plain": plain_steps(plain_network(load_features(model)), content, style, look),
-        "ours": our_steps(net, content, style, look),
-    }
-    wall: dict[str, list[float]] = {name: [] for name in sides}
-    processor: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds + 2):
-        for name, steps in sides.items():
-            began, cpu = time.perf_counter(), time.process_time()
-            next(steps)
-            if turn >= 2:  # targets, memory and the optimizer's history have settled
-                wall[name].append(time.perf_counter() - began)
-                processor[name].append(time.process_time() - cpu)
-    for kind, times in (("wall", wall), ("processor", processor)):
-        plain, ours = (statistics.median(times[name]) for name in sides)
-        label = f"{model} {size} px {str(dtype).removeprefix('torch.')}, {kind} time of a step"
-        print(f"{label:58} plain {plain:7.3f} s   ours {ours:7.3f} s   ratio {ours / plain:.2f}", flush=True)
+def rows() -> Iterator[Row]:
+    """A step of each network, in bfloat16 where the processor is fast at it, and in float32."""
+    for model in MODELS:
+        for dtype in dict.fromkeys((fast_dtype(torch.device("cpu")), torch.float32)):
+            content, style = picture("chelsea", SIZE), picture("astronaut", SIZE)
+            look = look_of(load_features(model, quiet=True))
+            net = FeatureNet(load_features(model), (*look.style_layers, look.content_layer), dtype)
+            plain = plain_steps(plain_network(load_features(model)), content, style, look)
+            ours = our_steps(net, content, style, look)
+            times = in_turns(
+                {"ours": functools.partial(next, ours), "plain": functools.partial(next, plain)}, rounds=7
+            )
+            name = str(dtype).removeprefix("torch.")
+            bar = BARS.get((model, dtype))
+            yield Row(
+                f"painter, a step of {model} at {SIZE} pixels, {name}",
+                "the written-out loop",
+                times["ours"],
+                times["plain"],
+                bar,
+            )
+
+
+class AtEqualTime(NamedTuple):
+    """Style losses after so many seconds."""
+
+    model: str
+    seconds: float
+    ours: float
+    plain: float
+
+
+def at_equal_time(seconds: Sequence[float] = SECONDS) -> Iterator[AtEqualTime]:
+    """The style loss, in float32 and at the full size, that each side has reached when its time is up."""
+    for model in MODELS:
+        content, style = picture("chelsea", SIZE), picture("astronaut", SIZE)
+        look = look_of(load_features(model, quiet=True))
+        layers = (*look.style_layers, look.content_layer)
+        measure = FeatureNet(load_features(model), layers)
+        net = FeatureNet(load_features(model), layers, fast_dtype(torch.device("cpu")))
+        steps = plain_steps(plain_network(load_features(model)), content, style, look)
+        plain, began = content, time.monotonic()
+        for limit in sorted(seconds):
+            while time.monotonic() - began < limit:
+                plain = next(steps).clone()
+            torch.manual_seed(0)
+            schedule = Schedule(scales_of((SIZE, SIZE)), deadline=(start := time.monotonic()) + limit)
+            img = content
+            for progress in paint(net, content, [style], schedule, look):
+                img = progress.picture
+            img = resize(img, (SIZE, SIZE)).clamp(0, 1)
+            losses = (style_loss_of(measure, x, style, look) for x in (img, plain.clamp(0, 1)))
+            yield AtEqualTime(model, limit, *losses)
+            began += time.monotonic() - start  # the plain loop's clock stood still
 
 
 def style_loss_of(measure: FeatureNet, img: Tensor, style: Tensor, look: Look) -> float:
-    """The style loss in float32, with the painter's own network, at the full size."""
-    height, width = img.shape[2:]
-    size = height, width
+    """The style loss, measured by the painter's own network."""
+    size = (img.shape[2], img.shape[3])
     with torch.no_grad():
         ours, target = style_grams(measure, img, size, look), style_grams(measure, style, size, look)
     errors = [float((ours[k] - target[k]).square().sum() / target[k].square().sum()) for k in target]
     return sum(errors) / len(errors)
-
-
-def compare_at_equal_time(model: str, size: int, seconds: float, dtype: torch.dtype) -> None:
-    content, style = picture("chelsea", size), picture("astronaut", size)
-    look = look_of(load_features(model))
-    layers = (*look.style_layers, look.content_layer)
-    measure = FeatureNet(load_features(model), layers)
-    net = FeatureNet(load_features(model), layers, dtype)
-    plain = plain_steps(plain_network(load_features(model)), content, style, look)
-    plain_img = last_before(seconds, lambda: next(plain))
-    schedule = Schedule(scales_of((size, size)), deadline=time.monotonic() + seconds)
-    for progress in paint(net, content, [style], schedule, look):
-        img = progress.picture
-    img = nn.functional.interpolate(img, size=(size, size), mode="bicubic").clamp(0, 1)
-    losses = [style_loss_of(measure, x, style, look) for x in (plain_img.clamp(0, 1), img)]
-    print(
-        f"{model} {size} px after {seconds:4.0f} s: style loss plain {losses[0]:.4f}, ours {losses[1]:.4f}",
-        flush=True,
-    )
-
-
-def last_before(seconds: float, step: Callable[[], Tensor]) -> Tensor:
-    end = time.monotonic() + seconds
-    img = step()
-    while time.monotonic() < end:
-        img = step()
-    return img
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["squeezenet", "vgg16"])
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=7, help="steps of each side that count")
-    parser.add_argument("--float32", action="store_true", help="leave bfloat16 out")
-    parser.add_argument("--wall", type=float, nargs="+", help="compare style losses after so many seconds")
-    args = parser.parse_args()
-    dtype = torch.float32 if args.float32 else fast_dtype(torch.device("cpu"))
-    for model in args.models:
-        if args.wall:
-            for seconds in args.wall:
-                compare_at_equal_time(model, args.size, seconds, dtype)
-        else:
-            compare_steps(model, args.size, args.rounds, dtype)
-
-
-if __name__ == "__main__":
-    main()

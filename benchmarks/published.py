@@ -1,24 +1,25 @@
 """The assignment's two loops, written out plainly as published: what ours are measured against.
 
 Memory in torch's default layout (N, C, H, W), one picture at a time, every layer's output kept, autograd through
-every step. They share nothing with the project but its weights.
+every step. They share nothing with the project but its weights and ImageNet's means and deviations.
 """
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
-MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
+
+MEAN, STD = SQUEEZENET_MEAN.double().numpy(), SQUEEZENET_STD.double().numpy()
 
 
 def class_visualization(
     model: nn.Module,
     target_y: int,
     start: Tensor,
-    shifts: Sequence[tuple[int, int]],
+    shifts: Sequence[Sequence[int]],
     *,
     l2_reg: float = 1e-3,
     learning_rate: float = 25.0,
@@ -31,9 +32,10 @@ def class_visualization(
         img.data.copy_(torch.roll(torch.roll(img.data, oy, 2), ox, 3))
         score = model(img)[0, target_y] - l2_reg * (img**2).sum()
         score.backward()
-        gradient = img.grad.data
+        gradient = img.grad
+        assert gradient is not None
         img.data += learning_rate * gradient / gradient.norm()
-        img.grad.data.zero_()
+        gradient.zero_()
         img.data.copy_(torch.roll(torch.roll(img.data, -oy, 2), -ox, 3))
         for c in range(3):
             low, high = float(-MEAN[c] / STD[c]), float((1.0 - MEAN[c]) / STD[c])

@@ -1,6 +1,7 @@
 """A runner from a cold start to its picture, against what cannot be avoided: the imports, and the computing."""
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -33,9 +34,9 @@ def rows() -> Iterator[Row]:
             command = [sys.executable, str(ROOT / f"{runner}.py"), *arguments]
             times = in_turns(
                 {
-                    "runner": lambda command=command: _process(command),
-                    "imports": lambda: _process([sys.executable, "-c", IMPORTS]),
-                    "computing": lambda runner=runner, arguments=arguments: _call(runner, arguments),
+                    "runner": functools.partial(_process, command),
+                    "imports": functools.partial(_process, [sys.executable, "-c", IMPORTS]),
+                    "computing": functools.partial(_call, runner, arguments),
                 },
                 rounds=5,
                 warm_up=1,

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 Side = Callable[[], object]
 
@@ -64,9 +66,23 @@ def flops_of(side: Side) -> float:
     """Floating-point operations of the convolutions and matrix products in a call, forward and backward, counted
     from their shapes.
     """
-    with FlopCounterMode(display=False) as counter:
+    with _Counter() as counter:
         side()
-    return float(counter.get_total_flops())
+    return counter.total
+
+
+class _Counter(TorchDispatchMode):
+    """Sums up what torch knows of the cost of each operation."""
+
+    total = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if cost := flop_registry.get(func._overloadpacket):
+            self.total += cost(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def matrix_rate(device: str, dtype: torch.dtype = torch.float32, side: int = 2048) -> float:

@@ -12,7 +12,6 @@ from PIL import Image
 
 from helpers.errors import CannotError, UsageError
 from helpers.image_utils import read_image, square
-from helpers.style_images import STYLES, draw_style
 
 IMAGENET_VAL = Path("data/imagenet_val_25.npz")
 
@@ -56,9 +55,12 @@ def open_image(path_or_name: str | os.PathLike, *, style_size: int = 512, seed: 
         return read_image(text)
     if text in PHOTOS:
         return load_photo(text)
-    if text in STYLES:
-        return draw_style(text, style_size, seed)
-    names = [*PHOTOS, *STYLES]
+    # Drawing brings half of SciPy along, which most runs never need.
+    from helpers import style_images
+
+    if text in style_images.STYLES:
+        return style_images.draw_style(text, style_size, seed)
+    names = [*PHOTOS, *style_images.STYLES]
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.5) or names
     raise CannotError(
         f"{text}: no such file, and no bundled image of that name (there are: {', '.join(near)})"

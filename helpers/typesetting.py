@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from fontTools.ttLib import TTFont
@@ -43,7 +43,7 @@ MISSING = MEASURE, 130.0  # the frame in place of a missing picture; several in 
 EPOCH = datetime.datetime(
     2000, 1, 1, tzinfo=datetime.UTC
 )  # no time stamp: the same report gives the same bytes
-JPEG = {"format": "JPEG", "quality": 90, "subsampling": "4:4:4"}
+JPEG: dict[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": "4:4:4"}
 WEB = re.compile(r"(https?://|mailto:)")
 
 
@@ -77,7 +77,7 @@ def typeset(
     `figures` are the pictures by what the document calls them, None where there is none; they are reduced to
     `sharpness` pixels an inch. The bytes depend on the arguments alone.
     """
-    pictures = {name: image and _encoded(image, sharpness) for name, image in figures.items()}
+    pictures = {name: _encoded(image, sharpness) if image else None for name, image in figures.items()}
     # Page numbers are known only after a first round; the list of contents is as long in both.
     draft = Pages(tree, pictures, author)
     return bytes(Pages(tree, pictures, author, draft.starts, draft.page).output())
@@ -327,7 +327,7 @@ class Pages(FPDF):
         total: int = 0,
     ) -> None:
         super().__init__(unit="pt", format=(WIDTH, HEIGHT))
-        self.pictures, self.author, self.total = pictures, author, total
+        self.pictures, self.writer, self.total = pictures, author, total
         self.starts: list[int] = []
         self.begun = ""  # the title of the question that the page belongs to
         self.barred = 0.0  # where the last block had its bar
@@ -377,7 +377,8 @@ class Pages(FPDF):
                         inner = [*self.blocks(item.children, left + INDENT, bar)]
                         if inner and isinstance(inner[0], Text):
                             inner[0].marker = "•" if node.type == "bullet_list" else f"{number}."
-                        if inner and item is node.children[0] and node.parent.type != "list_item":
+                        nested = node.parent is not None and node.parent.type == "list_item"
+                        if inner and item is node.children[0] and not nested:
                             inner[0].before = GAP
                         yield from inner
                 case "fence" | "code_block":
@@ -416,9 +417,9 @@ class Pages(FPDF):
         for i in reversed(range(len(content) - 1)):
             if content[i].level:
                 needs[i] += needs[i + 1]  # a heading stays with what follows
-        openings = [block for block in content if block.level in (1, 2)]
+        openings = [block for block in content if isinstance(block, Text) and block.level in (1, 2)]
         for block, need in zip(content, needs, strict=True):
-            if block.level in (1, 2):
+            if isinstance(block, Text) and block.level in (1, 2):
                 if len(self.starts) == 1:
                     self.list_contents(openings[1:], starts[1:])
                 if self.y > TOP or self.page > 1:
@@ -465,8 +466,8 @@ class Pages(FPDF):
     def footer(self) -> None:
         """The author on the left, the page's number on the right."""
         y = HEIGHT - MARGIN + 22
-        number = [(f"page {self.page} of {self.total}", Style(color=GREY))]
-        author = self.broken([(self.author, Style(color=GREY))], SMALL, MEASURE - 100)
+        number: Line = [(f"page {self.page} of {self.total}", Style(color=GREY))]
+        author = self.broken([(self.writer, Style(color=GREY))], SMALL, MEASURE - 100)
         self.write_line(author[0], MARGIN, SMALL, y)
         self.write_line(number, WIDTH - MARGIN - self.width(number, SMALL), SMALL, y)
 

@@ -6,9 +6,14 @@ Autograd differentiates a plain product of F with its own transpose in two produ
 as fast as the matrix product (`docs/benchmarks.md`).
 """
 
+from functools import reduce
+from operator import add
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 PARTS = 16
 
@@ -24,20 +29,20 @@ def second_moment(features: Tensor) -> Tensor:
 
 class _SecondMoment(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor) -> Tensor:
         ctx.save_for_backward(features)
         if features.dtype == torch.bfloat16:
             parts = _positions(features).split(-(-features[0, 0].numel() // PARTS), dim=1)
-            return sum((part.mT @ part).float() for part in parts)
+            return reduce(add, ((part.mT @ part).float() for part in parts))
         if _by_convolution(features):
             C = features.shape[1]
-            return torch.nn.grad.conv2d_weight(features, (C, C, 1, 1), features).view(1, C, C)
+            return conv2d_weight(features, (C, C, 1, 1), features).view(1, C, C)
         P = _positions(features)
         return P.mT @ P
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, D: Tensor) -> Tensor:
+    def backward(ctx: Any, D: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
         S = (D + D.mT).to(features.dtype)
         if _by_convolution(features):

@@ -23,7 +23,7 @@ from PIL import Image
 import collect_submission
 import grading.__main__ as grading_command
 import style_utils
-from helpers import data_utils
+from helpers import style_images
 from helpers.style_images import draw_style
 from style_modules.plan import Schedule
 
@@ -64,7 +64,7 @@ def elsewhere(tmp_path, monkeypatch):
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(style_utils, "STEPS", 2)
-    monkeypatch.setattr(data_utils, "draw_style", lambda name, _size, seed: draw_style(name, 64, seed))
+    monkeypatch.setattr(style_images, "draw_style", lambda name, _size, seed: draw_style(name, 64, seed))
     seconds = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     monkeypatch.setitem(Schedule.__init__.__kwdefaults__, "clock", time.monotonic)

@@ -1,0 +1,145 @@
+"""Measures, and writes what was measured into docs/benchmarks.md, section by section.
+
+Sections whose measurement was not asked for stay as they are, and so does the page's own text.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from datetime import date
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+PLOT = "benchmarks_scaling.png"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", nargs="+", choices=SECTIONS, default=[*SECTIONS], help="measure these alone"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for the maps (default cpu)")
+    args = parser.parse_args()
+    for name in args.only:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        write_section(name, SECTIONS[name](args.device))
+    print(PAGE)
+
+
+def write_section(name: str, text: str) -> None:
+    """Puts the text, with the date and the machine, between the page's two marks of that name."""
+    page = PAGE.read_text(encoding="utf-8")
+    between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    if not between.search(page):
+        raise SystemExit(f"{PAGE} has no place for {name}: no line <!-- {name} --> and <!-- /{name} -->")
+    page = between.sub(lambda mark: f"{mark[1]}\n{text}\n\n{mark[2]}", page)
+    PAGE.write_text(page, encoding="utf-8")
+
+
+def dated(device: str) -> str:
+    """When, and on what."""
+    from benchmarks.timing import machine
+
+    return f"Measured {date.today()} on {machine(device)}."
+
+
+def table(rows: Iterable[list[str]], head: list[str]) -> str:
+    """A Markdown table; numbers to the right."""
+    lines = [head, ["---" if i < 2 else "---:" for i in range(len(head))], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def compared(measure: Callable[..., Iterable], *arguments: str) -> str:
+    """The table of a module's rows, which are printed as they come."""
+    import torch
+
+    from benchmarks.timing import Row, matrix_rate
+
+    device = arguments[0] if arguments else "cpu"
+    rate = matrix_rate(device)
+    lines = []
+    row: Row
+    for row in measure(*arguments):
+        unit, scale = ("s", 1.0) if row.theirs > 2 else ("ms", 1000.0)
+        print(f"  {row.work}, {row.against}: {row.ratio:.2f} (bar {row.bar})", file=sys.stderr, flush=True)
+        lines.append(
+            [
+                row.work,
+                row.against,
+                f"{scale * row.ours:.3g} {unit}",
+                f"{scale * row.theirs:.3g} {unit}",
+                f"**{row.ratio:.2f}**",
+                f"{row.bar:.2f}" if row.bar else "",
+                f"{row.flops / row.ours / rate:.2f}" if row.flops else "",
+                f"{row.images / row.ours:.0f}" if row.images else "",
+                row.agreement,
+            ]
+        )
+    head = ["work", "against", "ours", "theirs", "ratio", "at most", "of the matrix rate", "images a second"]
+    text = table(lines, [*head, "largest difference of the results"])
+    threads = f"{torch.get_num_threads()} threads" if device == "cpu" else device
+    return f"{dated(device)} One large matrix product: {rate / 1e9:.0f} GFLOP/s ({threads}).\n\n{text}"
+
+
+def maps(device: str) -> str:
+    from benchmarks import maps
+
+    return compared(maps.rows, device)
+
+
+def loops(_device: str) -> str:
+    from benchmarks import loops
+
+    return compared(loops.rows)
+
+
+def start(_device: str) -> str:
+    from benchmarks import start
+
+    return compared(start.rows)
+
+
+def painter(_device: str) -> str:
+    from benchmarks import painter
+
+    return compared(painter.rows)
+
+
+def painter_loss(_device: str) -> str:
+    from benchmarks import painter
+
+    lines = []
+    for record in painter.at_equal_time():
+        print(f"  {record}", file=sys.stderr, flush=True)
+        ratio = f"**{record.ours / record.plain:.2f}**"
+        values = [f"{record.ours:.4f}", f"{record.plain:.4f}", ratio]
+        lines.append([record.model, f"{record.seconds:g} s", *values])
+    head = ["network", "after", "the painter", "the written-out loop", "ratio"]
+    return f"{dated('cpu')}\n\n{table(lines, head)}"
+
+
+def scaling(device: str) -> str:
+    from benchmarks import scaling
+
+    scaling.draw(PAGE.with_name(PLOT), device)
+    lines = [[peak.technique, "", f"{peak.ours:.0f} MB", f"{peak.captum:.0f} MB"] for peak in scaling.peaks()]
+    memory = table(lines, ["work", "", "ours", "captum"])
+    return (
+        f"{dated(device)}\n\n![milliseconds an image against batch size and image size]({PLOT})\n\n"
+        f"Memory that {scaling.MEMORY_IMAGES} photos at once add at the peak to a process that holds network and "
+        f"photos:\n\n{memory}"
+    )
+
+
+SECTIONS: dict[str, Callable[[str], str]] = {
+    "maps": maps,
+    "loops": loops,
+    "start": start,
+    "painter": painter,
+    "painter-loss": painter_loss,
+    "scaling": scaling,
+}
+
+if __name__ == "__main__":
+    main()

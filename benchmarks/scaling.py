@@ -1,0 +1,114 @@
+"""What cost depends on: time an image against batch size and image size, and peak memory, each side in a process of
+its own.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import nn
+
+from benchmarks.maps import LAST, as_torchvision_gives_it, photos
+from benchmarks.timing import Side, in_turns
+from helpers.figures import DPI, save_image
+from helpers.models import load_classifier
+from visualizers import attributions
+from visualizers.layer_gradcam import grad_cam_at
+
+BATCHES, SIDES = (1, 2, 4, 8, 16, 32, 64), (128, 192, 256, 384, 512, 768, 1024)
+MEMORY_IMAGES = 25
+COLORS = {"saliency maps": "#c2410c", "Grad-CAM": "#1d4ed8"}
+
+
+def techniques(X: torch.Tensor, model: nn.Module, peers: nn.Module) -> dict[str, dict[str, Side]]:
+    """For each technique, the two sides as functions without arguments."""
+    from captum.attr import LayerGradCam, Saliency
+
+    y = torch.zeros(len(X), dtype=torch.long, device=X.device)
+    saliency, layer_cam = Saliency(peers), LayerGradCam(peers, peers.get_submodule(LAST))
+    return {
+        "saliency maps": {
+            "ours": lambda: attributions.saliency(X, y, model),
+            "captum": lambda: saliency.attribute(X.clone().requires_grad_(), target=y),
+        },
+        "Grad-CAM": {
+            "ours": lambda: grad_cam_at([LAST], X, y, model),
+            "captum": lambda: layer_cam.attribute(X, target=y, relu_attributions=True),
+        },
+    }
+
+
+def draw(path: Path, device: str) -> Path:
+    """Milliseconds an image against the batch and against the image's side, ours and captum's, as a picture."""
+    model = load_classifier(device=device)
+    peers = as_torchvision_gives_it(model)
+    figure = Figure(figsize=(10, 4), dpi=DPI, layout="constrained")
+    by_batch, by_side = figure.subplots(1, 2)
+    for axes, values, of in (
+        (by_batch, BATCHES, lambda n: photos(n)),
+        (by_side, SIDES, lambda side: photos(4, side)),
+    ):
+        curves: dict[tuple[str, str], list[float]] = {}
+        for value in values:
+            X = of(value).to(device)
+            for technique, sides in techniques(X, model, peers).items():
+                for side, seconds in in_turns(sides, rounds=3, warm_up=1).items():
+                    curves.setdefault((technique, side), []).append(1000 * seconds / len(X))
+        for (technique, side), times in curves.items():
+            style = {"color": COLORS[technique], "linestyle": "-" if side == "ours" else ":"}
+            axes.loglog(values, times, marker="o", ms=3.5, label=f"{technique}, {side}", **style)
+        axes.set_xticks(values, [str(value) for value in values])
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    by_batch.set(xlabel="images at once (224 x 224)", ylabel="milliseconds an image")
+    by_side.set(xlabel="side of the image, in pixels (4 at once)")
+    by_batch.legend(frameon=False)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return save_image(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+
+
+class Peak(NamedTuple):
+    """Megabytes that a technique adds to a process which holds the network and the images."""
+
+    technique: str
+    ours: float
+    captum: float
+
+
+def peaks() -> Iterator[Peak]:
+    """Of MEMORY_IMAGES photos, on the processor."""
+    for technique in COLORS:
+        grown = {}
+        for side in ("ours", "captum"):
+            command = [sys.executable, "-m", "benchmarks.scaling", technique, side]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+            grown[side] = json.loads(done.stdout)
+        yield Peak(technique, **grown)
+
+
+def _growth(technique: str, side: str) -> float:
+    model = load_classifier()
+    X = photos(MEMORY_IMAGES)
+    work = techniques(X, model, as_torchvision_gives_it(model))
+    small: Callable[[], object] = techniques(X[:1], model, as_torchvision_gives_it(model))[technique][side]
+    small()  # what the first call loads is not the technique's
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work[technique][side]()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(_growth(*sys.argv[1:])))
