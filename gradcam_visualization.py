@@ -86,10 +86,11 @@ def work(args: argparse.Namespace) -> object:
     def add(
         title: str, cells: list[Cell], explain: Callable[..., Tensor], kind: str, maps: np.ndarray
     ) -> None:
-        below, names = [], []
+        blocks.append(Block([cells], [title]))
         if args.trust:
-            below, names = trust_rows(explain, kind, torch.as_tensor(maps), batch, model, seed=args.seed)
-        blocks.append(Block([cells, *below], [title, *names]))
+            checks, names = trust_rows(explain, kind, torch.as_tensor(maps), batch, model, seed=args.seed)
+            blocks[-1].rows.extend(checks)
+            blocks[-1].labels.extend(names)
 
     maps = grad_cam_at(layers, batch.X, batch.y, model, args.method)
     drawn = [(name, heats, cam(args.method, [name])) for name, heats in maps.items()]

@@ -66,16 +66,18 @@ def arranged(batch: Explained, blocks: Sequence[Block]) -> tuple[list[Row], list
         Cell(photo, *text) for photo, *text in zip(batch.photos, batch.titles, batch.subtitles, strict=True)
     ]
     if len(photos) > 1 or len(blocks) == 1:
-        rows = [photos, *(row for block in blocks for row in block.rows)]
-        return rows, ["photo", *(label for block in blocks for label in block.labels)]
+        labels = [label for block in blocks for label in block.labels]
+        return [photos, *(row for block in blocks for row in block.rows)], ["photo", *labels]
     empty = Cell(np.full((1, 1, 3), 255, np.uint8))
-    first, *below = blocks[0].labels  # those below are the same in all
-    stacks = [[photos[0], *(empty for _ in below)]]
+    below = blocks[0].labels[1:]  # the same in all
+    stacks: list[Row] = [[photos[0], *(empty for _ in below)]]
     for block in blocks:
+        block.rows[0][0].title = block.labels[0]
         stacks.append([row[0] for row in block.rows])
-        stacks[-1][0].title = block.labels[0]
     across = -(-len(stacks) // -(-len(stacks) // COLUMNS))  # about as many in each row
-    rows = [row for i in range(0, len(stacks), across) for row in zip(*stacks[i : i + across], strict=True)]
+    rows: list[Row] = []
+    for i in range(0, len(stacks), across):
+        rows += zip(*stacks[i : i + across], strict=True)
     return rows, ["", *below] * (len(rows) // (1 + len(below)))
 
 
