@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from visualizers.gradcam import GradCam
 from visualizers.mechanisms import (
     Advance,
+    are_maps,
     capture,
     chunks_of,
     class_scores,
     last_map_layer,
+    shapes_met,
     untouched,
 )
 
@@ -29,24 +31,8 @@ def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
 
     Name -> (channels, height, width).
     """
-    sizes: dict[str, tuple[int, int, int]] = {}
-
-    def look(name: str) -> Callable:
-        def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
-            if isinstance(output, Tensor) and output.dim() == 4 and output[0, 0].numel() > 1:
-                _, channels, height, width = output.shape
-                sizes[name] = channels, height, width
-
-        return hook
-
-    handles = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name]
-    try:
-        with untouched(model), torch.no_grad():
-            model(X[:1].clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return sizes
+    met = shapes_met(model, X, {name: module for name, module in model.named_modules() if name})
+    return {name: (shape[1], shape[2], shape[3]) for name, shape in met if are_maps(shape)}
 
 
 def spread_layers(model: nn.Module, X: Tensor) -> list[str]:

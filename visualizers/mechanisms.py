@@ -106,6 +106,35 @@ def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
+def shapes_met(
+    model: nn.Module, X: Tensor, modules: Mapping[str, nn.Module]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """The named modules in the order in which an image of X (N, 3, H, W) meets them, each as often as it does:
+    name, and shape of what the module returns, () where that is no tensor.
+    """
+    met: list[tuple[str, tuple[int, ...]]] = []
+
+    def note(name: str) -> Callable:
+        def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
+            met.append((name, tuple(output.shape) if isinstance(output, Tensor) else ()))
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
+    try:
+        with untouched(model), torch.no_grad():
+            model(X[:1].clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return met
+
+
+def are_maps(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor of this shape is maps (N, C, H, W) of more than one place."""
+    return len(shape) == 4 and shape[2] * shape[3] > 1
+
+
 class ReplaceReLU(TorchFunctionMode):
     """Inside `with ReplaceReLU(rule):` every ReLU computes `rule(x)`: modules and functional calls, in place
     or not.
@@ -132,17 +161,6 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
     Found by one forward pass, so it holds for any convolutional classifier: `features` in SqueezeNet and VGG,
     `layer4` in a ResNet, `Mixed_7c` in Inception. Raises ValueError where no child returns maps.
     """
-    found: list[str] = []
-
-    def look(name: str) -> Callable:
-        def hook(module: nn.Module, _inputs: tuple, output: object) -> None:
-            if isinstance(output, Tensor) and output.dim() == 3:
-                found.clear()  # a transformer's tokens: what came before was only their input
-            elif isinstance(output, Tensor) and output.dim() == 4 and output[0, 0].numel() > 1:
-                found.append(name)
-
-        return hook
-
     pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
     children = {}
     for name, child in model.named_children():
@@ -150,16 +168,15 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
             children.update({f"{name}.{key}": member for key, member in child.named_children()})
         elif not isinstance(child, pooling):
             children[name] = child
-    handles = [child.register_forward_hook(look(name)) for name, child in children.items()]
-    try:
-        with untouched(model), torch.no_grad():
-            model(X[:1].clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not found:
+    found = None
+    for name, shape in shapes_met(model, X, children):
+        if len(shape) == 3:
+            found = None  # a transformer's tokens: what came before was only their input
+        elif are_maps(shape):
+            found = name
+    if found is None:
         raise ValueError("this network returns no maps to explain: choose a convolutional one")
-    return found[-1]
+    return found
 
 
 def input_gradient(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:

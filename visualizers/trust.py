@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from visualizers.mechanisms import Advance, chunk_of, one_class_each, untouched
+from visualizers.mechanisms import Advance, chunk_of, one_class_each, shapes_met, untouched
 
 PARTS = 24  # parts in which an image's pixels are deleted or inserted
 BLUR = 0.05  # width of insertion's blur as a share of the image's shorter side: no class survives it
@@ -75,23 +75,12 @@ def deletion_insertion(
 
 def parameter_layers(model: nn.Module, X: Tensor) -> list[str]:
     """The modules of `model` with parameters of their own, from input to output, as X (N, 3, H, W) meets them."""
-    order: dict[str, None] = {}
     owners = {
         name: module
         for name, module in model.named_modules()
         if any(True for _ in module.parameters(recurse=False))
     }
-    handles = [
-        module.register_forward_hook(lambda *_, name=name: order.setdefault(name))
-        for name, module in owners.items()
-    ]
-    try:
-        with untouched(model), torch.no_grad():
-            model(X[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(order)
+    return list(dict.fromkeys(name for name, _ in shapes_met(model, X, owners)))
 
 
 def reinitialize(module: nn.Module, generator: torch.Generator) -> None:
