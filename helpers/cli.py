@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -133,12 +134,18 @@ def check_output(
         raise CannotError(f"{option} {path} cannot be written: {place} is no folder one may write to")
 
 
-def positive_int(text: str) -> int:
-    """An argument type: a whole number from 1."""
+def whole_number(text: str, first: int = 0, last: int | None = None) -> int:
+    """An argument type: a whole number from `first`, up to `last` if there is one."""
     with contextlib.suppress(ValueError):
-        if int(text) >= 1:
+        if first <= int(text) and (last is None or int(text) <= last):
             return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    end = "up" if last is None else f"to {last}"
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {first} {end}")
+
+
+positive_int = functools.partial(whole_number, first=1)
+# What torch's and NumPy's generators both take.
+seed = functools.partial(whole_number, last=2**32 - 1)
 
 
 def non_negative(text: str) -> float:
@@ -147,14 +154,6 @@ def non_negative(text: str) -> float:
         if 0 <= float(text) < float("inf"):
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
-
-
-def seed(text: str) -> int:
-    """An argument type: what torch's and NumPy's generators both take, a whole number from 0 to 2^32 - 1."""
-    with contextlib.suppress(ValueError):
-        if 0 <= int(text) < 2**32:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
 
 
 def seed_everything(seed: int) -> None:

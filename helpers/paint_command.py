@@ -55,7 +55,7 @@ def add_paint_options(group: argparse._ArgumentGroup) -> None:
     add("--init", metavar="WHAT", help="start from content (default), random, or an image file")
     add(
         "--steps",
-        type=count,
+        type=cli.whole_number,
         nargs="+",
         metavar="N",
         help="at the full size, coarser ones take more (default 60); or one for each, from coarse to fine",
@@ -78,14 +78,6 @@ def add_paint_options(group: argparse._ArgumentGroup) -> None:
         metavar="FILE.png",
         help="also draw each layer's loss and its share of the gradient (slower)",
     )
-
-
-def count(text: str) -> int:
-    """An argument type: a whole number from 0."""
-    with contextlib.suppress(ValueError):
-        if int(text) >= 0:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
 
 
 def positive(text: str) -> float:
