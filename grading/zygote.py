@@ -119,7 +119,7 @@ def supervise(session: socket.socket, settings: Mapping) -> None:
         elif not reason:
             reason = _excess(task, baseline)
             if reason:
-                _kill(child, task.get("uid"))
+                _kill(task.get("uid"))
 
 
 def _status_of(child: int) -> int | None:
@@ -207,7 +207,7 @@ def _descendants(root: int) -> Iterator[int]:
         yield from children
 
 
-def _kill(child: int, uid: int | None) -> None:
+def _kill(uid: int | None) -> None:
     """SIGKILL to every process of the task at once."""
     if uid is None:
         for pid in _descendants(os.getpid()):
@@ -241,7 +241,7 @@ def _end_all(child: int, uid: int | None) -> None:
             pass
         if not child or not _processes(uid):
             return
-        _kill(child, uid)
+        _kill(uid)
         time.sleep(0.01)
 
 
