@@ -55,7 +55,10 @@ TESTS = (
     *("test_figures.py", "test_runners.py"),
 )
 # Pages for those who teach with it or change it: they speak of what students do not have.
-LEFT_OUT = {f"docs/{page}.md" for page in ("instructor", "adding_a_technique", "CONTRIBUTING", "CHANGELOG")}
+LEFT_OUT = {
+    f"docs/{page}.md"
+    for page in ("instructor", "adding_a_technique", "CONTRIBUTING", "CHANGELOG", "benchmarks")
+}
 INSTRUCTOR_TARGETS = ("handout", "bundle", "gallery", "cases", "bench")
 RUNNERS = (
     ("saliency_visualization.py", "--images", "coffee"),
