@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from visualizers.needed_scores import classifier_of, scores_of
+
 # Told how many images a network has just seen: what a progress bar counts.
 Advance = Callable[[int], object] | None
 # Pixels of one chunk. A processor is fastest while a layer's maps for the whole chunk stay in its last-level
@@ -53,24 +55,32 @@ def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
     """The raw score (before any softmax) of class y[n] for image n: X (N, 3, H, W), y (N,) -> (N,).
 
     Image n's score depends on image n alone, so one backward pass from their sum gives every image its own
-    gradient. Raises ValueError for shapes that do not match and IndexError for a class that the model does
-    not have.
+    gradient. Other classes' scores are not even computed where that can be avoided. Raises ValueError for
+    shapes that do not match and IndexError for a class that the model does not have.
     """
     y = one_class_each(X, y)
+    classifier = classifier_of(model, X)
     # A copy, lest a first layer that works in place change the caller's images.
-    return select(model(X.clone()), y)
+    if classifier is None:
+        return select(model(X.clone()), y)
+    check_range(y, len(model.get_submodule(classifier).get_parameter("weight")))
+    classes, place = y.unique(return_inverse=True)
+    return scores_of(model, classifier, X.clone(), classes).gather(1, place[:, None]).squeeze(1)
 
 
 def select(scores: Tensor, y: Tensor, what: str = "class") -> Tensor:
     """The score of y[n] for image n: scores (N, classes), y (N,) -> (N,). `what` the scores are of goes into
     the IndexError for a y that is not among them.
     """
-    out_of_range = y[(y < 0) | (y >= scores.shape[1])]
-    if len(out_of_range):
-        raise IndexError(
-            f"{what} {int(out_of_range[0])} does not exist: there are 0 to {scores.shape[1] - 1}"
-        )
+    check_range(y, scores.shape[1], what)
     return scores.gather(1, y[:, None]).squeeze(1)
+
+
+def check_range(y: Tensor, count: int, what: str = "class") -> None:
+    """Raises IndexError for a y (N,) that is not from 0 to count - 1."""
+    out_of_range = y[(y < 0) | (y >= count)]
+    if len(out_of_range):
+        raise IndexError(f"{what} {int(out_of_range[0])} does not exist: there are 0 to {count - 1}")
 
 
 @contextlib.contextmanager
