@@ -234,6 +234,7 @@ def draw_pictures(args: argparse.Namespace, model: nn.Module, targets: list[int]
 
 
 def heading_of(targets: list[int]) -> str:
+    """What stands above pictures of classes."""
     classes = "this class looks" if len(targets) == 1 else "these classes look"
     return f"What the network believes {classes} like"
 
