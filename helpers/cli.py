@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from helpers.errors import CannotError, UsageError
+from helpers.memory import keep_freed_memory
 from helpers.recipe import replayed
 
 # If one of these cannot be imported, the environment is wrong or missing.
@@ -89,6 +90,7 @@ def run(
     An error is one line on stderr. What `work` returns, the path written, is printed last.
     """
     args = parser.parse_args(argv)
+    keep_freed_memory()
     args.program, args.recorded = parser.prog, None
 
     def checked(args: argparse.Namespace) -> object:
