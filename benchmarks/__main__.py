@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 
-from helpers.memory import keep_freed_memory
-
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 PLOT = "benchmarks_scaling.png"
 
@@ -23,7 +21,6 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for the maps (default cpu)")
     args = parser.parse_args()
-    keep_freed_memory()  # as every runner does; all sides gain by it
     for name in args.only:
         print(f"{name} ...", file=sys.stderr, flush=True)
         write_section(name, SECTIONS[name](args.device))
