@@ -4,6 +4,7 @@ Sections whose measurement was not asked for stay as they are, and so does the p
 """
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -45,9 +46,20 @@ def dated(device: str) -> str:
 
 
 def table(rows: Iterable[list[str]], head: list[str]) -> str:
-    """A Markdown table; numbers to the right."""
-    lines = [head, ["---" if i < 2 else "---:" for i in range(len(head))], *rows]
+    """A Markdown table, without the columns that are empty; numbers to the right."""
+    rows = list(rows)
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    number = re.compile(r"[\d.*]+( \w+)?")
+    first = [next(row[i] for row in rows if row[i]) for i in kept]
+    marks = ["---:" if number.fullmatch(text) else "---" for text in first]
+    lines = [[head[i] for i in kept], marks, *([row[i] for i in kept] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def shown(seconds: float) -> str:
+    """Three digits, and the unit."""
+    value, unit = (seconds, "s") if seconds >= 2 else (1000 * seconds, "ms")
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f} {unit}"
 
 
 def compared(measure: Callable[..., Iterable], *arguments: str) -> str:
@@ -61,14 +73,13 @@ def compared(measure: Callable[..., Iterable], *arguments: str) -> str:
     lines = []
     row: Row
     for row in measure(*arguments):
-        unit, scale = ("s", 1.0) if row.theirs > 2 else ("ms", 1000.0)
         print(f"  {row.work}, {row.against}: {row.ratio:.2f} (bar {row.bar})", file=sys.stderr, flush=True)
         lines.append(
             [
                 row.work,
                 row.against,
-                f"{scale * row.ours:.3g} {unit}",
-                f"{scale * row.theirs:.3g} {unit}",
+                shown(row.ours),
+                shown(row.theirs),
                 f"**{row.ratio:.2f}**",
                 f"{row.bar:.2f}" if row.bar else "",
                 f"{row.flops / row.ours / rate:.2f}" if row.flops else "",
@@ -123,8 +134,8 @@ def scaling(device: str) -> str:
     from benchmarks import scaling
 
     scaling.draw(PAGE.with_name(PLOT), device)
-    lines = [[peak.technique, "", f"{peak.ours:.0f} MB", f"{peak.captum:.0f} MB"] for peak in scaling.peaks()]
-    memory = table(lines, ["work", "", "ours", "captum"])
+    lines = [[peak.technique, f"{peak.ours:.0f} MB", f"{peak.captum:.0f} MB"] for peak in scaling.peaks()]
+    memory = table(lines, ["work", "ours", "captum"])
     return (
         f"{dated(device)}\n\n![milliseconds an image against batch size and image size]({PLOT})\n\n"
         f"Memory that {scaling.MEMORY_IMAGES} photos at once add at the peak to a process that holds network and "

@@ -4,7 +4,6 @@ its own.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from PIL import Image
 from torch import nn
 
@@ -67,14 +68,14 @@ def draw(path: Path, device: str) -> Path:
             style = {"color": COLORS[technique], "linestyle": "-" if side == "ours" else ":"}
             axes.loglog(values, times, marker="o", ms=3.5, label=f"{technique}, {side}", **style)
         axes.set_xticks(values, [str(value) for value in values])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     by_batch.set(xlabel="images at once (224 x 224)", ylabel="milliseconds an image")
     by_side.set(xlabel="side of the image, in pixels (4 at once)")
-    by_batch.legend(frameon=False)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
+    by_side.legend(frameon=False)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return save_image(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
@@ -105,9 +106,15 @@ def _growth(technique: str, side: str) -> float:
     work = techniques(X, model, as_torchvision_gives_it(model))
     small: Callable[[], object] = techniques(X[:1], model, as_torchvision_gives_it(model))[technique][side]
     small()  # what the first call loads is not the technique's
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     work[technique][side]()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (_peak() - before) / 1024
+
+
+def _peak() -> int:
+    """The most kilobytes that this process has held. (What getrusage says would include its parent's.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":
