@@ -56,6 +56,11 @@ def table(rows: Iterable[list[str]], head: list[str]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def bold(ratio: float, bar: float | None) -> str:
+    """A ratio, in bold where it keeps its bar."""
+    return f"**{ratio:.2f}**" if bar is not None and round(ratio, 2) <= bar else f"{ratio:.2f}"
+
+
 def shown(seconds: float) -> str:
     """Three digits, and the unit."""
     value, unit = (seconds, "s") if seconds >= 2 else (1000 * seconds, "ms")
@@ -80,7 +85,7 @@ def compared(measure: Callable[..., Iterable], *arguments: str) -> str:
                 row.against,
                 shown(row.ours),
                 shown(row.theirs),
-                f"**{row.ratio:.2f}**",
+                bold(row.ratio, row.bar),
                 f"{row.bar:.2f}" if row.bar else "",
                 f"{row.flops / row.ours / rate:.2f}" if row.flops else "",
                 f"{row.images / row.ours:.0f}" if row.images else "",
@@ -123,7 +128,7 @@ def painter_loss(_device: str) -> str:
     lines = []
     for record in painter.at_equal_time():
         print(f"  {record}", file=sys.stderr, flush=True)
-        ratio = f"**{record.ours / record.plain:.2f}**"
+        ratio = bold(record.ours / record.plain, 1.0)
         values = [f"{record.ours:.4f}", f"{record.plain:.4f}", ratio]
         lines.append([record.model, f"{record.seconds:g} s", *values])
     head = ["network", "after", "the painter", "the written-out loop", "ratio"]

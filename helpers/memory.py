@@ -31,6 +31,8 @@ def keep_freed_memory() -> None:
 def available_bytes(device: "torch.device") -> int | None:
     """Bytes that can be used on `device`; None where the system does not tell."""
     if device.type == "cuda":
+        import torch
+
         return int(KEPT_FREE * torch.cuda.mem_get_info(device)[0])
     free = [value for value in (_system_free(), _container_free()) if value is not None]
     return int(KEPT_FREE * min(free)) if free else None

@@ -137,6 +137,8 @@ def read_figure(name: str, folder: Path) -> "Image.Image":
     """A picture of the report, no larger than a page shows it. Raises CannotError with what can be done."""
     from helpers.image_utils import read_image
 
+    if not name:
+        raise CannotError("no file is named")
     if re.match(r"[a-z]+://|data:", name):
         raise CannotError(f"{name[:60]} is a web address: save the picture here, and name the file")
     path = folder / unquote(name)

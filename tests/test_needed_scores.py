@@ -63,12 +63,54 @@ def test_a_linear_head_and_whatever_treats_each_class_alone():
         assert_same(model, X, Y)
 
 
+class Asserts(nn.Module):
+    """Says so in words of its own."""
+
+    def forward(self, scores):
+        assert scores.shape[1] == 100
+        return scores
+
+
+class Chosen(nn.Module):
+    """Gives some of the scores only."""
+
+    def forward(self, scores):
+        return scores[:, [3, 99, 50]]
+
+
 @pytest.mark.parametrize(
-    "end", [nn.Softmax(dim=1), Counts(), nn.LayerNorm(100)], ids=lambda end: type(end).__name__
+    "end",
+    [nn.Softmax(dim=1), nn.LogSoftmax(dim=1), Counts(), Asserts(), nn.LayerNorm(100)],
+    ids=lambda end: type(end).__name__,
 )
 def test_what_needs_every_class_gets_every_class(end):
     model = Net(end).eval()
     assert classifier_of(model, X) is None
+    assert_same(model, X, Y)
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1)], ids=["softmax", "log-softmax"])
+def test_an_image_that_leaves_no_doubt_does_not_hide_a_normalization(end):
+    model = Net(end).eval()
+    with torch.no_grad():
+        model.head.bias[0] += 60  # class 0, for certain
+    assert classifier_of(model, X) is None
+    assert_same(model, X, torch.zeros(4, dtype=torch.long))
+
+
+def test_a_network_that_gives_some_of_its_scores_only():
+    model = Net(Chosen()).eval()
+    assert classifier_of(model, X) is None
+    assert_same(model, X, torch.tensor([2, 0, 1, 0]))
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_weights_that_are_computed(wrap):
+    model = Net()
+    model.head = wrap(model.head)
+    assert classifier_of(model.eval(), X) is None
     assert_same(model, X, Y)
 
 

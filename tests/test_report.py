@@ -308,6 +308,7 @@ def test_what_would_not_look_as_meant_is_listed(tmp_path):
         ("![d](<my dog.png>) ![d](my%20dog.png)", []),
         ("![b](broken.png)", [f"1: missing picture: {tmp_path}/broken.png is damaged or incomplete: *"]),
         ("![t](text.png)", [f"1: missing picture: {tmp_path}/text.png is not an image file that *"]),
+        ("![c]()", ["1: missing picture: no file is named"]),
         ("![f](.)", [f"1: missing picture: {tmp_path} is a folder, not an image file"]),
         ("![d](draw.png)", [f"1: missing picture: {tmp_path}/draw.png: no such file; ./draw.py makes it"]),
         (

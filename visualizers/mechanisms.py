@@ -55,7 +55,8 @@ def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
     """The raw score (before any softmax) of class y[n] for image n: X (N, 3, H, W), y (N,) -> (N,).
 
     Image n's score depends on image n alone, so one backward pass from their sum gives every image its own
-    gradient. Other classes' scores are not even computed where that can be avoided. Raises ValueError for
+    gradient. Other classes' scores are not even computed where that can be avoided; to find that out, a network that
+    is new sees the first image twice more. Raises ValueError for
     shapes that do not match and IndexError for a class that the model does not have.
     """
     y = one_class_each(X, y)

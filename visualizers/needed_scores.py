@@ -21,18 +21,17 @@ def classifier_of(model: nn.Module, X: Tensor) -> str | None:
     that follows treats each class by itself. None where that is not so (a softmax, say), or not worth it.
 
     It is found out by trying: once for a network, on the first image of X (N, 3, H, W), the network with all of its
-    rows and with three of them must give the same three scores.
+    rows and with three of them must give the same three scores. The three are those that follow the highest: without
+    the winner, no normalization over classes can look alike.
     """
     layers = [
-        (name, layer)
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+        (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
     ]
     # In training a forward pass may leave traces (batch normalization) and chance in the scores (dropout).
     if model.training or not layers:
         return None
     name, layer = layers[-1]
-    if len(layer.weight) < FEWEST or len(X) == 0:
+    if not _has_rows(layer) or len(layer.weight) < FEWEST or len(X) == 0:
         return None
     modules = [id(module) for module in model.modules()]
     if model not in _tried or _tried[model][0] != modules:
@@ -47,16 +46,26 @@ def scores_of(model: nn.Module, name: str, X: Tensor, classes: Tensor) -> Tensor
     return functional_call(model, {f"{name}.{key}".lstrip("."): row for key, row in rows.items()}, (X,))
 
 
+def _has_rows(layer: nn.Module) -> bool:
+    """Is it made of a row a class and nothing else? Weights that are computed (weight_norm, pruning) or that come with
+    others (adapters) are left alone.
+    """
+    own = dict(layer.named_parameters())
+    return own.keys() in ({"weight"}, {"weight", "bias"}) and getattr(layer, "groups", 1) == 1
+
+
 def _rows_suffice(model: nn.Module, name: str, image: Tensor) -> bool:
     count = len(model.get_submodule(name).get_parameter("weight"))
-    classes = torch.tensor([0, count // 2, count - 1], device=image.device)
     with torch.no_grad():
         scores = model(image.clone())
+        if scores.shape != (1, count):
+            return False
+        classes = scores[0].topk(4).indices[1:]
         try:
             some = scores_of(model, name, image.clone(), classes)
-        except RuntimeError:  # what follows counts on every class being there
+        except Exception:  # what follows counts on every class being there; it may say so in any way
             return False
-    if scores.shape != (1, count) or some.shape != (1, len(classes)):
+    if some.shape != (1, len(classes)):
         return False
-    tolerance = 1e-4 * float(scores.abs().max())
+    tolerance = 1e-4 * float(scores[:, classes].abs().max())
     return bool(torch.allclose(some, scores[:, classes], rtol=0, atol=tolerance))
