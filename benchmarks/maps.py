@@ -70,10 +70,13 @@ def rows(device: str = "cpu") -> Iterator[Row]:
         **options: int,
     ) -> Iterator[Row]:
         """rivals: what to time, and what makes its result comparable with `result` of ours."""
+        agreements = {
+            name: difference(result(side()), comparable(rival()))
+            for name, (rival, comparable) in rivals.items()
+        }
         times = in_turns({"ours": side, **{name: rival for name, (rival, _) in rivals.items()}}, **options)
         flops = flops_of(side)
-        for name, (rival, comparable) in rivals.items():
-            agreement = difference(result(side()), comparable(rival()))
+        for name, agreement in agreements.items():
             yield Row(work, name, times["ours"], times[name], bars.get(name), agreement, flops, IMAGES)
 
     def saliency_rival(model: nn.Module) -> Side:

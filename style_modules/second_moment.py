@@ -19,7 +19,8 @@ PARTS = 16
 
 
 def second_moment(features: Tensor) -> Tensor:
-    """M_kl = sum over positions p of F_kp F_lp for each image: (N, C, H, W) -> (N, C, C), in float32 or better.
+    """M_kl = sum over positions p of F_kp F_lp for each image: (N, C, H, W) -> (N, C, C), in the features' own type,
+    bfloat16's in float32.
 
     bfloat16 features are multiplied as such (four times as fast), in PARTS parts that are summed in float32: what
     each part loses by rounding mostly cancels.
