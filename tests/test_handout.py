@@ -92,18 +92,19 @@ def test_what_the_graded_file_shows_itself_is_no_leak():
     assert not find_leaks({"mean.py": emptied(shown, marked_regions(shown, "mean.py")).encode()}, known)
 
 
-def test_a_function_beside_the_graded_files_that_repeats_a_solution_is_emptied_too():
-    known = given_away({"mean.py": SOURCE}, {"mean.py": marked_regions(SOURCE, "mean.py")})
-    other = (
-        "def norm(a, b):\n    'Kept.'\n    c = sum(x * y for x, y in zip(a, b))\n    return c**0.5\n\n\n"
-        "def free(a):\n    return a\n"
-    )
-    regions = handout.repeated_regions(other, known)
-    assert emptied(other, regions) == (
-        "def norm(a, b):\n    'Kept.'\n    raise NotImplementedError(\"Task 9: norm\")\n\n\n"
-        "def free(a):\n    return a\n"
-    )
-    assert solved_again(emptied(other, regions), regions, "other.py") == other
+def test_a_region_beside_the_graded_files_stops_the_build(tmp_path):
+    (tmp_path / "mean.py").write_text(SOURCE)
+    with pytest.raises(CannotError, match=r"^mean.py:8: a solution region beside the graded files"):
+        handout.solutions(tmp_path)
+
+
+@needs_bank
+def test_the_modules_beside_the_graded_files_are_handed_out_whole():
+    files = blank_files(PROJECT)
+    beside = [name for name in files if name.startswith(("visualizers/", "style_modules/", "helpers/"))]
+    beside = [name for name in beside if name not in GRADED_FILES]
+    assert {"visualizers/layer_gradcam.py", "style_modules/relative_losses.py"} <= set(beside)
+    assert all(files[name] == (PROJECT / name).read_bytes() for name in beside)
 
 
 PAGE = """# Methods
@@ -194,7 +195,7 @@ def test_a_project_with_a_key_is_handed_out_without_it(tmp_path):
 
 def test_every_graded_file_has_a_region_for_its_task():
     solved = handout.solutions(PROJECT)
-    assert set(GRADED_FILES) <= solved.keys()
+    assert set(GRADED_FILES) == solved.keys()
     assert {region.stub.partition(":")[0] for here in solved.values() for region in here} == {
         f"Task {n}" for n in range(1, 8)
     }
@@ -267,6 +268,14 @@ def test_a_blank_runner_that_breaks_otherwise_is_refused(tmp_path):
         else:
             with pytest.raises(CannotError, match="the blank x.py"):
                 handout.check_runner(tmp_path, ("x.py",))
+
+
+def test_a_solved_runner_that_fails_is_refused(tmp_path):
+    (tmp_path / "x.py").write_text("import sys\n")
+    handout.check_solved_runner(tmp_path, ("x.py",))
+    (tmp_path / "x.py").write_text("import sys\nsys.exit('x.py: error: no')\n")
+    with pytest.raises(CannotError, match="solved again x.py ends with status 1: x.py: error: no"):
+        handout.check_solved_runner(tmp_path, ("x.py",))
 
 
 @pytest.mark.slow
