@@ -7,6 +7,7 @@ import ast
 import copy
 import functools
 import io
+import posixpath
 import re
 import subprocess
 import sys
@@ -58,6 +59,14 @@ TESTS = (
 LEFT_OUT = {
     f"docs/{page}.md"
     for page in ("instructor", "adding_a_technique", "CONTRIBUTING", "CHANGELOG", "benchmarks")
+}
+# What the README says of the solved project, -> what it says in the student's copy.
+STUDENTS_WORDS = {
+    "course, complete and solved: what": "course: what",
+    "that student code runs in; handout, bundle, reports | grade |": "that your code runs in | see how it is graded |",
+    "the work in them stands between\n`### BEGIN SOLUTION` and `### END SOLUTION`.": (
+        'your work in them takes the place of each\n`raise NotImplementedError("Task N: ...")`.'
+    ),
 }
 INSTRUCTOR_TARGETS = ("handout", "bundle", "gallery", "cases", "bench")
 STYLE_TRANSFER = (
@@ -140,9 +149,21 @@ def blank_files(project: Path) -> dict[str, bytes]:
             page, _ = split_key(data.decode(), name)
             data = (students_readme(page) if name == "README.md" else page).encode()
         files[name] = data
+    unseen = {name for name in files if name.endswith((".png", ".jpg"))} - shown_pictures(files)
+    files = {name: data for name, data in files.items() if name not in unseen}
     if BANK not in files:
         raise CannotError(f"{BANK} is missing: run `python -m grading cases` first")
     return files
+
+
+def shown_pictures(files: Mapping[str, bytes]) -> set[str]:
+    """The pictures that the pages among the files show, as names of files."""
+    return {
+        posixpath.normpath(posixpath.join(posixpath.dirname(name), picture))
+        for name, page in files.items()
+        if name.endswith(".md")
+        for picture in re.findall(r"!\[[^\]]*\]\(([^)\s]+)", page.decode())
+    }
 
 
 def solutions(project: Path) -> dict[str, list[Region]]:
@@ -229,15 +250,18 @@ def solved_again(blank: str, regions: Iterable[Region], name: str) -> str:
 def students_makefile(text: str) -> str:
     """The Makefile without the instructor's targets."""
     blocks = re.split(r"\n\n", text)
-    kept = [block for block in blocks if not re.match(rf"({'|'.join(INSTRUCTOR_TARGETS)}):", block)]
+    rule = re.compile(rf"({'|'.join(INSTRUCTOR_TARGETS)}|\$\(VENV\)/\.bench):")
+    kept = [block for block in blocks if not rule.match(block)]
     phony = re.compile(r"^\.PHONY:.*$", re.MULTILINE)
     drop = re.compile(rf" ({'|'.join(INSTRUCTOR_TARGETS)})\b")
     return phony.sub(lambda match: drop.sub("", match[0]), "\n\n".join(kept).rstrip("\n") + "\n")
 
 
 def students_readme(text: str) -> str:
-    """The README without the paragraphs that send the reader to a page that is left out."""
-    paragraphs = text.split("\n\n")
+    """The README without the paragraphs that send the reader to a page that is left out, and true of a blank copy."""
+    for solved, blank in STUDENTS_WORDS.items():
+        text = text.replace(solved, blank)
+    paragraphs = re.sub(r"^\| `benchmarks/` .*\n", "", text, flags=re.MULTILINE).split("\n\n")
     return "\n\n".join(part for part in paragraphs if not any(f"({page})" in part for page in LEFT_OUT))
 
 

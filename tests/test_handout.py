@@ -223,6 +223,30 @@ def test_the_students_readme_sends_nobody_to_a_page_that_is_left_out():
     assert handout.students_readme(text) == "# A\n\nB [c](docs/d.md).\n\nF\n"
 
 
+def test_the_students_readme_and_makefile_are_true_of_a_blank_copy():
+    solved = (PROJECT / "README.md").read_text(encoding="utf-8")
+    readme = handout.students_readme(solved)
+    assert all(solved.count(words) == 1 for words in handout.STUDENTS_WORDS)
+    assert "graduate deep-learning course: what" in readme and "solved" not in readme
+    assert "SOLUTION" not in readme and '`raise NotImplementedError("Task N: ...")`' in readme
+    assert "benchmarks/" in solved and "benchmarks" not in readme and "| `tests/` |" in readme
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    assert "bench" in makefile and "bench" not in handout.students_makefile(makefile)
+
+
+@needs_bank
+def test_the_pictures_handed_out_are_those_that_a_page_shows():
+    files = blank_files(PROJECT)
+    pictures = {name for name in files if name.startswith("docs/") and name.endswith((".jpg", ".png"))}
+    pages = "".join(data.decode() for name, data in files.items() if name.endswith(".md"))
+    assert "docs/saliency_visualization.jpg" in pictures and "docs/hires_cam.jpg" not in pictures
+    # Those of the key stay here, and every one that is shown from docs/ is there.
+    assert "docs/methods/key_layers.jpg" not in pictures
+    assert all(f"]({name}" in pages or f"]({name.removeprefix('docs/')}" in pages for name in pictures)
+    wanted = {name for name in handout.shown_pictures(files) if name.startswith("docs/")}
+    assert {name for name in wanted if (PROJECT / name).is_file()} == pictures == wanted
+
+
 @needs_bank
 def test_no_solution_survives_anywhere():
     solved = handout.solutions(PROJECT)
