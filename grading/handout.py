@@ -7,17 +7,18 @@ import ast
 import copy
 import functools
 import io
+import posixpath
 import re
 import subprocess
 import sys
 import textwrap
 import zipfile
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from grading.submission import GRADED_FILES
 from helpers.errors import CannotError
 
 NAME = "assignment_3_handout.zip"
@@ -59,23 +60,36 @@ LEFT_OUT = {
     f"docs/{page}.md"
     for page in ("instructor", "adding_a_technique", "CONTRIBUTING", "CHANGELOG", "benchmarks")
 }
+# What the README says of the solved project, -> what it says in the student's copy.
+STUDENTS_WORDS = {
+    "course, complete and solved: what": "course: what",
+    "that student code runs in; handout, bundle, reports | grade |": "that your code runs in | see how it is graded |",
+    "the work in them stands between\n`### BEGIN SOLUTION` and `### END SOLUTION`.": (
+        'your work in them takes the place of each\n`raise NotImplementedError("Task N: ...")`.'
+    ),
+}
 INSTRUCTOR_TARGETS = ("handout", "bundle", "gallery", "cases", "bench")
+STYLE_TRANSFER = (
+    *("style_transfer.py", "--content", "coffee", "--style", "swirl"),
+    *("--image-size", "64", "--style-size", "64"),
+)
 RUNNERS = (
     ("saliency_visualization.py", "--images", "coffee"),
-    ("gradcam_visualization.py", "--images", "coffee"),
+    ("gradcam_visualization.py", "--images", "coffee", "--guided"),  # its maps alone need no graded file
     ("class_visualization.py", "--method", "pixels", "--iterations", "1", "--classes", "gorilla"),
-    (
-        "style_transfer.py",
-        "--content",
-        "coffee",
-        "--style",
-        "swirl",
-        "--image-size",
-        "64",
-        "--style-size",
-        "64",
-    ),
+    STYLE_TRANSFER,
     ("style_transfer.py", "--check"),
+)
+# With the graded files filled in, and nothing else, these end well.
+SOLVED_RUNNERS = (
+    *RUNNERS,
+    ("gradcam_visualization.py", "--images", "coffee"),
+    ("class_visualization.py", "--iterations", "1", "--classes", "gorilla"),
+    (*STYLE_TRANSFER, "--fast"),
+    (
+        *("style_transfer.py", "--method", "paint", "--model", "squeezenet", "--content", "coffee"),
+        *("--style", "swirl", "--size", "64", "--steps", "1"),
+    ),
 )
 # A shorter line, or a smaller expression, says too little to be a solution.
 LEAST_CHARACTERS, LEAST_NODES = 24, 9
@@ -135,14 +149,27 @@ def blank_files(project: Path) -> dict[str, bytes]:
             page, _ = split_key(data.decode(), name)
             data = (students_readme(page) if name == "README.md" else page).encode()
         files[name] = data
+    unseen = {name for name in files if name.endswith((".png", ".jpg"))} - shown_pictures(files)
+    files = {name: data for name, data in files.items() if name not in unseen}
     if BANK not in files:
         raise CannotError(f"{BANK} is missing: run `python -m grading cases` first")
     return files
 
 
+def shown_pictures(files: Mapping[str, bytes]) -> set[str]:
+    """The pictures that the pages among the files show, as names of files."""
+    return {
+        posixpath.normpath(posixpath.join(posixpath.dirname(name), picture))
+        for name, page in files.items()
+        if name.endswith(".md")
+        for picture in re.findall(r"!\[[^\]]*\]\(([^)\s]+)", page.decode())
+    }
+
+
 def solutions(project: Path) -> dict[str, list[Region]]:
-    """What the handout must not show, file -> regions: what stands between the markers, and, beside the graded
-    files, the bodies of functions that repeat it.
+    """What the handout must not show, graded file -> the regions between its markers.
+
+    Raises CannotError for a region elsewhere: a student who has filled the graded files would miss it.
     """
     places = (".", "helpers", "visualizers", "style_modules")
     sources = {
@@ -150,10 +177,11 @@ def solutions(project: Path) -> dict[str, list[Region]]:
         for place in places
         for path in sorted((project / place).glob("*.py"))
     }
-    marked = {name: marked_regions(source, name) for name, source in sources.items()}
-    known = given_away(sources, marked)
-    found = {name: marked[name] or repeated_regions(source, known) for name, source in sources.items()}
-    return {name: here for name, here in found.items() if here}
+    found = {name: marked_regions(source, name) for name, source in sources.items()}
+    found = {name: here for name, here in found.items() if here}
+    for name in found.keys() - set(GRADED_FILES):
+        raise CannotError(f"{name}:{found[name][0].first}: a solution region beside the graded files")
+    return found
 
 
 def marked_regions(source: str, name: str) -> list[Region]:
@@ -176,26 +204,6 @@ def marked_regions(source: str, name: str) -> list[Region]:
             raise CannotError(f"{name}:{number}: a solution marker without its partner")
     if begin is not None:
         raise CannotError(f"{name}:{begin}: a solution marker without its partner")
-    return found
-
-
-def repeated_regions(source: str, known: Mapping[str, str]) -> list[Region]:
-    """The bodies of functions that hold what is `known` (given_away) to be a solution."""
-    lines, tree, found = source.splitlines(), ast.parse(source), []
-    owners: list[ast.Module | ast.ClassDef] = [
-        tree,
-        *(node for node in tree.body if isinstance(node, ast.ClassDef)),
-    ]
-    for function in (node for owner in owners for node in owner.body if isinstance(node, ast.FunctionDef)):
-        body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-        if not body:
-            continue
-        first, last = body[0].lineno, body[-1].end_lineno or body[-1].lineno
-        text = "\n".join(lines[first - 1 : last])
-        tasks = Counter(known[trace] for trace in _traces(textwrap.dedent(text)) if trace in known)
-        if tasks:
-            task = max(sorted(tasks), key=tasks.__getitem__)
-            found.append(Region(first, last, text, f"{task}: {_function_at(tree, first)}"))
     return found
 
 
@@ -242,15 +250,18 @@ def solved_again(blank: str, regions: Iterable[Region], name: str) -> str:
 def students_makefile(text: str) -> str:
     """The Makefile without the instructor's targets."""
     blocks = re.split(r"\n\n", text)
-    kept = [block for block in blocks if not re.match(rf"({'|'.join(INSTRUCTOR_TARGETS)}):", block)]
+    rule = re.compile(rf"({'|'.join(INSTRUCTOR_TARGETS)}|\$\(VENV\)/\.bench):")
+    kept = [block for block in blocks if not rule.match(block)]
     phony = re.compile(r"^\.PHONY:.*$", re.MULTILINE)
     drop = re.compile(rf" ({'|'.join(INSTRUCTOR_TARGETS)})\b")
     return phony.sub(lambda match: drop.sub("", match[0]), "\n\n".join(kept).rstrip("\n") + "\n")
 
 
 def students_readme(text: str) -> str:
-    """The README without the paragraphs that send the reader to a page that is left out."""
-    paragraphs = text.split("\n\n")
+    """The README without the paragraphs that send the reader to a page that is left out, and true of a blank copy."""
+    for solved, blank in STUDENTS_WORDS.items():
+        text = text.replace(solved, blank)
+    paragraphs = re.sub(r"^\| `benchmarks/` .*\n", "", text, flags=re.MULTILINE).split("\n\n")
     return "\n\n".join(part for part in paragraphs if not any(f"({page})" in part for page in LEFT_OUT))
 
 
@@ -433,9 +444,12 @@ def check_handout(data: bytes, project: Path, scratch: Path) -> None:
         text = (blank / name).read_text(encoding="utf-8")
         (solved / name).write_text(solved_again(text, regions, name), encoding="utf-8")
     bank = load_bank(blank / BANK)
-    with cli.progress(len(RUNNERS) + 2, "trying the handout") as advance:
+    with cli.progress(len(RUNNERS) + len(SOLVED_RUNNERS) + 2, "trying the handout") as advance:
         for command in RUNNERS:
             check_runner(blank, command)
+            advance()
+        for command in SOLVED_RUNNERS:
+            check_solved_runner(solved, command)
             advance()
         with Zygote() as zygote:
             report = assess(blank, bank=bank, zygote=zygote).report
@@ -451,16 +465,28 @@ def check_handout(data: bytes, project: Path, scratch: Path) -> None:
 
 def check_runner(blank: Path, command: tuple[str, ...]) -> None:
     """The runner ends with the stub's message on one line, and nothing else."""
-    result = subprocess.run(
-        [sys.executable, *command, "--quiet"],
-        cwd=blank,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    result = _run(blank, command)
     lines = result.stderr.strip().splitlines()
     shown = " | ".join(lines[-3:])
     stub = re.compile(r"\S+: error: Task \d+: [\w.]+ is not implemented yet \(\S+, line \d+\)")
     if result.returncode != 1 or len(lines) != 1 or not stub.fullmatch(lines[0]):
         raise CannotError(f"the blank {' '.join(command)} ends with status {result.returncode}: {shown}")
+
+
+def check_solved_runner(solved: Path, command: tuple[str, ...]) -> None:
+    """The runner ends well."""
+    result = _run(solved, command)
+    if result.returncode != 0:
+        shown = " | ".join(result.stderr.strip().splitlines()[-3:])
+        raise CannotError(f"solved again {' '.join(command)} ends with status {result.returncode}: {shown}")
+
+
+def _run(folder: Path, command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command, "--quiet"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

@@ -55,6 +55,5 @@ def style_terms(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -
 
 def total_variation(img: Tensor) -> Tensor:
     """The mean square difference of neighbouring pixels, down and right: img (1, C, H, W) -> scalar."""
-    down = (img[:, :, 1:, :] - img[:, :, :-1, :]).square()
-    right = (img[:, :, :, 1:] - img[:, :, :, :-1]).square()
+    down, right = torch.diff(img, dim=2).square(), torch.diff(img, dim=3).square()
     return (down.sum() + right.sum()) / (down.numel() + right.numel())

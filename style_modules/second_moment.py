@@ -48,8 +48,7 @@ class _SecondMoment(torch.autograd.Function):
         S = (D + D.mT).to(features.dtype)
         if _by_convolution(features):
             return F.conv2d(features, S.view(*S.shape[1:], 1, 1))
-        N, C, H, W = features.shape
-        return (_positions(features) @ S).view(N, H, W, C).permute(0, 3, 1, 2)
+        return (_positions(features) @ S).unflatten(1, features.shape[2:]).movedim(-1, 1)
 
 
 def _by_convolution(features: Tensor) -> bool:

@@ -92,18 +92,19 @@ def test_what_the_graded_file_shows_itself_is_no_leak():
     assert not find_leaks({"mean.py": emptied(shown, marked_regions(shown, "mean.py")).encode()}, known)
 
 
-def test_a_function_beside_the_graded_files_that_repeats_a_solution_is_emptied_too():
-    known = given_away({"mean.py": SOURCE}, {"mean.py": marked_regions(SOURCE, "mean.py")})
-    other = (
-        "def norm(a, b):\n    'Kept.'\n    c = sum(x * y for x, y in zip(a, b))\n    return c**0.5\n\n\n"
-        "def free(a):\n    return a\n"
-    )
-    regions = handout.repeated_regions(other, known)
-    assert emptied(other, regions) == (
-        "def norm(a, b):\n    'Kept.'\n    raise NotImplementedError(\"Task 9: norm\")\n\n\n"
-        "def free(a):\n    return a\n"
-    )
-    assert solved_again(emptied(other, regions), regions, "other.py") == other
+def test_a_region_beside_the_graded_files_stops_the_build(tmp_path):
+    (tmp_path / "mean.py").write_text(SOURCE)
+    with pytest.raises(CannotError, match=r"^mean.py:8: a solution region beside the graded files"):
+        handout.solutions(tmp_path)
+
+
+@needs_bank
+def test_the_modules_beside_the_graded_files_are_handed_out_whole():
+    files = blank_files(PROJECT)
+    beside = [name for name in files if name.startswith(("visualizers/", "style_modules/", "helpers/"))]
+    beside = [name for name in beside if name not in GRADED_FILES]
+    assert {"visualizers/layer_gradcam.py", "style_modules/relative_losses.py"} <= set(beside)
+    assert all(files[name] == (PROJECT / name).read_bytes() for name in beside)
 
 
 PAGE = """# Methods
@@ -194,7 +195,7 @@ def test_a_project_with_a_key_is_handed_out_without_it(tmp_path):
 
 def test_every_graded_file_has_a_region_for_its_task():
     solved = handout.solutions(PROJECT)
-    assert set(GRADED_FILES) <= solved.keys()
+    assert set(GRADED_FILES) == solved.keys()
     assert {region.stub.partition(":")[0] for here in solved.values() for region in here} == {
         f"Task {n}" for n in range(1, 8)
     }
@@ -220,6 +221,30 @@ def test_the_handout_holds_the_judge_and_nothing_of_the_instructors():
 def test_the_students_readme_sends_nobody_to_a_page_that_is_left_out():
     text = "# A\n\nB [c](docs/d.md).\n\nFor teachers: [e](docs/instructor.md).\n\nF\n"
     assert handout.students_readme(text) == "# A\n\nB [c](docs/d.md).\n\nF\n"
+
+
+def test_the_students_readme_and_makefile_are_true_of_a_blank_copy():
+    solved = (PROJECT / "README.md").read_text(encoding="utf-8")
+    readme = handout.students_readme(solved)
+    assert all(solved.count(words) == 1 for words in handout.STUDENTS_WORDS)
+    assert "graduate deep-learning course: what" in readme and "solved" not in readme
+    assert "SOLUTION" not in readme and '`raise NotImplementedError("Task N: ...")`' in readme
+    assert "benchmarks/" in solved and "benchmarks" not in readme and "| `tests/` |" in readme
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    assert "bench" in makefile and "bench" not in handout.students_makefile(makefile)
+
+
+@needs_bank
+def test_the_pictures_handed_out_are_those_that_a_page_shows():
+    files = blank_files(PROJECT)
+    pictures = {name for name in files if name.startswith("docs/") and name.endswith((".jpg", ".png"))}
+    pages = "".join(data.decode() for name, data in files.items() if name.endswith(".md"))
+    assert "docs/saliency_visualization.jpg" in pictures and "docs/hires_cam.jpg" not in pictures
+    # Those of the key stay here, and every one that is shown from docs/ is there.
+    assert "docs/methods/key_layers.jpg" not in pictures
+    assert all(f"]({name}" in pages or f"]({name.removeprefix('docs/')}" in pages for name in pictures)
+    wanted = {name for name in handout.shown_pictures(files) if name.startswith("docs/")}
+    assert {name for name in wanted if (PROJECT / name).is_file()} == pictures == wanted
 
 
 @needs_bank
@@ -267,6 +292,14 @@ def test_a_blank_runner_that_breaks_otherwise_is_refused(tmp_path):
         else:
             with pytest.raises(CannotError, match="the blank x.py"):
                 handout.check_runner(tmp_path, ("x.py",))
+
+
+def test_a_solved_runner_that_fails_is_refused(tmp_path):
+    (tmp_path / "x.py").write_text("import sys\n")
+    handout.check_solved_runner(tmp_path, ("x.py",))
+    (tmp_path / "x.py").write_text("import sys\nsys.exit('x.py: error: no')\n")
+    with pytest.raises(CannotError, match="solved again x.py ends with status 1: x.py: error: no"):
+        handout.check_solved_runner(tmp_path, ("x.py",))
 
 
 @pytest.mark.slow

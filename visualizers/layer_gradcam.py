@@ -51,8 +51,7 @@ def spread_layers(model: nn.Module, X: Tensor) -> list[str]:
 
 def grad_cam(A: Tensor, g: Tensor) -> Tensor:
     """L = ReLU(sum_k alpha_k A^k), alpha_k = 1/Z sum_ij g^k_ij (Selvaraju et al., 2017)."""
-    alpha = g.mean(dim=(2, 3), keepdim=True)
-    return F.relu((alpha * A).sum(dim=1, keepdim=True))
+    return F.relu(torch.einsum("nk,nkhw->nhw", g.mean(dim=(2, 3)), A))[:, None]
 
 
 def grad_cam_plus_plus(A: Tensor, g: Tensor) -> Tensor:
@@ -65,8 +64,8 @@ def grad_cam_plus_plus(A: Tensor, g: Tensor) -> Tensor:
     """
     denominator = 2 * g**2 + g**3 * A.sum(dim=(2, 3), keepdim=True)
     alpha = torch.where(denominator != 0, g**2 / denominator, torch.zeros_like(g))
-    w = (alpha * F.relu(g)).sum(dim=(2, 3), keepdim=True)
-    return F.relu((w * A).sum(dim=1, keepdim=True))
+    w = (alpha * F.relu(g)).sum(dim=(2, 3))
+    return F.relu(torch.einsum("nk,nkhw->nhw", w, A))[:, None]
 
 
 def hires_cam(A: Tensor, g: Tensor) -> Tensor:
@@ -75,12 +74,12 @@ def hires_cam(A: Tensor, g: Tensor) -> Tensor:
     Where only a linear layer follows, pooling before it or not, the shares before the ReLU add up to the score
     without its bias. Grad-CAM's mean of g gives a place also what the map's other places count for.
     """
-    return F.relu((g * A).sum(dim=1, keepdim=True))
+    return F.relu(torch.einsum("nkhw,nkhw->nhw", g, A))[:, None]
 
 
 def layer_cam(A: Tensor, g: Tensor) -> Tensor:
     """L_ij = ReLU(sum_k ReLU(g^k_ij) A^k_ij): each place has its own weight (Jiang et al., 2021)."""
-    return F.relu((F.relu(g) * A).sum(dim=1, keepdim=True))
+    return F.relu(torch.einsum("nkhw,nkhw->nhw", F.relu(g), A))[:, None]
 
 
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
