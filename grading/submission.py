@@ -29,8 +29,10 @@ GRADED_FILES = (
 )
 # What the graded files import; ours, whatever a submission holds.
 BESIDE_GRADED = (
-    *("helpers/*.py", "helpers/*.json"),
-    *("visualizers/mechanisms.py", "visualizers/needed_scores.py"),
+    "helpers/*.py",
+    "helpers/*.json",
+    "visualizers/mechanisms.py",
+    "visualizers/needed_scores.py",
 )
 # The packages' published names, each imported from its own file alone: one broken file costs only its task.
 PACKAGES = {
