@@ -1,5 +1,6 @@
 """A zip is read by allow-listed names alone, whatever else it holds and however it is made."""
 
+import ast
 import stat
 import struct
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from grading.submission import (
+    BESIDE_GRADED,
     ENTRY_LIMIT,
     FILE_LIMIT,
     GRADED_FILES,
@@ -255,3 +257,19 @@ def test_a_broken_file_costs_only_its_own_task(tmp_path):
     assert module["NAMES"] == PACKAGES["visualizers"]
     assert (folder / "helpers/models.py").read_bytes() == (PROJECT / "helpers/models.py").read_bytes()
     assert not (folder / TV).exists(), "our own solution must not stand in for what is missing"
+
+
+def test_whatever_the_graded_files_import_of_ours_is_given_to_them():
+    given = {path for pattern in BESIDE_GRADED for path in PROJECT.glob(pattern)}
+    given |= {PROJECT / name for name in GRADED_FILES}
+    needed = set()
+    for path in given:
+        if (
+            path.suffix != ".py" or path.parent.name == "helpers"
+        ):  # these import the painter too, which is not graded
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                file = PROJECT / f"{node.module.replace('.', '/')}.py"
+                needed |= {file} if file.exists() else set()
+    assert needed <= given and PROJECT / "visualizers" / "needed_scores.py" in needed
