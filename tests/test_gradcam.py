@@ -75,7 +75,8 @@ def test_equal_to_captum_at_every_default_layer(net, photos, labels):
         np.testing.assert_allclose(
             maps[name], reference_cam(net, net.get_submodule(name), photos, labels), atol=2e-4
         )
-    np.testing.assert_array_equal(maps["features"], GradCam().grad_cam(photos, labels, net))
+    # Two ways to write one sum over channels: equal but for single precision's rounding.
+    np.testing.assert_allclose(maps["features"], GradCam().grad_cam(photos, labels, net), rtol=0, atol=1e-6)
 
 
 def not_in_place(model):
