@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import cli
+from helpers.paint_command import add_paint_options
 
 if TYPE_CHECKING:
     from torch import nn
-from helpers.paint_command import add_paint_options
 
 # A, B, C: the published settings of the assignment: sizes of content and style, then the weights.
 # D: tuned by eye for the packaged weights, with which the published ones leave nearly all of the style loss

@@ -142,14 +142,14 @@ def painter_loss(_device: str) -> str:
     return f"{dated('cpu')}\n\n{table(lines, head)}"
 
 
-def scaling(device: str) -> str:
+def scaling(_device: str) -> str:
     from benchmarks import scaling
 
-    scaling.draw(PAGE.with_name(PLOT), device)
+    scaling.draw(PAGE.with_name(PLOT))
     lines = [[peak.technique, f"{peak.ours:.0f} MB", f"{peak.captum:.0f} MB"] for peak in scaling.peaks()]
     memory = table(lines, ["work", "ours", "captum"])
     return (
-        f"{dated(device)}\n\n![milliseconds an image against batch size and image size]({PLOT})\n\n"
+        f"{dated('cpu')}\n\n![milliseconds an image against batch size and image size]({PLOT})\n\n"
         f"Memory that {scaling.MEMORY_IMAGES} photos at once add at the peak to a process that holds network and "
         f"photos:\n\n{memory}"
     )

@@ -6,21 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
-from PIL import Image
 from torch import nn
 
 from benchmarks.maps import LAST, as_torchvision_gives_it, photos
 from benchmarks.timing import Side, in_turns
-from helpers.figures import DPI, save_image
+from helpers.figures import DPI, save_figure
 from helpers.models import load_classifier
 from visualizers import attributions
 from visualizers.layer_gradcam import grad_cam_at
@@ -48,19 +45,19 @@ def techniques(X: torch.Tensor, model: nn.Module, peers: nn.Module) -> dict[str,
     }
 
 
-def draw(path: Path, device: str) -> Path:
+def draw(path: Path) -> Path:
     """Milliseconds an image against the batch and against the image's side, ours and captum's, as a picture."""
-    model = load_classifier(device=device)
+    model = load_classifier()
     peers = as_torchvision_gives_it(model)
     figure = Figure(figsize=(10, 4), dpi=DPI, layout="constrained")
     by_batch, by_side = figure.subplots(1, 2)
     for axes, values, of in (
-        (by_batch, BATCHES, lambda n: photos(n)),
+        (by_batch, BATCHES, photos),
         (by_side, SIDES, lambda side: photos(4, side)),
     ):
         curves: dict[tuple[str, str], list[float]] = {}
         for value in values:
-            X = of(value).to(device)
+            X = of(value)
             for technique, sides in techniques(X, model, peers).items():
                 for side, seconds in in_turns(sides, rounds=3, warm_up=1).items():
                     curves.setdefault((technique, side), []).append(1000 * seconds / len(X))
@@ -76,9 +73,7 @@ def draw(path: Path, device: str) -> Path:
     by_batch.set(xlabel="images at once (224 x 224)", ylabel="milliseconds an image")
     by_side.set(xlabel="side of the image, in pixels (4 at once)")
     by_side.legend(frameon=False)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return save_image(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+    return save_figure(path, figure)
 
 
 class Peak(NamedTuple):
@@ -104,8 +99,9 @@ def _growth(technique: str, side: str) -> float:
     model = load_classifier()
     X = photos(MEMORY_IMAGES)
     work = techniques(X, model, as_torchvision_gives_it(model))
-    small: Callable[[], object] = techniques(X[:1], model, as_torchvision_gives_it(model))[technique][side]
-    small()  # what the first call loads is not the technique's
+    techniques(X[:1], model, as_torchvision_gives_it(model))[technique][
+        side
+    ]()  # what the first call loads is not the technique's
     before = _peak()
     work[technique][side]()
     return (_peak() - before) / 1024

@@ -4,6 +4,7 @@ What is built is tried before it is kept: see `check_handout`.
 """
 
 import ast
+import contextlib
 import copy
 import functools
 import io
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -345,11 +346,7 @@ def _function_at(tree: ast.Module, line: int) -> str:
 def find_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str]:
     """Where the handout still holds a line of a solution, or an expression that differs in names alone."""
     leaks = []
-    for name, data in files.items():
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            continue
+    for name, text in _texts(files):
         for number, line in enumerate(map(_squeezed, text.splitlines()), 1):
             leaks += [f"{name}:{number}: {trace}" for trace in known if trace in line]
         if name.endswith(".py"):
@@ -357,14 +354,17 @@ def find_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str
     return leaks
 
 
+def _texts(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    """The files that are text, with their names."""
+    for name, data in files.items():
+        with contextlib.suppress(UnicodeDecodeError):
+            yield name, data.decode()
+
+
 def find_key_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str]:
     """Where the handout still holds a marker of the key, or a sentence of it in whatever line breaks."""
     leaks = []
-    for name, data in files.items():
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            continue
+    for name, text in _texts(files):
         words = _words(text)
         leaks += [
             f"{name}: the key of {page}: {said.strip()}" for said, page in known.items() if said in words
