@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,10 +10,9 @@ from torch import Tensor, nn
 import style_utils
 from benchmarks import published
 from benchmarks.maps import as_torchvision_gives_it
-from benchmarks.timing import Row, difference, flops_of, in_turns
+from benchmarks.timing import Row, difference, flops_of, in_processes
 from helpers.data_utils import open_image
 from helpers.image_utils import preprocess
-from helpers.memory import keep_freed_memory
 from helpers.models import load_classifier, load_features
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
 from style_modules.fast_style_loss import FastStyleLoss
@@ -35,58 +33,80 @@ STEPS = 200
 
 
 def rows() -> Iterator[Row]:
-    """Class visualization and style transfer: with the allocator as it comes, then as the four scripts set it, for
-    both sides.
-    """
-    yield from _class_visualization()
-    yield from _style_transfer()
-    keep_freed_memory()
-    for row in (*_class_visualization(), *_style_transfer()):
-        yield replace(row, work=f"{row.work}, freed memory kept", bar=None)
-
-
-def _class_visualization() -> Iterator[Row]:
-    ours = load_classifier()
-    theirs = as_torchvision_gives_it(ours).requires_grad_(False)  # as the assignment says
-
-    def batch(iterations: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        states = climb(
-            CLASSES,
-            ours.to(dtype),
-            num_iterations=iterations,
-            show_every=iterations,
-            blur_every=10,
-            blur_sigma=(0.5, 0.5),
-            max_jitter=JITTER,
-            seed=SEED,
-        )
-        return [state for state in states if state is not None][-1].images
-
-    def one_by_one(iterations: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        pictures = []
-        for k in CLASSES:
-            # What `climb` draws: a class's own noise, the same shifts for all.
-            noise = torch.Generator().manual_seed(SEED * 1_000_003 + k)
-            start = torch.randn(3, 224, 224, generator=noise)[None]
-            shifts = torch.Generator().manual_seed(SEED)
-            moves = [torch.randint(0, JITTER + 1, (2,), generator=shifts).tolist() for _ in range(iterations)]
-            pictures.append(published.class_visualization(theirs.to(dtype), k, start.to(dtype), moves))
-        return torch.cat(pictures)
-
-    times = in_turns({"ours": lambda: batch(ITERATIONS), "published": lambda: one_by_one(ITERATIONS)}, 3, 1)
+    """Class visualization, and style transfer with both style losses."""
+    times = in_processes(
+        {
+            "ours": functools.partial(class_visualization, ITERATIONS),
+            "published": functools.partial(published_class_visualization, ITERATIONS),
+        }
+    )
     # In double precision: from step to step the rounding of single precision is magnified.
-    same = difference(batch(10, torch.float64), one_by_one(10, torch.float64))
-    # Both also look at the scores of their first and their last pictures: the difference is ten iterations alone.
-    flops = (flops_of(lambda: batch(12)) - flops_of(lambda: batch(2))) / 10 * ITERATIONS
+    pictures = (side(10, torch.float64) for side in (class_visualization, published_class_visualization))
+    # Both runs also look at the scores of their first and their last pictures: what is left is ten iterations.
+    few, more = (flops_of(functools.partial(class_visualization, count)) for count in (2, 12))
     yield Row(
         f"class visualization, {len(CLASSES)} classes x {ITERATIONS} iterations",
         "the published loop, one class after another",
         times["ours"],
         times["published"],
         0.35,
-        f"{same} after 10 iterations (double precision)",
-        flops,
+        f"{difference(*pictures)} after 10 iterations (double precision)",
+        (more - few) / 10 * ITERATIONS,
     )
+    styles = {"--fast": FastStyleLoss, "graded": StyleLoss}
+    times = in_processes(
+        {name: functools.partial(style_transfer, loss) for name, loss in styles.items()}
+        | {"published": published_style_transfer}
+    )
+    theirs = torch.tensor(published_style_transfer(torch.float64), dtype=torch.float64)
+    for name, bar in (("--fast", 0.4), ("graded", None)):
+        # In double precision: 200 steps of rate 3 magnify the rounding of single precision beyond any tolerance.
+        ours = torch.tensor(style_transfer(styles[name], torch.float64), dtype=torch.float64)
+        worst = float(((ours - theirs) / theirs).abs().max())
+        if worst > 1e-6:
+            raise ValueError(f"the losses of a step differ by {worst:.1e}: a race between different things")
+        yield Row(
+            f"style transfer, {STEPS} steps, {SIZE} pixels, {name}",
+            "the published loop",
+            times[name],
+            times["published"],
+            bar,
+            f"{worst:.0e} at most in any step's loss (double precision)",
+            flops_of(functools.partial(style_transfer, styles[name])),
+        )
+
+
+@functools.cache
+def _classifiers() -> tuple[nn.Module, nn.Module]:
+    """Ours, and the same as the assignment's users have it, frozen as the assignment says."""
+    ours = load_classifier()
+    return ours, as_torchvision_gives_it(ours).requires_grad_(False)
+
+
+def class_visualization(iterations: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    states = climb(
+        CLASSES,
+        _classifiers()[0].to(dtype),
+        num_iterations=iterations,
+        show_every=iterations,
+        blur_every=10,
+        blur_sigma=(0.5, 0.5),
+        max_jitter=JITTER,
+        seed=SEED,
+    )
+    return [state for state in states if state is not None][-1].images
+
+
+def published_class_visualization(iterations: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    pictures = []
+    for k in CLASSES:
+        # What `climb` draws: a class's own noise, the same shifts for all.
+        noise = torch.Generator().manual_seed(SEED * 1_000_003 + k)
+        start = torch.randn(3, 224, 224, generator=noise)[None]
+        shifts = torch.Generator().manual_seed(SEED)
+        moves = [torch.randint(0, JITTER + 1, (2,), generator=shifts).tolist() for _ in range(iterations)]
+        pictures.append(published.class_visualization(_classifiers()[1].to(dtype), k, start.to(dtype), moves))
+    return torch.cat(pictures)
 
 
 class _Recorded(nn.Module):
@@ -105,65 +125,40 @@ class _Recorded(nn.Module):
         return self.loss.gram_matrix(features)
 
 
-def _style_transfer() -> Iterator[Row]:
+@functools.cache
+def _style_inputs() -> tuple[nn.Module, nn.Sequential, Any, Any]:
+    """Our network, the published loop's, content and style."""
     ours = load_features()
     theirs = nn.Sequential(*as_torchvision_gives_it(ours).requires_grad_(False).children())
-    content, style = open_image(CONTENT), open_image(STYLE, style_size=SIZE)
-    tensors = [preprocess(image, SIZE) for image in (content, style)]
+    return ours, theirs, open_image(CONTENT), open_image(STYLE, style_size=SIZE)
 
-    def paint(
-        style_loss: nn.Module,
-        dtype: torch.dtype = torch.float32,
-        values: tuple[list[float], ...] = ([], [], []),
-    ) -> object:
-        losses = [
-            _Recorded(loss, kept)
-            for loss, kept in zip((ContentLoss(), style_loss, TotalVariationLoss()), values, strict=True)
-        ]
-        return style_utils.style_transfer(
-            name="benchmark",
-            content_image=content,
-            style_image=style,
-            image_size=SIZE,
-            style_size=SIZE,
-            content_loss=losses[0],
-            style_loss=losses[1],
-            tv_loss=losses[2],
-            cnn=ours.to(dtype),
-            dtype=dtype,
-            testing=True,
-            **SETTINGS,
-        )
 
-    def plain(dtype: torch.dtype = torch.float32) -> list[float]:
-        cnn = theirs.to(dtype)
-        steps = published.style_transfer(cnn, *(t.to(dtype) for t in tensors), steps=STEPS, **SETTINGS)
-        return [loss for _, loss in steps]
-
-    times = in_turns(
-        {
-            "--fast": lambda: paint(FastStyleLoss()),
-            "graded": lambda: paint(StyleLoss()),
-            "published": plain,
-        },
-        3,
-        1,
+def style_transfer(style_loss: type[StyleLoss], dtype: torch.dtype = torch.float32) -> list[float]:
+    """Every step's loss."""
+    ours, _, content, style = _style_inputs()
+    values: tuple[list[float], ...] = ([], [], [])
+    losses = [
+        _Recorded(loss, kept)
+        for loss, kept in zip((ContentLoss(), style_loss(), TotalVariationLoss()), values, strict=True)
+    ]
+    style_utils.style_transfer(
+        name="benchmark",
+        content_image=content,
+        style_image=style,
+        image_size=SIZE,
+        style_size=SIZE,
+        content_loss=losses[0],
+        style_loss=losses[1],
+        tv_loss=losses[2],
+        cnn=ours.to(dtype),
+        dtype=dtype,
+        testing=True,
+        **SETTINGS,
     )
-    for name, loss, bar in (("--fast", FastStyleLoss(), 0.4), ("graded", StyleLoss(), None)):
-        # In double precision: 200 steps of rate 3 magnify the rounding of single precision beyond any tolerance.
-        values: tuple[list[float], ...] = ([], [], [])
-        paint(loss, torch.float64, values)
-        ours_by_step = torch.tensor(values, dtype=torch.float64).sum(dim=0)
-        theirs_by_step = torch.tensor(plain(torch.float64), dtype=torch.float64)
-        worst = float(((ours_by_step - theirs_by_step) / theirs_by_step).abs().max())
-        if worst > 1e-6:
-            raise ValueError(f"the losses of a step differ by {worst:.1e}: a race between different things")
-        yield Row(
-            f"style transfer, {STEPS} steps, {SIZE} pixels, {name}",
-            "the published loop",
-            times[name],
-            times["published"],
-            bar,
-            f"{worst:.0e} at most in any step's loss (double precision)",
-            flops_of(functools.partial(paint, loss)),
-        )
+    return [sum(terms) for terms in zip(*values, strict=True)]
+
+
+def published_style_transfer(dtype: torch.dtype = torch.float32) -> list[float]:
+    _, theirs, content, style = _style_inputs()
+    tensors = (preprocess(image, SIZE).to(dtype) for image in (content, style))
+    return [loss for _, loss in published.style_transfer(theirs.to(dtype), *tensors, steps=STEPS, **SETTINGS)]

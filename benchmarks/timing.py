@@ -1,10 +1,12 @@
 """Honest timing: rivals in turns in one process, medians, ratios, and what the machine could do at best."""
 
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -46,6 +48,26 @@ def in_turns(sides: Mapping[str, Side], rounds: int = 9, warm_up: int = 2) -> di
             if turn >= warm_up:
                 times[name].append(seconds)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def in_processes(sides: Mapping[str, Side], rounds: int = 5) -> dict[str, float]:
+    """The median seconds of each side's second call in processes of its own, in turns.
+
+    What one side teaches the process's allocator the other would profit from, and some processes are faster than
+    others from beginning to end. A side must be picklable: a module's function, or a partial of one.
+    """
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    spawn = multiprocessing.get_context("spawn")
+    for _ in range(rounds):
+        for name, side in sides.items():
+            with ProcessPoolExecutor(1, mp_context=spawn) as process:
+                times[name].append(process.submit(_second_call, side).result())
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _second_call(side: Side) -> float:
+    timed(side)
+    return timed(side)
 
 
 def timed(side: Side) -> float:
