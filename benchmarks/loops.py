@@ -15,9 +15,13 @@ from helpers.data_utils import open_image
 from helpers.image_utils import preprocess
 from helpers.models import load_classifier, load_features
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
-from style_modules.fast_style_loss import FastStyleLoss
+from style_modules.fast_losses import FastContentLoss, FastStyleLoss, FastTotalVariationLoss
 from visualizers.class_ascent import climb
 
+LOSSES: dict[str, tuple[type, type, type]] = {
+    "--fast": (FastContentLoss, FastStyleLoss, FastTotalVariationLoss),
+    "graded": (ContentLoss, StyleLoss, TotalVariationLoss),
+}
 CLASSES = [366, 130, 292, 604, 985]  # gorilla, flamingo, tiger, hourglass, daisy
 ITERATIONS, JITTER, SEED = 100, 16, 0
 # The published preset C, on a photo and a drawn style.
@@ -53,15 +57,14 @@ def rows() -> Iterator[Row]:
         f"{difference(*pictures)} after 10 iterations (double precision)",
         (more - few) / 10 * ITERATIONS,
     )
-    styles = {"--fast": FastStyleLoss, "graded": StyleLoss}
     times = in_processes(
-        {name: functools.partial(style_transfer, loss) for name, loss in styles.items()}
+        {name: functools.partial(style_transfer, name) for name in LOSSES}
         | {"published": published_style_transfer}
     )
     theirs = torch.tensor(published_style_transfer(torch.float64), dtype=torch.float64)
     for name, bar in (("--fast", 0.4), ("graded", None)):
         # In double precision: 200 steps of rate 3 magnify the rounding of single precision beyond any tolerance.
-        ours = torch.tensor(style_transfer(styles[name], torch.float64), dtype=torch.float64)
+        ours = torch.tensor(style_transfer(name, torch.float64), dtype=torch.float64)
         worst = float(((ours - theirs) / theirs).abs().max())
         if worst > 1e-6:
             raise ValueError(f"the losses of a step differ by {worst:.1e}: a race between different things")
@@ -72,7 +75,7 @@ def rows() -> Iterator[Row]:
             times["published"],
             bar,
             f"{worst:.0e} at most in any step's loss (double precision)",
-            flops_of(functools.partial(style_transfer, styles[name])),
+            flops_of(functools.partial(style_transfer, name)),
         )
 
 
@@ -133,23 +136,22 @@ def _style_inputs() -> tuple[nn.Module, nn.Sequential, Any, Any]:
     return ours, theirs, open_image(CONTENT), open_image(STYLE, style_size=SIZE)
 
 
-def style_transfer(style_loss: type[StyleLoss], dtype: torch.dtype = torch.float32) -> list[float]:
+def style_transfer(losses: str, dtype: torch.dtype = torch.float32) -> list[float]:
     """Every step's loss."""
     ours, _, content, style = _style_inputs()
     values: tuple[list[float], ...] = ([], [], [])
-    losses = [
-        _Recorded(loss, kept)
-        for loss, kept in zip((ContentLoss(), style_loss(), TotalVariationLoss()), values, strict=True)
-    ]
+    content_loss, style_loss, tv_loss = (
+        _Recorded(loss(), kept) for loss, kept in zip(LOSSES[losses], values, strict=True)
+    )
     style_utils.style_transfer(
         name="benchmark",
         content_image=content,
         style_image=style,
         image_size=SIZE,
         style_size=SIZE,
-        content_loss=losses[0],
-        style_loss=losses[1],
-        tv_loss=losses[2],
+        content_loss=content_loss,
+        style_loss=style_loss,
+        tv_loss=tv_loss,
         cnn=ours.to(dtype),
         dtype=dtype,
         testing=True,
