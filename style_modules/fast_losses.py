@@ -53,10 +53,9 @@ class FastStyleLoss(StyleLoss):
             slope = apply_weights(features, (D + D.mT) * (2 * weight / CHW))
             return weight * _sum_of_squares(D), slope
 
-        loss = feats[0].new_zeros(())
-        for layer, target, weight in zip(style_layers, style_targets, style_weights, strict=True):
-            loss = loss + _WithGradient.apply(feats[layer], compute, target, weight)
-        return loss
+        chosen = zip((feats[place] for place in style_layers), style_targets, style_weights, strict=True)
+        terms = [_WithGradient.apply(features, compute, A, weight) for features, A, weight in chosen]
+        return torch.stack([feats[0].new_zeros(()), *terms]).sum()
 
 
 class FastTotalVariationLoss(TotalVariationLoss):

@@ -83,3 +83,7 @@ def test_the_gram_matrix_is_the_graded_one(normalize):
     features = maps(2, 8, 12, 10, layout=torch.channels_last, dtype=torch.float32)
     grams = [loss.gram_matrix(features, normalize) for loss in (FastStyleLoss(), StyleLoss())]
     torch.testing.assert_close(*grams)
+
+
+def test_no_style_layers_are_no_style_loss():
+    assert FastStyleLoss()([maps(1, 3, 4, 4)], [], [], []) == 0
