@@ -93,8 +93,7 @@ def style_transfer(
     style_targets = [style_loss.gram_matrix(feats[layer]) for layer in style_layers]
 
     img = torch.rand_like(content_img) if init_random else content_img.clone()
-    # The layout that convolutions on processors are fastest with; the values stay as they are.
-    img = img.contiguous(memory_format=torch.channels_last).requires_grad_()
+    img.requires_grad_()
     optimizer = torch.optim.Adam([img], lr=RATE)
     with untouched(cnn):
         for t in tqdm(range(STEPS), desc=name, unit="step", leave=False):

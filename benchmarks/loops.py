@@ -37,7 +37,7 @@ STEPS = 200
 
 
 def rows() -> Iterator[Row]:
-    """Class visualization, and style transfer with both style losses."""
+    """Class visualization, and style transfer with fast and with graded losses."""
     times = in_processes(
         {
             "ours": functools.partial(class_visualization, ITERATIONS),

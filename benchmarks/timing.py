@@ -1,4 +1,4 @@
-"""Honest timing: rivals in turns in one process, medians, ratios, and what the machine could do at best."""
+"""Honest timing: rivals in turns, medians, ratios, and what the machine could do at best."""
 
 import multiprocessing
 import os
@@ -50,7 +50,7 @@ def in_turns(sides: Mapping[str, Side], rounds: int = 9, warm_up: int = 2) -> di
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def in_processes(sides: Mapping[str, Side], rounds: int = 5) -> dict[str, float]:
+def in_processes(sides: Mapping[str, Side], rounds: int = 3) -> dict[str, float]:
     """The median seconds of each side's second call in processes of its own, in turns.
 
     What one side teaches the process's allocator the other would profit from, and some processes are faster than

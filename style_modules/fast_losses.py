@@ -1,7 +1,7 @@
 """The three losses, faster, for those who have written theirs already: what `style_transfer.py --fast` minimizes.
 
 The formulas are those of the graded losses; here each gradient is written out too, and computed along with its value,
-while what both need still lies in the processor's cache.
+while what both need still lies in the processor's cache. Only the picture and its features get a gradient.
 """
 
 from collections.abc import Callable, Sequence

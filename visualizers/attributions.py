@@ -112,14 +112,14 @@ def _mean_gradient(
     if count < 1:
         raise ValueError(f"{count} evaluations: an average needs at least one")
     y = one_class_each(X, y)
-    model = quicker(model)
+    quick = quicker(model)
     means = []
-    with untouched(model):
+    with untouched(model), untouched(quick):
         for n in range(len(X)):
             pictures = nearby(n)
             total = torch.zeros_like(X[n])
             for k in torch.arange(count).split(chunk_of(X)):
-                total += input_gradient(model, pictures(k), y[n].expand(len(k))).sum(dim=0)
+                total += input_gradient(quick, pictures(k), y[n].expand(len(k))).sum(dim=0)
                 if advance is not None:
                     advance(len(k))
             means.append(total / count)

@@ -56,7 +56,7 @@ def climb(
     if init not in ("noise", "zero"):
         raise ValueError(f"init is {init!r}: choose noise or zero")
     technique = ClassVisualization()
-    model = quicker(model)
+    quick = quicker(model)
     # Otherwise an iteration's tensors go back to the system and come anew, page by page, in the next. Untouched, it
     # takes no memory.
     torch.empty(LESSON, dtype=torch.uint8)
@@ -66,21 +66,21 @@ def climb(
         for n, target in enumerate(targets):
             noise = torch.Generator().manual_seed(seed * 1_000_003 + target)
             img[n] = torch.randn(3, size, size, generator=noise)
-    img = img.to(like).contiguous(memory_format=torch.channels_last).requires_grad_()
+    img = img.to(like).requires_grad_()
     target = torch.tensor(list(targets))
     shifts = torch.Generator().manual_seed(seed)
-    with untouched(model):
+    with untouched(model), untouched(quick):
         for t in range(num_iterations):
             ox, oy = torch.randint(0, max_jitter + 1, (2,), generator=shifts).tolist()
             img.data.copy_(technique.jitter(img.data, ox, oy))
-            technique.ascent_step(img, target, model, l2_reg, learning_rate)
+            technique.ascent_step(img, target, quick, l2_reg, learning_rate)
             img.data.copy_(technique.jitter(img.data, -ox, -oy))
             progress = t / max(1, num_iterations - 1)
             sigma = blur_sigma[0] + (blur_sigma[1] - blur_sigma[0]) * progress
             technique.regularize(img, t, blur_every, sigma)
             if t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1:
                 with torch.no_grad():
-                    all_scores = model(img.clone())
+                    all_scores = quick(img.clone())
                 scores, probabilities = (
                     select(values, target.to(img.device))
                     for values in (all_scores, all_scores.softmax(dim=1))

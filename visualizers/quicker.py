@@ -1,12 +1,8 @@
-"""The same network, quicker where its maps are largest: in its first layers.
+"""The same network with a quicker way back to the picture.
 
-Two things that change no value and no gradient, but for rounding in the second:
-
-- Max pooling comes before the ReLU that it follows. ReLU is monotone, so max over p of ReLU(x_p) =
-  ReLU(max over p of x_p), and the gradient reaches the same p, or none where all are negative. After the pooling
-  there is a fraction of the numbers to cut off, forward and backward: a quarter in SqueezeNet.
-- The gradient with respect to the picture is computed as a convolution without steps. In libraries, the gradient of a
-  convolution of three channels in steps of two is two to five times slower (`docs/benchmarks.md`).
+The gradient of a network's first convolution with respect to the picture is computed as a convolution without steps.
+In libraries, the gradient of a convolution of three channels in steps takes 1.6 to 4.6 times as long
+(`docs/benchmarks.md`). Values are the same, gradients too but for rounding.
 """
 
 from typing import Any
@@ -20,19 +16,18 @@ FEW = 4  # channels of a picture, at most: with more, libraries are fast
 
 
 def quicker(model: nn.Module) -> nn.Module:
-    """A network of the same values and gradients, for those who look at neither a ReLU nor the pooling after it.
+    """A network of the same values and gradients.
 
-    It shares every parameter with `model`, which stays as it is; only what changes, and the containers around it, are
-    new. Pairs are looked for in `nn.Sequential`s; one with hooks on it stays.
+    It shares every parameter with `model`, which stays as it is; only convolutions of pictures, and the containers
+    around them, are new.
     """
-    if isinstance(model, ScriptModule):
+    # A forward of the instance's own (torch.compile, patched models) would go on with the original's layers.
+    if isinstance(model, ScriptModule) or "forward" in vars(model):
         return model
     if type(model) is nn.Conv2d and _has_steps(model):
         return _twin(model, _PictureConv2d)
     children = {name: child and quicker(child) for name, child in model._modules.items()}
-    if type(model).forward is nn.Sequential.forward:
-        children = _pools_first(children)
-    if list(map(id, children.values())) == list(map(id, model._modules.values())):
+    if all(child is model._modules[name] for name, child in children.items()):
         return model
     return _twin(model, type(model), _modules=children)
 
@@ -44,31 +39,14 @@ def _twin(module: nn.Module, kind: type[nn.Module], **attributes: object) -> nn.
     return twin
 
 
-def _pools_first(children: dict[str, nn.Module | None]) -> dict[str, nn.Module | None]:
-    layers = list(children.items())
-    for i in range(len(layers) - 1):
-        (_, first), (_, second) = layers[i : i + 2]
-        if _may_change_places(first, second):
-            layers[i], layers[i + 1] = layers[i + 1], layers[i]
-    return dict(layers)
-
-
-def _may_change_places(first: nn.Module | None, second: nn.Module | None) -> bool:
-    pair = type(first) is nn.ReLU and type(second) is nn.MaxPool2d and not second.return_indices
-    return pair and not any(
-        value for layer in (first, second) for name, value in vars(layer).items() if name.endswith("_hooks")
-    )
-
-
 def _has_steps(conv: nn.Conv2d) -> bool:
     """Is it a picture's convolution, its steps equally long in both directions, and otherwise plain?"""
-    step = conv.stride[0]
     return (
         conv.in_channels <= FEW
-        and conv.stride == (step, step)
-        and step > 1
+        and isinstance(conv.stride, tuple)  # attributes that were set by hand may be numbers
+        and isinstance(conv.padding, tuple)
+        and conv.stride[0] == conv.stride[1] > 1
         and conv.padding_mode == "zeros"
-        and not isinstance(conv.padding, str)
         and conv.groups == 1
         and conv.dilation == (1, 1)
     )
@@ -90,6 +68,7 @@ class _ConvolutionInSteps(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.size, ctx.step, ctx.padding = x.shape[2:], step, padding
+        ctx.plain = x.is_contiguous()
         return F.conv2d(x, weight, bias, step, padding)
 
     @staticmethod
@@ -97,7 +76,8 @@ class _ConvolutionInSteps(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple:
         (weight,) = ctx.saved_tensors
         gradient = _picture_gradient(g, weight, ctx.step, ctx.padding, ctx.size)
-        return gradient, None, None, None, None
+        # As the library's: laid out like the picture, so that whoever views it as something else still can.
+        return gradient.contiguous() if ctx.plain else gradient, None, None, None, None
 
 
 def _picture_gradient(
