@@ -128,7 +128,7 @@ def add_course_options(group: argparse._ArgumentGroup) -> None:
         "--fast",
         action="store_true",
         default=None,
-        help="another way to compute the same losses, in about half the time",
+        help="another way to compute the same style loss, in about half the time",
     )
 
 
@@ -216,7 +216,7 @@ def run_course(args: argparse.Namespace, cnn: nn.Sequential, path: Path) -> Path
     from helpers.image_utils import deprocess
     from helpers.recipe import make_recipe
     from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
-    from style_modules.fast_losses import FastContentLoss, FastStyleLoss, FastTotalVariationLoss
+    from style_modules.fast_style_loss import FastStyleLoss
     from style_utils import style_transfer
 
     settings = settings_of(args, len(cnn))
@@ -227,9 +227,9 @@ def run_course(args: argparse.Namespace, cnn: nn.Sequential, path: Path) -> Path
         name=path.stem,
         content_image=content_image,
         style_image=style_image,
-        content_loss=FastContentLoss() if args.fast else ContentLoss(),
+        content_loss=ContentLoss(),
         style_loss=FastStyleLoss() if args.fast else StyleLoss(),
-        tv_loss=FastTotalVariationLoss() if args.fast else TotalVariationLoss(),
+        tv_loss=TotalVariationLoss(),
         cnn=cnn,
         dtype=torch.float32,
         init_random=bool(args.init_random),

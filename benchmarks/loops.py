@@ -15,13 +15,10 @@ from helpers.data_utils import open_image
 from helpers.image_utils import preprocess
 from helpers.models import load_classifier, load_features
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
-from style_modules.fast_losses import FastContentLoss, FastStyleLoss, FastTotalVariationLoss
+from style_modules.fast_style_loss import FastStyleLoss
 from visualizers.class_ascent import climb
 
-LOSSES: dict[str, tuple[type, type, type]] = {
-    "--fast": (FastContentLoss, FastStyleLoss, FastTotalVariationLoss),
-    "graded": (ContentLoss, StyleLoss, TotalVariationLoss),
-}
+STYLE_LOSSES: dict[str, type[StyleLoss]] = {"--fast": FastStyleLoss, "graded": StyleLoss}
 CLASSES = [366, 130, 292, 604, 985]  # gorilla, flamingo, tiger, hourglass, daisy
 ITERATIONS, JITTER, SEED = 100, 16, 0
 # The published preset C, on a photo and a drawn style.
@@ -37,7 +34,7 @@ STEPS = 200
 
 
 def rows() -> Iterator[Row]:
-    """Class visualization, and style transfer with fast and with graded losses."""
+    """Class visualization, and style transfer with the fast and with the graded style loss."""
     times = in_processes(
         {
             "ours": functools.partial(class_visualization, ITERATIONS),
@@ -58,7 +55,7 @@ def rows() -> Iterator[Row]:
         (more - few) / 10 * ITERATIONS,
     )
     times = in_processes(
-        {name: functools.partial(style_transfer, name) for name in LOSSES}
+        {name: functools.partial(style_transfer, name) for name in STYLE_LOSSES}
         | {"published": published_style_transfer}
     )
     theirs = torch.tensor(published_style_transfer(torch.float64), dtype=torch.float64)
@@ -136,22 +133,25 @@ def _style_inputs() -> tuple[nn.Module, nn.Sequential, Any, Any]:
     return ours, theirs, open_image(CONTENT), open_image(STYLE, style_size=SIZE)
 
 
-def style_transfer(losses: str, dtype: torch.dtype = torch.float32) -> list[float]:
+def style_transfer(style_loss: str, dtype: torch.dtype = torch.float32) -> list[float]:
     """Every step's loss."""
     ours, _, content, style = _style_inputs()
     values: tuple[list[float], ...] = ([], [], [])
-    content_loss, style_loss, tv_loss = (
-        _Recorded(loss(), kept) for loss, kept in zip(LOSSES[losses], values, strict=True)
-    )
+    losses = [
+        _Recorded(loss(), kept)
+        for loss, kept in zip(
+            (ContentLoss, STYLE_LOSSES[style_loss], TotalVariationLoss), values, strict=True
+        )
+    ]
     style_utils.style_transfer(
         name="benchmark",
         content_image=content,
         style_image=style,
         image_size=SIZE,
         style_size=SIZE,
-        content_loss=content_loss,
-        style_loss=style_loss,
-        tv_loss=tv_loss,
+        content_loss=losses[0],
+        style_loss=losses[1],
+        tv_loss=losses[2],
         cnn=ours.to(dtype),
         dtype=dtype,
         testing=True,

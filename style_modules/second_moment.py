@@ -32,33 +32,23 @@ class _SecondMoment(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
         ctx.save_for_backward(features)
-        return product(features)
+        if features.dtype == torch.bfloat16:
+            parts = _positions(features).split(-(-features[0, 0].numel() // PARTS), dim=1)
+            return reduce(add, ((part.mT @ part).float() for part in parts))
+        if _by_convolution(features):
+            C = features.shape[1]
+            return conv2d_weight(features, (C, C, 1, 1), features).view(1, C, C)
+        P = _positions(features)
+        return P.mT @ P
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, D: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
-        return apply_weights(features, D + D.mT)
-
-
-def product(features: Tensor) -> Tensor:
-    """`second_moment` for those who see to the gradient themselves."""
-    if features.dtype == torch.bfloat16:
-        parts = _positions(features).split(-(-features[0, 0].numel() // PARTS), dim=1)
-        return reduce(add, ((part.mT @ part).float() for part in parts))
-    if _by_convolution(features):
-        C = features.shape[1]
-        return conv2d_weight(features, (C, C, 1, 1), features).view(1, C, C)
-    P = _positions(features)
-    return P.mT @ P
-
-
-def apply_weights(features: Tensor, S: Tensor) -> Tensor:
-    """S F, where S is symmetric: (N, C, H, W), (N, C, C) -> (N, C, H, W)."""
-    S = S.to(features.dtype)
-    if _by_convolution(features):
-        return F.conv2d(features, S.view(*S.shape[1:], 1, 1))
-    return (_positions(features) @ S).unflatten(1, features.shape[2:]).movedim(-1, 1)
+        S = (D + D.mT).to(features.dtype)
+        if _by_convolution(features):
+            return F.conv2d(features, S.view(*S.shape[1:], 1, 1))
+        return (_positions(features) @ S).unflatten(1, features.shape[2:]).movedim(-1, 1)
 
 
 def _by_convolution(features: Tensor) -> bool:

@@ -25,7 +25,6 @@ from visualizers.mechanisms import (
     one_class_each,
     untouched,
 )
-from visualizers.quicker import quicker
 from visualizers.saliency_map import SaliencyMap
 
 STEPS = 50  # evaluations for each image of the two methods that average gradients
@@ -112,14 +111,13 @@ def _mean_gradient(
     if count < 1:
         raise ValueError(f"{count} evaluations: an average needs at least one")
     y = one_class_each(X, y)
-    quick = quicker(model)
     means = []
-    with untouched(model), untouched(quick):
+    with untouched(model):
         for n in range(len(X)):
             pictures = nearby(n)
             total = torch.zeros_like(X[n])
             for k in torch.arange(count).split(chunk_of(X)):
-                total += input_gradient(quick, pictures(k), y[n].expand(len(k))).sum(dim=0)
+                total += input_gradient(model, pictures(k), y[n].expand(len(k))).sum(dim=0)
                 if advance is not None:
                     advance(len(k))
             means.append(total / count)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from visualizers.class_visualization import ClassVisualization
 from visualizers.mechanisms import select, untouched
-from visualizers.quicker import quicker
 
 # The largest block whose freeing teaches glibc to keep what is freed (mallopt(3) on M_MMAP_THRESHOLD): 32 MiB.
 LESSON = 2**25 - 2**13
@@ -56,7 +55,6 @@ def climb(
     if init not in ("noise", "zero"):
         raise ValueError(f"init is {init!r}: choose noise or zero")
     technique = ClassVisualization()
-    quick = quicker(model)
     # Otherwise an iteration's tensors go back to the system and come anew, page by page, in the next. Untouched, it
     # takes no memory.
     torch.empty(LESSON, dtype=torch.uint8)
@@ -69,18 +67,18 @@ def climb(
     img = img.to(like).requires_grad_()
     target = torch.tensor(list(targets))
     shifts = torch.Generator().manual_seed(seed)
-    with untouched(model), untouched(quick):
+    with untouched(model):
         for t in range(num_iterations):
             ox, oy = torch.randint(0, max_jitter + 1, (2,), generator=shifts).tolist()
             img.data.copy_(technique.jitter(img.data, ox, oy))
-            technique.ascent_step(img, target, quick, l2_reg, learning_rate)
+            technique.ascent_step(img, target, model, l2_reg, learning_rate)
             img.data.copy_(technique.jitter(img.data, -ox, -oy))
             progress = t / max(1, num_iterations - 1)
             sigma = blur_sigma[0] + (blur_sigma[1] - blur_sigma[0]) * progress
             technique.regularize(img, t, blur_every, sigma)
             if t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1:
                 with torch.no_grad():
-                    all_scores = quick(img.clone())
+                    all_scores = model(img.clone())
                 scores, probabilities = (
                     select(values, target.to(img.device))
                     for values in (all_scores, all_scores.softmax(dim=1))

@@ -56,8 +56,8 @@ def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
 
     Image n's score depends on image n alone, so one backward pass from their sum gives every image its own
     gradient. Other classes' scores are not even computed where that can be avoided; to find that out, a network that
-    is new sees the first image twice more. Raises ValueError for
-    shapes that do not match and IndexError for a class that the model does not have.
+    is new sees the first image twice more. Raises ValueError for shapes that do not match and IndexError for a class
+    that the model does not have.
     """
     y = one_class_each(X, y)
     classifier = classifier_of(model, X)
