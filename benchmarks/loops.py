@@ -137,12 +137,8 @@ def style_transfer(style_loss: str, dtype: torch.dtype = torch.float32) -> list[
     """Every step's loss."""
     ours, _, content, style = _style_inputs()
     values: tuple[list[float], ...] = ([], [], [])
-    losses = [
-        _Recorded(loss(), kept)
-        for loss, kept in zip(
-            (ContentLoss, STYLE_LOSSES[style_loss], TotalVariationLoss), values, strict=True
-        )
-    ]
+    kinds: list[type[nn.Module]] = [ContentLoss, STYLE_LOSSES[style_loss], TotalVariationLoss]
+    losses = [_Recorded(loss(), kept) for loss, kept in zip(kinds, values, strict=True)]
     style_utils.style_transfer(
         name="benchmark",
         content_image=content,
