@@ -33,6 +33,7 @@ BESIDE_GRADED = (
     "helpers/*.json",
     "visualizers/mechanisms.py",
     "visualizers/needed_scores.py",
+    "visualizers/picture_gradient.py",
 )
 # The packages' published names, each imported from its own file alone: one broken file costs only its task.
 PACKAGES = {

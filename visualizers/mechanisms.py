@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from visualizers.needed_scores import classifier_of, scores_of
+from visualizers.picture_gradient import PictureGradient
 
 # Told how many images a network has just seen: what a progress bar counts.
 Advance = Callable[[int], object] | None
@@ -61,12 +62,16 @@ def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
     """
     y = one_class_each(X, y)
     classifier = classifier_of(model, X)
-    # A copy, lest a first layer that works in place change the caller's images.
+    # Copies, lest a first layer that works in place change the caller's images.
     if classifier is None:
-        return select(model(X.clone()), y)
+        with PictureGradient():
+            scores = model(X.clone())
+        return select(scores, y)
     check_range(y, len(model.get_submodule(classifier).get_parameter("weight")))
     classes, place = y.unique(return_inverse=True)
-    return scores_of(model, classifier, X.clone(), classes).gather(1, place[:, None]).squeeze(1)
+    with PictureGradient():
+        scores = scores_of(model, classifier, X.clone(), classes)
+    return scores.gather(1, place[:, None]).squeeze(1)
 
 
 def select(scores: Tensor, y: Tensor, what: str = "class") -> Tensor:
