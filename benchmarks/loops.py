@@ -13,12 +13,12 @@ from benchmarks.maps import as_torchvision_gives_it
 from benchmarks.timing import Row, difference, flops_of, in_processes
 from helpers.data_utils import open_image
 from helpers.image_utils import preprocess
+from helpers.memory import keep_freed_memory
 from helpers.models import load_classifier, load_features
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
-from style_modules.fast_style_loss import FastStyleLoss
+from style_modules.fast_transfer import Schedule, fast_style_transfer
 from visualizers.class_ascent import climb
 
-STYLE_LOSSES: dict[str, type[StyleLoss]] = {"--fast": FastStyleLoss, "graded": StyleLoss}
 CLASSES = [366, 130, 292, 604, 985]  # gorilla, flamingo, tiger, hourglass, daisy
 ITERATIONS, JITTER, SEED = 100, 16, 0
 # The published preset C, on a photo and a drawn style.
@@ -34,7 +34,7 @@ STEPS = 200
 
 
 def rows() -> Iterator[Row]:
-    """Class visualization, and style transfer with the fast and with the graded style loss."""
+    """Class visualization, and style transfer with the gradients written out and with the graded losses."""
     times = in_processes(
         {
             "ours": functools.partial(class_visualization, ITERATIONS),
@@ -54,14 +54,12 @@ def rows() -> Iterator[Row]:
         f"{difference(*pictures)} after 10 iterations (double precision)",
         (more - few) / 10 * ITERATIONS,
     )
-    times = in_processes(
-        {name: functools.partial(style_transfer, name) for name in STYLE_LOSSES}
-        | {"published": published_style_transfer}
-    )
+    sides = {"--fast": fast, "graded": graded}
+    times = in_processes({**sides, "published": published_style_transfer})
     theirs = torch.tensor(published_style_transfer(torch.float64), dtype=torch.float64)
     for name, bar in (("--fast", 0.4), ("graded", None)):
         # In double precision: 200 steps of rate 3 magnify the rounding of single precision beyond any tolerance.
-        ours = torch.tensor(style_transfer(name, torch.float64), dtype=torch.float64)
+        ours = torch.tensor(sides[name](torch.float64), dtype=torch.float64)
         worst = float(((ours - theirs) / theirs).abs().max())
         if worst > 1e-6:
             raise ValueError(f"the losses of a step differ by {worst:.1e}: a race between different things")
@@ -72,7 +70,7 @@ def rows() -> Iterator[Row]:
             times["published"],
             bar,
             f"{worst:.0e} at most in any step's loss (double precision)",
-            flops_of(functools.partial(style_transfer, name)),
+            flops_of(sides[name]),
         )
 
 
@@ -133,11 +131,28 @@ def _style_inputs() -> tuple[nn.Module, nn.Sequential, Any, Any]:
     return ours, theirs, open_image(CONTENT), open_image(STYLE, style_size=SIZE)
 
 
-def style_transfer(style_loss: str, dtype: torch.dtype = torch.float32) -> list[float]:
+def fast(dtype: torch.dtype = torch.float32) -> list[float]:
     """Every step's loss."""
+    keep_freed_memory()  # as the script does
+    cnn, _, content, style = _style_inputs()
+    content, style = (preprocess(image, SIZE).to(dtype) for image in (content, style))
+    schedule = Schedule(
+        STEPS,
+        style_utils.RATE,
+        style_utils.DECAYED_RATE,
+        style_utils.DECAY_AT,
+        style_utils.CLAMP,
+        style_utils.CLAMP_UNTIL,
+    )
+    return [loss for _, loss in fast_style_transfer(cnn.to(dtype), content, style, schedule, **SETTINGS)]
+
+
+def graded(dtype: torch.dtype = torch.float32) -> list[float]:
+    """Every step's loss."""
+    keep_freed_memory()
     ours, _, content, style = _style_inputs()
     values: tuple[list[float], ...] = ([], [], [])
-    kinds: list[type[nn.Module]] = [ContentLoss, STYLE_LOSSES[style_loss], TotalVariationLoss]
+    kinds: list[type[nn.Module]] = [ContentLoss, StyleLoss, TotalVariationLoss]
     losses = [_Recorded(loss(), kept) for loss, kept in zip(kinds, values, strict=True)]
     style_utils.style_transfer(
         name="benchmark",

@@ -1,9 +1,10 @@
 """F F^T, the product under every Gram matrix, in the fastest way we know.
 
 Autograd differentiates a plain product of F with its own transpose in two products, D F and D^T F; here it is one,
-(D + D^T) F. And on a processor both ways go through the convolution library: F F^T is the weight gradient of a
-1 x 1 convolution, (D + D^T) F is such a convolution. It reads channels-last memory as it lies, and was up to twice
-as fast as the matrix product (`docs/benchmarks.md`).
+(D + D^T) F. On a processor, what is symmetric is computed once: of many channels, a strip of rows at a time, from the
+diagonal on. Of few channels both ways go through the convolution library: F F^T is the weight gradient of a 1 x 1
+convolution, (D + D^T) F is such a convolution. It reads channels-last memory as it lies, and was up to twice as fast
+as the matrix product (`docs/benchmarks.md`).
 """
 
 from functools import reduce
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 PARTS = 16
+STRIP = 128  # rows
 
 
 def second_moment(features: Tensor) -> Tensor:
@@ -35,8 +37,10 @@ class _SecondMoment(torch.autograd.Function):
         if features.dtype == torch.bfloat16:
             parts = _positions(features).split(-(-features[0, 0].numel() // PARTS), dim=1)
             return reduce(add, ((part.mT @ part).float() for part in parts))
+        C = features.shape[1]
+        if features.device.type == "cpu" and C > STRIP:
+            return _in_strips(_positions(features))
         if _by_convolution(features):
-            C = features.shape[1]
             return conv2d_weight(features, (C, C, 1, 1), features).view(1, C, C)
         P = _positions(features)
         return P.mT @ P
@@ -49,6 +53,17 @@ class _SecondMoment(torch.autograd.Function):
         if _by_convolution(features):
             return F.conv2d(features, S.view(*S.shape[1:], 1, 1))
         return (_positions(features) @ S).unflatten(1, features.shape[2:]).movedim(-1, 1)
+
+
+def _in_strips(P: Tensor) -> Tensor:
+    """P^T P: (N, H * W, C) -> (N, C, C). A strip's part beyond the diagonal block is also that below it."""
+    N, _, C = P.shape
+    M = P.new_empty(N, C, C)
+    for row in range(0, C, STRIP):
+        end = row + STRIP
+        torch.matmul(P[:, :, row:end].mT, P[:, :, row:], out=M[:, row:end, row:])
+        M[:, end:, row:end] = M[:, row:end, end:].mT
+    return M
 
 
 def _by_convolution(features: Tensor) -> bool:

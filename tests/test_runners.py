@@ -235,15 +235,18 @@ def test_unusual_photos_go_through_a_runner(mode, capsys):
     assert cells_found("visualization/saliency_visualization.png") >= 2
 
 
-def test_the_fast_style_loss_can_be_asked_for(monkeypatch):
-    losses = []
-    real = style_utils.style_transfer
-    monkeypatch.setattr(
-        style_utils, "style_transfer", lambda **k: losses.append(k["style_loss"]) or real(**k)
-    )
-    assert run("style_transfer", *SMALL["style_transfer"], "--fast") == 0
-    assert run("style_transfer", *SMALL["style_transfer"]) == 0
-    assert [type(loss).__name__ for loss in losses] == ["FastStyleLoss", "StyleLoss"]
+def test_the_fast_loop_paints_the_same_and_calls_no_graded_loss(monkeypatch):
+    monkeypatch.setattr(style_utils, "STEPS", 3)  # before rounding is magnified
+
+    def painted(*options):
+        assert run("style_transfer", *SMALL["style_transfer"], *options) == 0
+        return np.asarray(Image.open("visualization/small.png"), dtype=float)
+
+    graded, random = painted(), painted("--init-random")
+    assert np.abs(graded - random).max() > 50
+    monkeypatch.setattr(style_utils, "style_transfer", None)
+    assert np.abs(graded - painted("--fast")).max() <= 1
+    assert np.abs(random - painted("--init-random", "--fast")).max() <= 1
 
 
 def test_style_transfer_refusals(capsys, photo_file):

@@ -4,8 +4,6 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from style_modules import StyleLoss
-from style_modules.fast_style_loss import FastStyleLoss
 from style_modules.second_moment import second_moment
 
 
@@ -20,7 +18,9 @@ def maps(*shape, layout=torch.contiguous_format, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["first", "last"])
-@pytest.mark.parametrize("shape", [(1, 5, 9, 7), (2, 4, 3, 6), (1, 3, 1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 5, 9, 7), (2, 4, 3, 6), (1, 3, 1, 1), (1, 300, 5, 4), (2, 256, 2, 3)], ids=str
+)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
 )
@@ -42,16 +42,3 @@ def test_value_and_gradient_are_those_of_the_written_out_sum(shape, layout, dtyp
 
 def test_it_passes_the_finite_differences():
     assert gradcheck(second_moment, (maps(2, 3, 4, 5, dtype=torch.float64).requires_grad_(),))
-
-
-@pytest.mark.parametrize("normalize", [True, False])
-def test_the_fast_style_loss_is_the_graded_one(normalize):
-    features = maps(1, 8, 12, 10, layout=torch.channels_last)
-    grams = [loss.gram_matrix(features, normalize) for loss in (FastStyleLoss(), StyleLoss())]
-    torch.testing.assert_close(*grams)
-    results = []
-    for loss in (FastStyleLoss(), StyleLoss()):
-        x = features.clone().requires_grad_()
-        value = loss([x], [0], [torch.eye(8)[None]], [3.0])
-        results.append((value.detach(), torch.autograd.grad(value, x)[0]))
-    torch.testing.assert_close(*results)
