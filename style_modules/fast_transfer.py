@@ -9,13 +9,13 @@ channel, which is how channels-last memory lies. Then
   autograd's two, added to the gradient in place;
 - ReLUs work in place, backwards too.
 
-Layers that are not in `BY_HAND` are differentiated by autograd, each by itself, so any network works. The graded
-modules are not called; the tests hold the two loops together.
+All other layers are differentiated by autograd, each by itself, so any network works that the graded loop can take.
+The graded modules are not called; the tests hold the two loops together.
 """
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,9 +87,10 @@ class Losses:
         style_weights: Sequence[float],
         tv_weight: float,
     ) -> None:
-        children = list(cnn.children())[: max([content_layer, *style_layers]) + 1]
-        children = [copy.deepcopy(child).eval().requires_grad_(False) for child in children]
-        self.layers = [BY_HAND.get(type(child), Layer)(child) for child in children]
+        if min(content_layer, *style_layers) < 0:
+            raise IndexError("layers are counted from 0: none is negative")
+        children = list(cnn.children())[: max(content_layer, *style_layers) + 1]
+        self.layers = [layer_for(copy.deepcopy(child).eval().requires_grad_(False)) for child in children]
         self.content_layer, self.content_weight, self.tv_weight = content_layer, content_weight, tv_weight
         with torch.no_grad():
             painted, seen = self._features(style), self._features(content)
@@ -104,7 +105,7 @@ class Losses:
     def _features(self, img: Tensor) -> list[Tensor]:
         features = []
         for layer in self.layers:
-            img = layer.forward(img).contiguous(memory_format=torch.channels_last)
+            img = channels_last(layer.forward(img))
             features.append(img)
         return features
 
@@ -121,7 +122,7 @@ class Losses:
                 D = second_moment(features[i])[0].sub_(A)
                 loss += weight * squared_norm(D)
                 matrix(g).addmm_(matrix(features[i]), D, alpha=4 * weight)
-            g = self.layers[i].backward(g).contiguous(memory_format=torch.channels_last)
+            g = channels_last(self.layers[i].backward(g))
         pixels, G = (x[0].permute(1, 2, 0) for x in (img, g))
         for dim, size in enumerate(pixels.shape[:2]):
             rise = pixels.diff(dim=dim)
@@ -170,7 +171,7 @@ class FireByHand(Layer):
         self.expand, self.expand_bias = expand.weight[:, :, 0, 0], expand.bias
         self.square, self.square_bias = square.weight, square.bias
         # The gradient of a 3 x 3 convolution is one, too: turned around, input and output channels exchanged.
-        self.turned = square.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+        self.turned = channels_last(square.weight.flip(2, 3).transpose(0, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         self.size = x.shape[2:]
@@ -179,13 +180,13 @@ class FireByHand(Layer):
         left, right = self._halves(self.y)
         torch.addmm(self.expand_bias, self.q, self.expand.mT, out=left).relu_()
         square = torch.conv2d(maps(self.q, self.size), self.square, self.square_bias, padding=1)
-        torch.clamp_min(matrix(square), 0, out=right)
+        torch.clamp_min(matrix(channels_last(square)), 0, out=right)
         return maps(self.y, self.size)
 
     def backward(self, g: Tensor) -> Tensor:
         (g_left, g_right), (left, right) = self._halves(matrix(g)), self._halves(self.y)
         square = through_relu(g_right, right, out=right.new_empty(right.shape))
-        q = matrix(torch.conv2d(maps(square, self.size), self.turned, padding=1))
+        q = matrix(channels_last(torch.conv2d(maps(square, self.size), self.turned, padding=1)))
         q.addmm_(through_relu(g_left, left), self.expand)
         return maps(through_relu(q, self.q) @ self.squeeze, self.size)
 
@@ -195,7 +196,20 @@ class FireByHand(Layer):
         return y.narrow(1, 0, left), y.narrow(1, left, right)
 
 
-BY_HAND: dict[type[nn.Module], type[Layer]] = {Fire: FireByHand, nn.ReLU: ReLUByHand}
+def layer_for(child: nn.Module) -> Layer:
+    """By hand where it is just what torchvision made, without hooks or other parts; else by autograd."""
+    modules = list(child.modules())
+    kinds = [type(module) for module in modules]
+    if not any(module._forward_hooks or module._forward_pre_hooks for module in modules):
+        if kinds == [nn.ReLU]:
+            return ReLUByHand(child)
+        if kinds == [Fire, *(nn.Conv2d, nn.ReLU) * 3]:
+            return FireByHand(cast(Fire, child))
+    return Layer(child)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def matrix(x: Tensor) -> Tensor:

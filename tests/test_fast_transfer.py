@@ -15,13 +15,13 @@ from helpers.image_utils import preprocess
 from helpers.models import load_features
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
 from style_modules.fast_transfer import (
-    BY_HAND,
     FireByHand,
     Layer,
     Losses,
     ReLUByHand,
     Schedule,
     fast_style_transfer,
+    layer_for,
 )
 from style_utils import extract_features, features_from_img
 
@@ -56,6 +56,21 @@ def test_a_fire(channels, widths, size):
     assert_layer(FireByHand, Fire(channels, *widths).double(), seeded(1, channels, *size))
 
 
+def test_a_fire_in_single_precision():
+    torch.manual_seed(0)
+    x = torch.randn(1, 64, 9, 7).contiguous(memory_format=torch.channels_last)
+    assert_layer(FireByHand, Fire(64, 16, 32, 32), x)
+
+
+def test_by_hand_only_what_torchvision_made():
+    fire, hooked = Fire(4, 2, 3, 3), Fire(4, 2, 3, 3)
+    assert type(layer_for(fire)) is FireByHand and type(layer_for(nn.ReLU(True))) is ReLUByHand
+    hooked.expand1x1.register_forward_hook(lambda *_: None)
+    fire.squeeze_activation = nn.ELU()
+    assert type(layer_for(fire)) is type(layer_for(hooked)) is Layer
+    assert_layer(Layer, fire.double(), seeded(1, 4, 5, 6))
+
+
 @pytest.mark.parametrize("inplace", [True, False])
 def test_a_relu(inplace):
     assert_layer(ReLUByHand, nn.ReLU(inplace), seeded(1, 3, 5, 4))
@@ -76,7 +91,7 @@ def test_a_relu(inplace):
     ids=str,
 )
 def test_any_other_layer(module):
-    assert type(module) not in BY_HAND
+    assert type(layer_for(module)) is Layer
     assert_layer(Layer, module.double(), seeded(1, 3, 8, 7))
 
 

@@ -1,5 +1,6 @@
 """The faster gradient of a picture's convolution is the gradient, on every shape, and only where it applies."""
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -143,9 +144,42 @@ def test_padding_that_reflects(calls):
     assert calls
 
 
-def test_nothing_stays_behind(calls):
+@pytest.mark.parametrize("padding", [(1,), [1, 1], np.int64(1), (0, 2)])
+@pytest.mark.parametrize("stride", [(2,), [2, 2], np.int64(2)])
+def test_lengths_as_convolutions_take_them(stride, padding, calls):
+    weight = torch.randn(4, 3, 3, 3, dtype=torch.float64)
+
+    def conv(x):
+        return torch.conv2d(x, weight, None, stride, padding)
+
+    X = torch.randn(1, 3, 9, 8, dtype=torch.float64)
+    expected = value_and_gradient(conv, X)
+    with PictureGradient():
+        torch.testing.assert_close(value_and_gradient(conv, X), expected)
+    assert calls
+
+
+def test_autocast_and_complex_numbers_are_left_alone(calls):
     model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).requires_grad_(False)
-    with pytest.raises(IndexError):
-        class_scores(model, torch.randn(1, 3, 9, 9, requires_grad=True), torch.tensor([9]))
-    model(torch.randn(1, 3, 9, 9, requires_grad=True)).sum().backward()
+    x = torch.randn(1, 3, 9, 9, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = class_scores(model, x, torch.tensor([1]))
+    (gradient,) = torch.autograd.grad(scores.sum(), x)
+    assert gradient.dtype == torch.float32 and gradient.any()
+    conv = nn.Conv2d(3, 4, 3, 2, dtype=torch.complex64).requires_grad_(False)
+    with PictureGradient():
+        conv(x.detach().to(torch.complex64).requires_grad_()).abs().sum().backward()
+    assert not calls
+
+
+def test_nothing_stays_behind(calls):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise ArithmeticError
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), Broken()).requires_grad_(False)
+    x = torch.randn(1, 3, 9, 9, requires_grad=True)
+    with pytest.raises(ArithmeticError):
+        class_scores(model, x, torch.tensor([0]))
+    model[0](x).sum().backward()
     assert not calls

@@ -1,11 +1,11 @@
 """The gradient of a network's first convolution with respect to the picture, faster.
 
-Where a convolution of three channels goes in steps of two or more, libraries need two to five times as long for its
-gradient as for itself (`docs/benchmarks.md`): they are made for many channels. Here the gradient is a convolution in
-steps of one that computes, for each position, a whole step's square of pixels as channels.
+Where a convolution of three channels goes in steps of two or more, libraries need several times as long for its
+gradient as for itself: they are made for many channels. Here the gradient is a convolution in steps of one that
+computes, for each position, a whole step's square of pixels as channels (`docs/benchmarks.md` says what that saves).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -38,19 +38,25 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    step, *others = {stride} if isinstance(stride, int) else set(stride)
-    pads = (padding, padding) if isinstance(padding, int) else padding
-    picture = input.dim() == 4 and input.shape[1] <= FEW and input.requires_grad
+    picture = input.dim() == 4 and input.shape[1] <= FEW and input.requires_grad and input.is_floating_point()
     frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
-    plain = groups == 1 and dilation in (1, (1, 1)) and not isinstance(pads, str) and not others
-    # Graphics cards have kernels of their own for this.
-    if picture and frozen and plain and step > 1 and input.device.type == "cpu":
-        return _InSteps.apply(input, weight, bias, step, tuple(pads))
+    # Graphics cards have kernels of their own for this; autocast has types of its own.
+    here = input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if picture and frozen and here and groups == 1 and not isinstance(padding, str):
+        (down, right), pads, spread = _pair(stride), _pair(padding), _pair(dilation)
+        if down == right > 1 and spread == (1, 1):
+            return _InSteps.apply(input, weight, bias, down, pads)
     return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
+def _pair(length: Any) -> tuple[int, int]:
+    """A stride, padding or dilation as convolutions take it: a number, one in a sequence, or two."""
+    first, *others = length if isinstance(length, Sequence) else (length,)
+    return int(first), int(others[0] if others else first)
+
+
 class _InSteps(torch.autograd.Function):
-    generate_vmap_rule = True  # torch.func's transforms work through it
+    generate_vmap_rule = True  # torch.func's vmap and reverse mode work through it; forward mode does not
 
     @staticmethod
     def forward(
