@@ -270,20 +270,20 @@ def run_fast(
     """What the graded loop returns, faster."""
     from tqdm import tqdm
 
+    import style_utils
     from helpers.image_utils import preprocess
     from style_modules.fast_transfer import Schedule, fast_style_transfer
-    from style_utils import CLAMP, CLAMP_UNTIL, DECAY_AT, DECAYED_RATE, RATE, STEPS
 
     like = next(cnn.parameters())
     content, style = (
         preprocess(image, size).to(like)
         for image, size in ((content_image, image_size), (style_image, style_size))
     )
-    schedule = Schedule(STEPS, RATE, DECAYED_RATE, DECAY_AT, CLAMP, CLAMP_UNTIL)
+    schedule = Schedule.of(style_utils)
     progress = tqdm(
         fast_style_transfer(cnn, content, style, schedule, **settings),  # type: ignore[arg-type]
         desc=name,
-        total=STEPS,
+        total=schedule.steps,
         unit="step",
         leave=False,
     )

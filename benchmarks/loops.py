@@ -136,14 +136,7 @@ def fast(dtype: torch.dtype = torch.float32) -> list[float]:
     keep_freed_memory()  # as the script does
     cnn, _, content, style = _style_inputs()
     content, style = (preprocess(image, SIZE).to(dtype) for image in (content, style))
-    schedule = Schedule(
-        STEPS,
-        style_utils.RATE,
-        style_utils.DECAYED_RATE,
-        style_utils.DECAY_AT,
-        style_utils.CLAMP,
-        style_utils.CLAMP_UNTIL,
-    )
+    schedule = Schedule.of(style_utils)
     return [loss for _, loss in fast_style_transfer(cnn.to(dtype), content, style, schedule, **SETTINGS)]
 
 

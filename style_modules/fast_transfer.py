@@ -7,7 +7,7 @@ channel, which is how channels-last memory lies. Then
   output, or on top of the gradient that is already there;
 - the style loss w ||X^T X / n - A||^2 has the gradient X S, S = 4 w / n (X^T X / n - A): one product in place of
   autograd's two, added to the gradient in place;
-- ReLUs work in place, backwards too.
+- the gradient through a ReLU is cut off in place, and so are the values in a Fire.
 
 All other layers are differentiated by autograd, each by itself, so any network works that the graded loop can take.
 The graded modules are not called; the tests hold the two loops together.
@@ -15,6 +15,7 @@ The graded modules are not called; the tests hold the two loops together.
 
 import copy
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import NamedTuple, cast
 
 import torch
@@ -36,6 +37,11 @@ class Schedule(NamedTuple):
     decay_at: int
     clamp: float
     clamp_until: int
+
+    @classmethod
+    def of(cls, module: ModuleType) -> "Schedule":
+        """The constants of these names, in capitals, in the module of the graded loop."""
+        return cls(*(getattr(module, name.upper()) for name in cls._fields))
 
 
 def fast_style_transfer(
@@ -72,7 +78,7 @@ class Losses:
 
     cnn: its children are the layers; it stays as it is. content, style: normalized pictures (1, 3, H, W) of any sizes,
     img's size being that of content. content_layer, style_layers: children by number. The weights are those of the
-    graded losses.
+    graded losses. Raises IndexError for a layer that does not exist.
     """
 
     def __init__(

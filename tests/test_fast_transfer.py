@@ -25,10 +25,6 @@ from style_modules.fast_transfer import (
 )
 from style_utils import extract_features, features_from_img
 
-SCHEDULE = Schedule(
-    *(getattr(style_utils, name) for name in ("STEPS", "RATE", "DECAYED_RATE", "DECAY_AT", "CLAMP")),
-    clamp_until=style_utils.CLAMP_UNTIL,
-)
 sizes = st.integers(1, 9)
 
 
@@ -109,6 +105,7 @@ def networks():
 SETTINGS = {
     # content below, between and above the style layers; a layer asked for twice; one that is both
     "content below": {"content_layer": 0, "style_layers": [1, 3], "style_weights": [7.0, 11.0]},
+    "content between": {"content_layer": 1, "style_layers": [0, 3], "style_weights": [7.0, 11.0]},
     "content above": {"content_layer": 3, "style_layers": [0, 2], "style_weights": [7.0, 11.0]},
     "twice": {"content_layer": 3, "style_layers": [3, 1, 3], "style_weights": [7.0, 11.0, 5.0]},
 }
@@ -163,11 +160,18 @@ def test_the_loop_is_the_graded_one_on_the_packaged_network(photo_file, monkeypa
         features_from_img(image, size, cnn, torch.float64)[1]
         for image, size in ((photo_file, 40), ("chelsea", 48))
     )
-    schedule = SCHEDULE._replace(steps=14, decay_at=8, clamp_until=10)
-    steps = list(fast_style_transfer(cnn, content, style, schedule, **settings))
+    steps = list(fast_style_transfer(cnn, content, style, Schedule.of(style_utils), **settings))
     assert len(steps) == 14
     assert any(isinstance(layer, FireByHand) for layer in Losses(cnn, content, style, **settings).layers)
     torch.testing.assert_close(steps[-1][0], expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("layers", [(-1, [0]), (0, [1, -2]), (4, [0]), (0, [9])])
+def test_layers_that_do_not_exist(layers):
+    x, (content_layer, style_layers) = seeded(1, 3, 17, 17), layers
+    settings = {"content_layer": content_layer, "style_layers": style_layers, "tv_weight": 0.0}
+    with pytest.raises(IndexError):
+        Losses(networks()["other"].double(), x, x, content_weight=1.0, style_weights=[1.0, 1.0], **settings)
 
 
 def test_the_network_and_the_pictures_come_back_as_they_went_in():
@@ -175,7 +179,7 @@ def test_the_network_and_the_pictures_come_back_as_they_went_in():
     before = copy.deepcopy(cnn.state_dict())
     content, style = preprocess_noise(20), preprocess_noise(24)
     kept = content.clone()
-    schedule = SCHEDULE._replace(steps=2)
+    schedule = Schedule.of(style_utils)._replace(steps=2)
     settings = SETTINGS["content above"] | {"content_weight": 1.0, "tv_weight": 1.0}
     (img, _), (same, _) = fast_style_transfer(cnn, content, style, schedule, **settings)
     assert img is same and not torch.equal(img, content) and torch.equal(content, kept)
