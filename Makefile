@@ -51,7 +51,7 @@ submission: $(VENV)/.dev  ## check the work and zip it for the autograder
 	$(BIN)/python collect_submission.py
 
 report: $(VENV)/.runtime  ## set report.md, the written part, as assignment_3_report.pdf
-	$(BIN)/python -m helpers.report
+	$(BIN)/python -m report
 
 handout: $(VENV)/.runtime  ## make the student's blank copy, dist/assignment_3_handout.zip
 	$(BIN)/python -m grading handout

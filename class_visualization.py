@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from helpers.figures import Cell
-    from visualizers.class_ascent import Ascent
+    from visualizers.class_ascent import AscentState
 
 CLASSES = ["gorilla", "flamingo", "tiger", "hourglass", "daisy"]
 COLUMNS = 5
@@ -184,7 +184,7 @@ def draw_pictures(args: argparse.Namespace, model: nn.Module, targets: list[int]
     from helpers.errors import UsageError
     from helpers.figures import save_grid
     from helpers.recipe import make_recipe
-    from visualizers.feature_visualization import visualize
+    from extras.synthesis.feature_visualization import visualize
 
     titles = [names[target] for target in targets]
     if args.layer:
@@ -239,7 +239,7 @@ def heading_of(targets: list[int]) -> str:
     return f"What the network believes {classes} like"
 
 
-def cells_of(state: Ascent, titles: list[str] | None = None) -> list[Cell]:
+def cells_of(state: AscentState, titles: list[str] | None = None) -> list[Cell]:
     """The pictures of a state, each with what the network answers to it."""
     from helpers.figures import Cell
     from helpers.image_utils import deprocess
@@ -256,7 +256,7 @@ def cells_of(state: Ascent, titles: list[str] | None = None) -> list[Cell]:
 
 
 def stage_rows(
-    args: argparse.Namespace, states: list[Ascent], titles: list[str], row_every: int
+    args: argparse.Namespace, states: list[AscentState], titles: list[str], row_every: int
 ) -> tuple[list[list[Cell]], list[str]]:
     """One row of cells a stage, the titles above the first; and the rows' labels."""
     shown = [s for s in states if s.iteration in (1, args.iterations) or s.iteration % row_every == 0]
@@ -278,7 +278,7 @@ def check_layer(args: argparse.Namespace, model: nn.Module) -> None:
     import torch
 
     from helpers.errors import UsageError, nearest
-    from visualizers.layer_gradcam import map_layers
+    from extras.attribution.cam import map_layers
 
     known = map_layers(model, torch.zeros(1, 3, args.size, args.size).to(next(model.parameters())))
     if args.layer not in known:
@@ -327,7 +327,7 @@ def draw_stages(args: argparse.Namespace, model: nn.Module, targets: list[int], 
     )
 
 
-def climbed(steps: Iterable[Ascent | None], args: argparse.Namespace) -> list[Ascent]:
+def climbed(steps: Iterable[AscentState | None], args: argparse.Namespace) -> list[AscentState]:
     """All states that the ascent shows, under a progress bar."""
     states = []
     with cli.progress(args.iterations, "ascent") as advance:
@@ -338,7 +338,7 @@ def climbed(steps: Iterable[Ascent | None], args: argparse.Namespace) -> list[As
     return states
 
 
-def animate(args: argparse.Namespace, states: list[Ascent], columns: int) -> None:
+def animate(args: argparse.Namespace, states: list[AscentState], columns: int) -> None:
     """Writes what --animate asks for, if it does."""
     if args.animate:
         from helpers.figures import save_animation, tile
@@ -355,7 +355,7 @@ def draw_fooled(args: argparse.Namespace, model: nn.Module, targets: list[int], 
     import torch
 
     from helpers.errors import CannotError, UsageError
-    from helpers.explain import explained_images
+    from helpers.image_batch import load_batch
     from helpers.figures import Cell, save_grid
     from helpers.image_utils import deprocess, preprocess
     from helpers.recipe import make_recipe
@@ -366,7 +366,7 @@ def draw_fooled(args: argparse.Namespace, model: nn.Module, targets: list[int], 
             f"{len(targets)} classes for {len(args.fool)} images: give one for all, or one for each"
         )
     asked = argparse.Namespace(images=args.fool, classes=None, size=args.size)
-    batch = explained_images(asked, model, names)
+    batch = load_batch(asked, model, names)
     rows = []
     targets = targets * len(args.fool) if len(targets) == 1 else targets
     with cli.progress(len(targets), "fooling") as advance:

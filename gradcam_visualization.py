@@ -51,13 +51,13 @@ def work(args: argparse.Namespace) -> object:
 
     from helpers.data_utils import class_names
     from helpers.errors import UsageError, nearest
-    from helpers.explain import TRUST_NOTE, Block, arranged, explained_images, picture, trust_rows
+    from helpers.image_batch import TRUST_NOTE, Block, arranged, load_batch, picture, trust_rows
     from helpers.figures import Cell, save_grid, signed_picture
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
     from visualizers import GradCam
-    from visualizers.attributions import METHODS, cam
-    from visualizers.layer_gradcam import RULES, fuse, grad_cam_at, guided_grad_cam, map_layers, spread_layers
+    from extras.attribution.methods import METHODS, cam
+    from extras.attribution.cam import RULES, fuse, cam_at, guided_grad_cam, map_layers, spread_layers
     from visualizers.mechanisms import Advance, last_map_layer
 
     if args.method not in RULES:
@@ -69,7 +69,7 @@ def work(args: argparse.Namespace) -> object:
         for name, (channels, height, width) in map_layers(model, empty).items():
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
-    batch = explained_images(args, model, class_names())
+    batch = load_batch(args, model, class_names())
     layers = args.layers
     if not layers:
         alone = args.trust and not args.fuse
@@ -92,7 +92,7 @@ def work(args: argparse.Namespace) -> object:
             blocks[-1].rows.extend(checks)
             blocks[-1].labels.extend(names)
 
-    maps = grad_cam_at(layers, batch.X, batch.y, model, args.method)
+    maps = cam_at(layers, batch.X, batch.y, model, args.method)
     drawn = [(name, heats, cam(args.method, [name])) for name, heats in maps.items()]
     if args.fuse:
         drawn.append((f"{len(maps)} layers fused", fuse(maps), cam(args.method, layers, fused=True)))

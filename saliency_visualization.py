@@ -37,11 +37,11 @@ def build_parser() -> argparse.ArgumentParser:
 def work(args: argparse.Namespace) -> object:
     from helpers.data_utils import class_names
     from helpers.errors import nearest
-    from helpers.explain import NOTES, TRUST_NOTE, Block, arranged, explained_images, picture, trust_rows
-    from helpers.figures import Cell, clipped, glow, save_grid
+    from helpers.image_batch import NOTES, TRUST_NOTE, Block, arranged, load_batch, picture, trust_rows
+    from helpers.figures import Cell, clip_percentile, smoothed_overlay, save_grid
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
-    from visualizers.attributions import METHODS, completeness_error
+    from extras.attribution.methods import METHODS, completeness_error
 
     names = args.methods or ["saliency"]
     names = list(METHODS) if names == ["all"] else names
@@ -50,7 +50,7 @@ def work(args: argparse.Namespace) -> object:
             raise nearest(name, [*METHODS, "all"], "method")
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
-    batch = explained_images(args, model, class_names())
+    batch = load_batch(args, model, class_names())
     blocks = []
     for name in names:
         method = METHODS[name]
@@ -74,7 +74,7 @@ def work(args: argparse.Namespace) -> object:
         if not args.methods:
             block.rows.append(
                 [
-                    Cell(glow(photo, clipped(heat)))
+                    Cell(smoothed_overlay(photo, clip_percentile(heat)))
                     for photo, heat in zip(batch.photos, maps.cpu().numpy(), strict=True)
                 ]
             )

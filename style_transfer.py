@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import cli
-from helpers.paint_command import add_paint_options
+from extras.painter.session import add_paint_options
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -195,9 +195,9 @@ def refuse_other_methods(args: argparse.Namespace) -> None:
 
 def painter(args: argparse.Namespace, began: float) -> Callable[[argparse.Namespace, Path], Path]:
     """The painter, as a function of a picture's arguments and path."""
-    from helpers.paint_command import Studio
+    from extras.painter.session import PaintSession
 
-    return Studio(args, began).paint
+    return PaintSession(args, began).paint
 
 
 def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Path]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from helpers.data_utils import open_image
 from helpers.figures import save_image
 from helpers.image_utils import deprocess, preprocess
-from visualizers.mechanisms import untouched
+from visualizers.mechanisms import frozen_eval
 
 STEPS = 200
 RATE, DECAYED_RATE, DECAY_AT = 3.0, 0.1, 180
@@ -95,7 +95,7 @@ def style_transfer(
     img = torch.rand_like(content_img) if init_random else content_img.clone()
     img.requires_grad_()
     optimizer = torch.optim.Adam([img], lr=RATE)
-    with untouched(cnn):
+    with frozen_eval(cnn):
         for t in tqdm(range(STEPS), desc=name, unit="step", leave=False):
             if t < CLAMP_UNTIL:
                 img.data.clamp_(-CLAMP, CLAMP)

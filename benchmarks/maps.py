@@ -13,8 +13,8 @@ from benchmarks.timing import Row, Side, difference, flops_of, in_turns
 from helpers.data_utils import PHOTOS, load_photo
 from helpers.image_utils import preprocess
 from helpers.models import load_classifier
-from visualizers import attributions
-from visualizers.layer_gradcam import grad_cam_at
+from extras.attribution import methods as attributions
+from extras.attribution.cam import cam_at
 
 IMAGES = 25
 LAST, FOUR = "features", ["features.4", "features.7", "features.10", "features"]
@@ -119,7 +119,7 @@ def rows(device: str = "cpu") -> Iterator[Row]:
                 lambda maps: stretched(torch.from_numpy(maps)),
             ),
         },
-        lambda: grad_cam_at([LAST], X, y, ours),
+        lambda: cam_at([LAST], X, y, ours),
         lambda maps: stretched(torch.from_numpy(maps[LAST])),
         {"captum LayerGradCam": 0.55, "torchcam GradCAM": 0.35, "grad-cam GradCAM": 0.22},
     )
@@ -132,7 +132,7 @@ def rows(device: str = "cpu") -> Iterator[Row]:
     yield from compare(
         "Grad-CAM, four layers",
         {"4 x captum LayerGradCam": (four_times, lambda maps: torch.stack([enlarged(m) for m in maps]))},
-        lambda: grad_cam_at(FOUR, X, y, ours),
+        lambda: cam_at(FOUR, X, y, ours),
         lambda maps: stretched(torch.stack([torch.from_numpy(maps[name]) for name in FOUR])),
         {"4 x captum LayerGradCam": 0.25},
         rounds=5,

@@ -18,8 +18,8 @@ from benchmarks.timing import Row, in_turns
 from helpers.data_utils import open_image
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 from helpers.models import load_features
-from style_modules.painter import HISTORY, FeatureNet, Look, fast_dtype, look_of, paint, resize, style_grams
-from style_modules.plan import Schedule, scales_of
+from extras.painter.optimization import HISTORY, FeatureNet, StyleSettings, fast_dtype, settings_for, paint, resize, style_grams
+from extras.painter.schedule import Schedule, scales_of
 
 MODELS, SIZE = ("squeezenet", "vgg16"), 512
 SECONDS = (15, 30, 60, 120)
@@ -31,7 +31,7 @@ def picture(name: str, size: int) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float().contiguous() / 255
 
 
-def plain_steps(cnn: nn.Sequential, content: Tensor, style: Tensor, look: Look) -> Iterator[Tensor]:
+def plain_steps(cnn: nn.Sequential, content: Tensor, style: Tensor, look: StyleSettings) -> Iterator[Tensor]:
     """Gatys's loop at one size, written out; yields the picture after every step."""
     mean, std = (v.view(1, 3, 1, 1) for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
     layers = list(cnn)[: max(*look.style_layers, look.content_layer) + 1]
@@ -83,7 +83,7 @@ def plain_network(cnn: nn.Sequential) -> nn.Sequential:
     return cnn.to(memory_format=torch.contiguous_format)
 
 
-def our_steps(net: FeatureNet, content: Tensor, style: Tensor, look: Look) -> Iterator[Tensor]:
+def our_steps(net: FeatureNet, content: Tensor, style: Tensor, look: StyleSettings) -> Iterator[Tensor]:
     height, width = content.shape[2:]
     schedule = Schedule([(height, width)], [10**9])
     return (progress.picture for progress in paint(net, content, [style], schedule, look))
@@ -94,7 +94,7 @@ def rows() -> Iterator[Row]:
     for model in MODELS:
         for dtype in dict.fromkeys((fast_dtype(torch.device("cpu")), torch.float32)):
             content, style = picture("chelsea", SIZE), picture("astronaut", SIZE)
-            look = look_of(load_features(model, quiet=True))
+            look = settings_for(load_features(model, quiet=True))
             net = FeatureNet(load_features(model), (*look.style_layers, look.content_layer), dtype)
             plain = plain_steps(plain_network(load_features(model)), content, style, look)
             ours = our_steps(net, content, style, look)
@@ -125,7 +125,7 @@ def at_equal_time(seconds: Sequence[float] = SECONDS) -> Iterator[AtEqualTime]:
     """The style loss, in float32 and at the full size, that each side has reached when its time is up."""
     for model in MODELS:
         content, style = picture("chelsea", SIZE), picture("astronaut", SIZE)
-        look = look_of(load_features(model, quiet=True))
+        look = settings_for(load_features(model, quiet=True))
         layers = (*look.style_layers, look.content_layer)
         measure = FeatureNet(load_features(model), layers)
         net = FeatureNet(load_features(model), layers, fast_dtype(torch.device("cpu")))
@@ -145,7 +145,7 @@ def at_equal_time(seconds: Sequence[float] = SECONDS) -> Iterator[AtEqualTime]:
             began += time.monotonic() - start  # the plain loop's clock stood still
 
 
-def style_loss_of(measure: FeatureNet, img: Tensor, style: Tensor, look: Look) -> float:
+def style_loss_of(measure: FeatureNet, img: Tensor, style: Tensor, look: StyleSettings) -> float:
     """The style loss, measured by the painter's own network."""
     size = (img.shape[2], img.shape[3])
     with torch.no_grad():

@@ -19,8 +19,8 @@ from benchmarks.maps import LAST, as_torchvision_gives_it, photos
 from benchmarks.timing import Side, in_turns
 from helpers.figures import DPI, save_figure
 from helpers.models import load_classifier
-from visualizers import attributions
-from visualizers.layer_gradcam import grad_cam_at
+from extras.attribution import methods as attributions
+from extras.attribution.cam import cam_at
 
 BATCHES, SIDES = (1, 2, 4, 8, 16, 32, 64), (128, 192, 256, 384, 512, 768, 1024)
 MEMORY_IMAGES = 25
@@ -39,7 +39,7 @@ def techniques(X: torch.Tensor, model: nn.Module, peers: nn.Module) -> dict[str,
             "captum": lambda: saliency.attribute(X.clone().requires_grad_(), target=y),
         },
         "Grad-CAM": {
-            "ours": lambda: grad_cam_at([LAST], X, y, model),
+            "ours": lambda: cam_at([LAST], X, y, model),
             "captum": lambda: layer_cam.attribute(X, target=y, relu_attributions=True),
         },
     }

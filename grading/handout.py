@@ -93,8 +93,8 @@ SOLVED_RUNNERS = (
     ),
 )
 # A shorter line, or a smaller expression, says too little to be a solution.
-LEAST_CHARACTERS, LEAST_NODES = 24, 9
-LEAST_WORDS = 6  # of a sentence that tells of the key
+MIN_CHARACTERS, MIN_NODES = 24, 9
+MIN_WORDS = 6  # of a sentence that tells of the key
 
 
 class Region(NamedTuple):
@@ -224,7 +224,7 @@ def given_away(sources: Mapping[str, str], marked: Mapping[str, list[Region]]) -
 
 def _traces(source: str) -> set[str]:
     lines = {_squeezed(line) for line in source.splitlines()}
-    return {line for line in lines if len(line) >= LEAST_CHARACTERS} | _shapes(source)
+    return {line for line in lines if len(line) >= MIN_CHARACTERS} | _shapes(source)
 
 
 def emptied(source: str, regions: Iterable[Region]) -> str:
@@ -300,7 +300,7 @@ def key_sentences(project: Path) -> dict[str, str]:
         known = _words(f"{shown}\n{asked}")
         for sentence in re.split(r"[.:;!?]\s|\n\s*\n|\n\s*[-*|>#]|\|", key):
             words = _words(sentence)
-            if words.count(" ") > LEAST_WORDS and words not in known:
+            if words.count(" ") > MIN_WORDS and words not in known:
                 found[words] = name
     return found
 
@@ -398,7 +398,7 @@ def _shapes(source: str) -> frozenset[str]:
         if not isinstance(node, ast.expr) or isinstance(node, ast.Starred | ast.FormattedValue):
             continue
         parts = [inner for inner in ast.walk(node) if isinstance(inner, ast.expr | ast.keyword)]
-        if len(parts) >= LEAST_NODES and any(isinstance(inner, ast.Call) for inner in parts):
+        if len(parts) >= MIN_NODES and any(isinstance(inner, ast.Call) for inner in parts):
             shapes.add(ast.unparse(_Anonymous().visit(copy.deepcopy(node))))
     return frozenset(shapes)
 

@@ -20,7 +20,7 @@ from grading.protocol import FATAL_KINDS, Arrays, ChildError, Execute
 from grading.tasks import OPERATIONS, TASKS, task_of, tolerance
 
 MATCHING = 5  # a mistake's outputs are met if this many tolerances close
-MOST_FINDINGS = 4
+MAX_FINDINGS = 4
 
 
 @dataclass
@@ -163,7 +163,7 @@ def grade_task(
     findings = list({(finding.id, finding.message): finding for finding in findings}.values())
     cases = [attempt.case.name for attempt in attempts]
     return TaskResult(
-        name, task.title, task.number, points, task.points, status, findings[:MOST_FINDINGS], cases
+        name, task.title, task.number, points, task.points, status, findings[:MAX_FINDINGS], cases
     )
 
 

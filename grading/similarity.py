@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 GRAM, WINDOW = 6, 3  # tokens
-LEAST_SHARED = 20.0  # bits of surprise; below this two short solutions are alike by chance
+MIN_SHARED = 20.0  # bits of surprise; below this two short solutions are alike by chance
 
 
 class Pair(NamedTuple):
@@ -58,7 +58,7 @@ def similar_pairs(submissions: Sequence[Mapping[str, str]], handout: Mapping[str
         shared = prints[i] & prints[j]
         bits = sum(weight[mark] for mark in shared)
         smaller = min(total[i], total[j])
-        if smaller > 0 and bits >= LEAST_SHARED:
+        if smaller > 0 and bits >= MIN_SHARED:
             files = tuple(sorted({mark[0] for mark in shared if weight[mark]}))
             passages = sum(weight[mark] > 0 for mark in shared)
             pairs.append(Pair(i, j, bits / smaller, passages, bits, files))

@@ -192,14 +192,14 @@ def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return ((1 - alpha) * base + alpha * colorize(heat, "turbo")).round().clip(0, 255).astype(np.uint8)
 
 
-def clipped(heat: np.ndarray) -> np.ndarray:
+def clip_percentile(heat: np.ndarray) -> np.ndarray:
     """A map (H, W), not negative -> [0, 1], its brightest hundredth alike: a few pixels outshine all others by
     far, and the map would look black.
     """
     return np.clip(heat / max(float(np.percentile(heat, 99)), 1e-12), 0, 1)
 
 
-def glow(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
+def smoothed_overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """A speckled map (H, W) over its photo: blurred by 4 pixels, so that the eye sees regions."""
     smooth = gaussian_filter(heat.astype(np.float64), 4.0)
     peak = smooth.max(initial=0.0)

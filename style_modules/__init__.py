@@ -1,4 +1,4 @@
-"""The three losses of neural style transfer; beside them, in modules of its own, the painter."""
+"""The three losses of neural style transfer."""
 
 from style_modules.content_loss import ContentLoss
 from style_modules.style_loss import StyleLoss

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 
 class StyleLoss(nn.Module):
     """How far are the picture's feature correlations from those of the painting, whatever is where?"""
 
-    def gram_matrix(self, features: Tensor, normalize: bool = True) -> Tensor:
+    def gram_matrix(self, features: torch.Tensor, normalize: bool = True) -> torch.Tensor:
         """G_kl = sum over positions p of F_kp F_lp; divided by C * H * W with `normalize`.
 
         features: (N, C, H, W). Returns (N, C, C): for each image, how often two channels are active together.
@@ -23,11 +24,11 @@ class StyleLoss(nn.Module):
 
     def forward(
         self,
-        feats: Sequence[Tensor],
+        feats: Sequence[torch.Tensor],
         style_layers: Sequence[int],
-        style_targets: Sequence[Tensor],
+        style_targets: Sequence[torch.Tensor],
         style_weights: Sequence[float],
-    ) -> Tensor:
+    ) -> torch.Tensor:
         """L_s = sum over layers l of w_l * sum_kl (G^l_kl - A^l_kl)^2.
 
         feats: the picture's features at every layer of the network, as `extract_features` returns them.

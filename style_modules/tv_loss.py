@@ -1,12 +1,13 @@
 """Task 6: the total-variation loss (Mahendran and Vedaldi, 2015, with exponent beta = 2)."""
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 
 class TotalVariationLoss(nn.Module):
     """How rough is the picture?"""
 
-    def forward(self, img: Tensor, tv_weight: float) -> Tensor:
+    def forward(self, img: torch.Tensor, tv_weight: float) -> torch.Tensor:
         """L_tv = w_t * sum over channels c and pixels (i, j) of
         (x_{c,i+1,j} - x_{c,i,j})^2 + (x_{c,i,j+1} - x_{c,i,j})^2.
 

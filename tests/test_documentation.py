@@ -25,7 +25,7 @@ import grading.__main__ as grading_command
 import style_utils
 from helpers import style_images
 from helpers.style_images import draw_style
-from style_modules.plan import Schedule
+from extras.painter.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parent.parent
 _spec = importlib.util.spec_from_file_location("gallery", ROOT / "docs/gallery.py")

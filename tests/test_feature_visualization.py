@@ -8,14 +8,14 @@ import torch
 
 from helpers.data_utils import PHOTOS, load_photo
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, square
-from visualizers.feature_visualization import (
+from extras.synthesis.feature_visualization import (
     COLOUR_COVARIANCE,
     colour_axes,
     frequency_scale,
     look,
     pixels,
     random_views,
-    roughness,
+    total_variation,
     similarity,
     visualize,
 )
@@ -144,7 +144,7 @@ def test_looking_is_differentiable():
 def test_roughness_by_hand():
     flat = torch.full((1, 3, 4, 4), 0.3)
     steps = torch.arange(4.0).reshape(1, 1, 1, 4).expand(1, 3, 4, 4) / 10
-    torch.testing.assert_close(roughness(torch.cat([flat, steps])), torch.tensor([0.0, 3 * 0.01]))
+    torch.testing.assert_close(total_variation(torch.cat([flat, steps])), torch.tensor([0.0, 3 * 0.01]))
 
 
 def test_similarity_is_one_for_equal_texture_and_zero_for_none_in_common():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from helpers.errors import CannotError
-from helpers.figures import Cell, colorize, glow, overlay, save_grid, save_image, signed_picture
+from helpers.figures import Cell, colorize, smoothed_overlay, overlay, save_grid, save_image, signed_picture
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 
@@ -22,7 +22,7 @@ def test_overlay_of_an_empty_map_is_the_toned_photo_without_any_tint():
     marked = overlay(PHOTO, np.pad(np.ones((10, 10)), ((0, 30), (0, 50))))
     assert np.array_equal(plain[20:, 20:], marked[20:, 20:])
     assert not np.array_equal(plain[:10, :10], marked[:10, :10])
-    assert np.isfinite(glow(PHOTO, np.zeros((40, 60)))).all()
+    assert np.isfinite(smoothed_overlay(PHOTO, np.zeros((40, 60)))).all()
 
 
 def test_signed_picture_has_grey_for_zero():

@@ -11,7 +11,7 @@ from torch import nn
 
 from helpers.models import load_classifier
 from visualizers import GradCam
-from visualizers.layer_gradcam import grad_cam_at, map_layers, spread_layers
+from extras.attribution.cam import cam_at, map_layers, spread_layers
 from visualizers.mechanisms import last_map_layer
 
 
@@ -70,7 +70,7 @@ def reference_cam(model, layer, X, y):
 def test_equal_to_captum_at_every_default_layer(net, photos, labels):
     layers = spread_layers(net, photos)
     assert layers == ["features.4", "features.7", "features.10", "features"]
-    maps = grad_cam_at(layers, photos, labels, net)
+    maps = cam_at(layers, photos, labels, net)
     for name in layers:
         np.testing.assert_allclose(
             maps[name], reference_cam(net, net.get_submodule(name), photos, labels), atol=2e-4
@@ -91,7 +91,7 @@ def test_a_layer_is_explained_as_it_was_returned_though_the_next_works_in_place(
     X = torch.randn(2, 3, 8, 6, dtype=torch.float64)
     y = torch.tensor([3, 1])
     honest = not_in_place(tiny)
-    maps = grad_cam_at(["0", "3"], X, y, tiny)
+    maps = cam_at(["0", "3"], X, y, tiny)
     for name in ("0", "3"):
         np.testing.assert_allclose(
             maps[name], reference_cam(honest, honest.get_submodule(name), X, y), atol=1e-6
@@ -169,16 +169,16 @@ def test_a_transformer_has_no_maps():
 def test_batch_equals_singles_and_two_calls_agree(tiny):
     X = torch.randn(3, 3, 8, 6, dtype=torch.float64)
     y = torch.tensor([4, 0, 2])
-    maps = grad_cam_at(["3"], X, y, tiny)["3"]
+    maps = cam_at(["3"], X, y, tiny)["3"]
     guided = GradCam().guided_backprop(X, y, tiny)
     for n in range(3):
         np.testing.assert_allclose(
-            maps[n], grad_cam_at(["3"], X[n : n + 1], y[n : n + 1], tiny)["3"][0], atol=1e-7
+            maps[n], cam_at(["3"], X[n : n + 1], y[n : n + 1], tiny)["3"][0], atol=1e-7
         )
         np.testing.assert_allclose(
             guided[n], GradCam().guided_backprop(X[n : n + 1], y[n : n + 1], tiny)[0], atol=1e-12
         )
-    np.testing.assert_array_equal(maps, grad_cam_at(["3"], X, y, tiny)["3"])
+    np.testing.assert_array_equal(maps, cam_at(["3"], X, y, tiny)["3"])
 
 
 def test_layers_are_listed_with_their_sizes(net):

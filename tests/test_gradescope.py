@@ -80,7 +80,7 @@ def valid(path: Path) -> dict:
     return document
 
 
-def result(points: float = 3.0, message: str = "Look at line 3.") -> TaskResult:
+def result(points: float = 3.0, message: str = "StyleSettings at line 3.") -> TaskResult:
     return TaskResult("tv", "TV", "6", points, 8.0, "partial", [Finding("tv-abs", "abs", message)])
 
 
@@ -134,7 +134,7 @@ def test_the_end_says_the_remarks_and_the_receipt(tmp_path, monkeypatch):
     document = valid(tmp_path / "results.json")
     assert document["output"] == "a note\nreceipt AAAA-BBBB-CCCC"
     assert document["score"] == 6
-    assert document["tests"][0]["output"] == "Look at line 3."
+    assert document["tests"][0]["output"] == "StyleSettings at line 3."
 
 
 def test_a_grader_that_breaks_keeps_what_was_graded(tmp_path, monkeypatch):

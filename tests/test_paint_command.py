@@ -13,8 +13,8 @@ from PIL import Image, ImageCms
 
 import style_transfer
 from helpers import memory, paint_figures
-from style_modules.painter import OTHERS, Progress
-from style_modules.plan import Schedule
+from extras.painter.optimization import OTHERS, Progress
+from extras.painter.schedule import Schedule
 
 QUICK = ["--method", "paint", "--model", "squeezenet", "--size", "64", "--steps", "3"]
 
@@ -301,9 +301,9 @@ def test_the_estimate_of_memory_is_neither_too_low_nor_three_times_too_high(tmp_
     script = (
         "import resource, torch\n"
         "from helpers.models import load_features\n"
-        "from style_modules.painter import *\n"
-        "from style_modules.plan import Schedule\n"
-        "cnn = load_features('squeezenet'); look = look_of(cnn)\n"
+        "from extras.painter.optimization import *\n"
+        "from extras.painter.schedule import Schedule\n"
+        "cnn = load_features('squeezenet'); look = settings_for(cnn)\n"
         "net = FeatureNet(cnn, (*look.style_layers, look.content_layer))\n"
         "x = torch.rand(1, 3, 64, 64)\n"
         "list(paint(net, x, [x], Schedule([(64, 64)], [2]), look))\n"

@@ -11,23 +11,23 @@ from torch import nn
 
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 from helpers.models import load_features
-from helpers.paint_command import to_image
-from style_modules.painter import (
+from extras.painter.session import to_image
+from extras.painter.optimization import (
     FeatureNet,
-    Look,
+    StyleSettings,
     bytes_per_pixel,
     gradient_shares,
     layer_names,
-    look_of,
+    settings_for,
     luminance,
     match_luminance,
     paint,
     with_luminance,
 )
-from style_modules.plan import Schedule
-from style_modules.relative_losses import gram, relative_error, style_terms, total_variation
+from extras.painter.schedule import Schedule
+from extras.painter.losses import gram, relative_error, style_terms, total_variation
 
-LOOK = Look(style_layers=(1, 4), content_layer=4)
+LOOK = StyleSettings(style_layers=(1, 4), content_layer=4)
 
 
 def toy(seed=0):
@@ -137,9 +137,9 @@ def test_layers_have_their_usual_names():
         "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", "relu3_3", "pool5",
     ]  # fmt: skip
     assert layer_names(squeeze)[3] == "fire2" and layer_names(squeeze)[12] == "fire9"
-    assert look_of(vgg).style_layers == Look().style_layers
+    assert settings_for(vgg).style_layers == StyleSettings().style_layers
     with pytest.raises(ValueError, match="knows no layers"):
-        look_of(toy())
+        settings_for(toy())
 
 
 class Failing(nn.Module):
@@ -176,7 +176,7 @@ def test_a_network_that_only_fails_gives_up_with_the_picture_it_had():
 @pytest.mark.parametrize("model", ["squeezenet", pytest.param("vgg16", marks=pytest.mark.slow)])
 def test_half_precision_convolutions_change_the_loss_by_less_than_one_percent(model):
     cnn, content, style = load_features(model), image(1, 96, 96), image(2, 96, 96)
-    look = look_of(cnn)
+    look = settings_for(cnn)
     losses = {}
     for dtype in (torch.float32, torch.bfloat16):
         network = FeatureNet(cnn, (*look.style_layers, look.content_layer), dtype)
@@ -197,7 +197,7 @@ def test_the_scale_of_a_networks_activations_does_not_matter():
         cnn.load_state_dict(
             {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features")}
         )
-        look = look_of(cnn)
+        look = settings_for(cnn)
         network = FeatureNet(cnn.double(), (*look.style_layers, look.content_layer), torch.float64)
         content, style = image(1, 48, 48).double(), image(2, 48, 48).double()
         pictures.append(run(content, style, (6,), ((48, 48),), network, look=look)[-1].picture)
@@ -207,7 +207,7 @@ def test_the_scale_of_a_networks_activations_does_not_matter():
 def test_more_strength_keeps_less_of_the_content():
     errors = []
     for strength in (0.25, 1.0, 4.0):
-        look = Look(LOOK.style_layers, LOOK.content_layer, strength=strength)
+        look = StyleSettings(LOOK.style_layers, LOOK.content_layer, strength=strength)
         record = run(steps=(40,), look=look)[-1]
         errors.append((record.terms["content"] * strength, record.style))
     assert errors[0][0] < errors[1][0] < errors[2][0]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from helpers import report
-from helpers.report import other_problems, read_figures, read_report, unanswered
+from report.__main__ import other_problems, read_figures, read_report, unanswered
 
 ROOT = Path(__file__).resolve().parent.parent
 SKELETON = ROOT / "report.md"
@@ -225,7 +225,7 @@ def test_pictures_get_coarser_until_the_report_is_light_enough(limit, monkeypatc
         used.append(sharpness)
         return b"x" * sharpness**2 * 30
 
-    monkeypatch.setattr("helpers.typesetting.typeset", typeset)
+    monkeypatch.setattr("report.typesetting.typeset", typeset)
     monkeypatch.setattr(report, "LIMIT", limit)
     (tmp_path / "report.md").write_text("# A\n")
     assert run(tmp_path / "report.md", "--output", tmp_path / "r.pdf") == 0
@@ -362,7 +362,7 @@ def test_what_cannot_be_read_or_written_is_one_line(content, output, status, mes
 def test_a_library_that_is_not_installed_is_named(tmp_path, capsys, monkeypatch):
     (tmp_path / "report.md").write_text("# A\n")
     monkeypatch.setitem(sys.modules, "fpdf", None)
-    monkeypatch.delitem(sys.modules, "helpers.typesetting", raising=False)
+    monkeypatch.delitem(sys.modules, "report.typesetting", raising=False)
     assert run(tmp_path / "report.md", "--output", tmp_path / "r.pdf") == 1
     assert "the package fpdf is not installed here: run `make env`" in capsys.readouterr().err
 
@@ -375,7 +375,7 @@ def test_the_same_report_gives_the_same_bytes_at_another_time_and_place(tmp_path
         )
     assert run(tmp_path / "report.md", "--output", tmp_path / "r.pdf", "--quiet") == 0
     done = subprocess.run(
-        [sys.executable, "-m", "helpers.report"],
+        [sys.executable, "-m", "report.__main__"],
         cwd=tmp_path / "elsewhere",
         env=os.environ | {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -217,7 +217,7 @@ def test_an_empty_map_is_labelled(monkeypatch, capsys):
     monkeypatch.setattr(figures, "save_grid", lambda path, rows, **options: seen.extend(rows) or path)
     from visualizers import layer_gradcam
 
-    monkeypatch.setattr(layer_gradcam, "grad_cam_at", lambda *_: {"features": np.zeros((1, 64, 64))})
+    monkeypatch.setattr(layer_gradcam, "cam_at", lambda *_: {"features": np.zeros((1, 64, 64))})
     assert run("gradcam_visualization", "--images", "coffee", "--size", "64", "--layers", "features") == 0
     assert seen[1][0].subtitle == "no positive evidence"
 

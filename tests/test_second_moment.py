@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from style_modules.second_moment import second_moment
+from extras.painter.second_moment import second_moment
 
 
 def written_out(features):

@@ -1,8 +1,7 @@
-"""Looking into a trained network: one technique a module, tensors in, tensors out."""
+"""The three graded techniques that look into a trained network: tensors in, maps and pictures out."""
 
 from visualizers.class_visualization import ClassVisualization
-from visualizers.fooling_image import FoolingImage
 from visualizers.gradcam import GradCam
 from visualizers.saliency_map import SaliencyMap
 
-__all__ = ["ClassVisualization", "FoolingImage", "GradCam", "SaliencyMap"]
+__all__ = ["ClassVisualization", "GradCam", "SaliencyMap"]

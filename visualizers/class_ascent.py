@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from visualizers.class_visualization import ClassVisualization
-from visualizers.mechanisms import select, untouched
+from visualizers.mechanisms import select, frozen_eval
 
 # The largest block whose freeing teaches glibc to keep what is freed (mallopt(3) on M_MMAP_THRESHOLD): 32 MiB.
 LESSON = 2**25 - 2**13
 
 
-class Ascent(NamedTuple):
+class AscentState(NamedTuple):
     """The state after an iteration (from 1): images (N, 3, H, W), normalized; their classes' raw scores and
     probabilities (N,), or their channels' means and None.
     """
@@ -41,7 +41,7 @@ def climb(
     size: int = 224,
     init: str = "noise",
     seed: int = 0,
-) -> Iterator[Ascent | None]:
+) -> Iterator[AscentState | None]:
     """max over I of s_y(I) - l2_reg * ||I||_2^2 for every y in `targets`, as one batch of images.
 
     size: the side of the square images. init: "noise" (standard normal) or "zero" (ImageNet's mean colour). Each
@@ -49,7 +49,7 @@ def climb(
     blur_sigma: the blur's width in pixels at the first and at the last iteration; a blur that fades lets large
     shapes settle before details.
 
-    Yields after each iteration: an Ascent for the iterations 1, show_every, 2 * show_every, ... and the last,
+    Yields after each iteration: an AscentState for the iterations 1, show_every, 2 * show_every, ... and the last,
     else None. Raises ValueError for another init, IndexError for a class that the model does not have.
     """
     if init not in ("noise", "zero"):
@@ -67,7 +67,7 @@ def climb(
     img = img.to(like).requires_grad_()
     target = torch.tensor(list(targets))
     shifts = torch.Generator().manual_seed(seed)
-    with untouched(model):
+    with frozen_eval(model):
         for t in range(num_iterations):
             ox, oy = torch.randint(0, max_jitter + 1, (2,), generator=shifts).tolist()
             img.data.copy_(technique.jitter(img.data, ox, oy))
@@ -83,6 +83,6 @@ def climb(
                     select(values, target.to(img.device))
                     for values in (all_scores, all_scores.softmax(dim=1))
                 )
-                yield Ascent(t + 1, img.detach().clone(), scores, probabilities)
+                yield AscentState(t + 1, img.detach().clone(), scores, probabilities)
             else:
                 yield None

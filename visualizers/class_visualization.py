@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, deprocess
-from visualizers.mechanisms import class_scores, untouched
+from visualizers.mechanisms import frozen_eval
 
 
 class ClassVisualization:
@@ -29,26 +29,6 @@ class ClassVisualization:
         X.data.copy_(torch.from_numpy(pixels))
         return X
 
-    @staticmethod
-    def ascent_step(
-        img: Tensor, target_y: Tensor, model: nn.Module, l2_reg: float, learning_rate: float
-    ) -> None:
-        """One step up on s_y(I) - l2_reg * ||I||_2^2, in place: I <- I + learning_rate * g / ||g||_2.
-
-        img: normalized images (N, 3, H, W) that require a gradient; target_y: the class of each (N,). g is
-        the gradient of the whole objective, the regularizer's too; each image's g is divided by its own norm.
-        """
-        # 1. The objective of each image, (N,): its class's raw score minus the regularizer. Sum over the batch.
-        # 2. Its gradient g with respect to img. (Do not let gradients pile up from step to step.)
-        # 3. Change img's values in place along g, without recording it in the graph.
-        ### BEGIN SOLUTION
-        scores = class_scores(model, img, target_y)
-        objective = scores - l2_reg * img.square().sum(dim=(1, 2, 3))
-        (g,) = torch.autograd.grad(objective.sum(), img)
-        norm = g.flatten(1).norm(dim=1)[:, None, None, None]
-        img.data += learning_rate * g / norm.clamp(min=1e-12)
-        ### END SOLUTION
-
     def create_class_visualization(
         self,
         target_y: int,
@@ -64,7 +44,7 @@ class ClassVisualization:
         show_every: int = 25,
         generate_plots: bool = True,
     ) -> Image.Image:
-        """Climbs from noise to a picture of class `target_y`: max over I of s_y(I) - l2_reg * ||I||_2^2.
+        """Gradient ascent from noise to a picture of class `target_y`: max over I of s_y(I) - l2_reg * ||I||_2^2.
 
         Each step sees the image shifted by up to `max_jitter` pixels; then its pixels are clamped to the
         valid range; every `blur_every` steps it is blurred a little, against high frequencies. With
@@ -77,29 +57,29 @@ class ClassVisualization:
         like = next(model.parameters())
         img = torch.randn(1, 3, 224, 224)
         img = (img.to(like) if dtype is None else img.type(dtype)).requires_grad_()
-        target = torch.tensor([target_y])
-        with untouched(model):
+        mean, std = (torch.as_tensor(v).to(img)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+        with frozen_eval(model):
             for t in range(num_iterations):
                 ox, oy = random.randint(0, max_jitter), random.randint(0, max_jitter)
                 img.data.copy_(self.jitter(img.data, ox, oy))
-                self.ascent_step(img, target, model, l2_reg, learning_rate)
+                # 1. The objective: the raw score of class target_y minus l2_reg times the sum of squares of img.
+                # 2. g, the gradient of the whole objective with respect to img. It must not pile up over the steps.
+                # 3. A step of length learning_rate along g, in place: I <- I + learning_rate * g / ||g||_2.
+                ### BEGIN SOLUTION
+                score = model(img)[0, target_y]
+                objective = score - l2_reg * img.square().sum()
+                (g,) = torch.autograd.grad(objective, img)
+                img.data += learning_rate * g / g.norm().clamp(min=1e-12)
+                ### END SOLUTION
                 img.data.copy_(self.jitter(img.data, -ox, -oy))
-                self.regularize(img, t, blur_every)
+                img.data.clamp_(-mean / std, (1 - mean) / std)
+                if t % blur_every == 0:
+                    self.blur_image(img.data, sigma=0.5)
                 if generate_plots and (t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1):
                     # Imported here: drawing is loaded only where it is asked for.
                     from helpers.figures import Cell, save_grid
 
-                    cell = Cell(
-                        deprocess(img), class_names[target_y], f"iteration {t + 1} of {num_iterations}"
-                    )
+                    title, subtitle = class_names[target_y], f"iteration {t + 1} of {num_iterations}"
+                    cell = Cell(deprocess(img), title, subtitle)
                     save_grid(f"visualization/class_visualization_iter_{t + 1}.png", [[cell]])
         return deprocess(img)
-
-    def regularize(self, img: Tensor, t: int, blur_every: int, sigma: float = 0.5) -> None:
-        """After step t (from 0): clamps the pixels to what a real picture can hold and, when its turn comes,
-        blurs, in place.
-        """
-        mean, std = (v.to(img)[None, :, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
-        img.data.clamp_(-mean / std, (1 - mean) / std)
-        if t % blur_every == 0:
-            self.blur_image(img.data, sigma)

@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visualizers.mechanisms import ReplaceReLU, capture, class_scores, last_map_layer, untouched
+from visualizers.mechanisms import (
+    ReplaceReLU,
+    capture,
+    check_targets,
+    frozen_eval,
+    last_map_layer,
+    scaled_heatmaps,
+)
 
 
 class GuidedReLU(torch.autograd.Function):
@@ -19,49 +26,44 @@ class GuidedReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        # R = 1[x > 0] * 1[gradient > 0] * gradient: the ReLU's own rule, and Zeiler and Fergus's.
+        # R = 1[x > 0] * 1[gradient > 0] * gradient.
         ### BEGIN SOLUTION
         return gradient.clamp(min=0) * (x > 0)
         ### END SOLUTION
 
 
 class GradCam:
-    """Where in the picture is the evidence for a class, as the last convolutional layer sees it?"""
+    """Where in the picture is the evidence for a class, as a convolutional layer sees it?"""
 
-    def grad_cam(self, X_tensor: Tensor, y_tensor: Tensor, gc_model: nn.Module) -> np.ndarray:
+    def grad_cam(
+        self, X_tensor: Tensor, y_tensor: Tensor, gc_model: nn.Module, *, layer: str | None = None
+    ) -> np.ndarray:
         """L = ReLU(sum_k alpha_k A^k), with alpha_k = 1/Z sum_ij d s_y / d A^k_ij.
 
         X_tensor: normalized images (N, 3, H, W). y_tensor: the class to explain in each (N,).
-        gc_model: a convolutional classifier; A^k (k = 1..K) are the maps of its last convolutional layer, Z
-        their size.
+        gc_model: a convolutional classifier. A^k (k = 1..K) are the maps that its module `layer` returns, Z their
+        size; by default the last layer that returns maps.
 
         Returns (N, H, W) in [0, 1], each image's map divided by its own maximum; all zero where there is no
-        positive evidence. Raises ValueError for shapes that do not match, IndexError for a class that the
-        model does not have.
+        positive evidence. Raises ValueError for shapes that do not match and for a layer without maps; torch's own
+        error for a class that the model does not have.
         """
         X = X_tensor.detach()
-        layer = last_map_layer(gc_model, X)
-        with untouched(gc_model), capture({layer: gc_model.get_submodule(layer)}) as outputs:
-            scores = class_scores(gc_model, X, y_tensor)
-            activations = outputs[layer]
-            # 1. gradients: of the scores' sum with respect to the activations, (N, K, h, w).
-            # 2. alpha: the gradients' mean over each map, (N, K, 1, 1).
-            # 3. cam: the ReLU of the alpha-weighted sum of the activations over k, (N, 1, h, w).
+        y = check_targets(X, y_tensor)
+        layer = layer or last_map_layer(gc_model, X)
+        with frozen_eval(gc_model), capture({layer: gc_model.get_submodule(layer)}) as outputs:
+            # 1. The raw scores. After the forward pass, outputs[layer] holds the activations A, (N, K, h, w).
+            # 2. gradients: of the picked scores' sum with respect to the activations, (N, K, h, w).
+            # 3. alpha: the gradients' mean over each map, (N, K, 1, 1).
+            # 4. cam: the ReLU of the alpha-weighted sum of the activations over k, (N, 1, h, w).
             ### BEGIN SOLUTION
+            scores = gc_model(X).gather(1, y[:, None]).squeeze(1)
+            activations = outputs[layer]
             (gradients,) = torch.autograd.grad(scores.sum(), activations)
             alpha = gradients.mean(dim=(2, 3), keepdim=True)
             cam = F.relu((alpha * activations).sum(dim=1, keepdim=True))
             ### END SOLUTION
-        return self.heatmap(cam.detach(), X.shape[2:])
-
-    @staticmethod
-    def heatmap(cam: Tensor, size: tuple[int, ...]) -> np.ndarray:
-        """(N, 1, h, w), not negative -> (N, H, W) in [0, 1]: bilinear, each map divided by its own maximum,
-        if it has one.
-        """
-        cam = F.interpolate(cam.float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
-        peak = cam.amax(dim=(1, 2), keepdim=True)
-        return torch.where(peak > 0, cam / peak, torch.zeros_like(cam)).cpu().numpy()
+        return scaled_heatmaps(cam, X.shape[2:])
 
     def guided_backprop(self, X_tensor: Tensor, y_tensor: Tensor, gc_model: nn.Module) -> np.ndarray:
         """The gradient of the score s_y with respect to the image, every ReLU passing back only positive
@@ -70,11 +72,12 @@ class GradCam:
         Arguments as for `grad_cam`. Returns (N, H, W, 3), in score per normalized pixel, of either sign.
         """
         X = X_tensor.detach().clone().requires_grad_()
-        with untouched(gc_model), ReplaceReLU(GuidedReLU.apply):
-            # As a saliency map, but the signed gradient of all three channels, channels last.
+        y = check_targets(X, y_tensor)
+        with frozen_eval(gc_model), ReplaceReLU(GuidedReLU.apply):
+            # As a saliency map, but guided is the signed gradient of all three channels, channels last.
             ### BEGIN SOLUTION
-            scores = class_scores(gc_model, X, y_tensor)
+            scores = gc_model(X).gather(1, y[:, None]).squeeze(1)
             (gradient,) = torch.autograd.grad(scores.sum(), X)
             guided = gradient.permute(0, 2, 3, 1)
             ### END SOLUTION
-        return guided.cpu().numpy()
+        return guided.detach().cpu().numpy()

@@ -1,27 +1,26 @@
-"""What every technique needs: class scores, a look at a layer's output, and a model that comes back as it
-went in.
+"""What the techniques share: a model that comes back as it went in, the output of a layer, batches of images.
+
+Nothing here computes a score, a gradient or a map.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from visualizers.needed_scores import classifier_of, scores_of
-from visualizers.picture_gradient import PictureGradient
-
-# Told how many images a network has just seen: what a progress bar counts.
+# Called with the number of images that the network has just seen: a progress bar's update.
 Advance = Callable[[int], object] | None
-# Pixels of one chunk. A processor is fastest while a layer's maps for the whole chunk stay in its last-level
+# Pixels of one batch. A processor is fastest while a layer's maps for the whole batch stay in its last-level
 # cache: eight images of 224 x 224. A graphics card wants enough of them to keep all its units busy.
-CPU_CHUNK, GPU_CHUNK = 8 * 224**2, 64 * 224**2
+CPU_BATCH, GPU_BATCH = 8 * 224**2, 64 * 224**2
 
 
 @contextlib.contextmanager
-def untouched(model: nn.Module) -> Iterator[nn.Module]:
+def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
     """Inside: eval mode, parameters frozen, gradients on. After, also after an exception: as before.
 
     Frozen parameters halve the work of a backward pass; a gradient with respect to an image or a layer never
@@ -40,9 +39,9 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(flag)
 
 
-def one_class_each(X: Tensor, y: Tensor) -> Tensor:
-    """y as whole numbers (N,) beside the images X (N, 3, H, W). Raises ValueError for shapes that do not
-    match.
+def check_targets(X: Tensor, y: Tensor) -> Tensor:
+    """The classes y as whole numbers (N,) on the device of the images X (N, 3, H, W). Raises ValueError for shapes
+    that do not match.
     """
     if X.dim() != 4:
         raise ValueError(f"X has shape {tuple(X.shape)}, expected (N, 3, H, W)")
@@ -52,51 +51,13 @@ def one_class_each(X: Tensor, y: Tensor) -> Tensor:
     return y
 
 
-def class_scores(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
-    """The raw score (before any softmax) of class y[n] for image n: X (N, 3, H, W), y (N,) -> (N,).
-
-    Image n's score depends on image n alone, so one backward pass from their sum gives every image its own
-    gradient. Other classes' scores are not even computed where that can be avoided; to find that out, a network that
-    is new sees the first image twice more. Raises ValueError for shapes that do not match and IndexError for a class
-    that the model does not have.
-    """
-    y = one_class_each(X, y)
-    classifier = classifier_of(model, X)
-    # Copies, lest a first layer that works in place change the caller's images.
-    if classifier is None:
-        with PictureGradient():
-            scores = model(X.clone())
-        return select(scores, y)
-    check_range(y, len(model.get_submodule(classifier).get_parameter("weight")))
-    classes, place = y.unique(return_inverse=True)
-    with PictureGradient():
-        scores = scores_of(model, classifier, X.clone(), classes)
-    return scores.gather(1, place[:, None]).squeeze(1)
-
-
-def select(scores: Tensor, y: Tensor, what: str = "class") -> Tensor:
-    """The score of y[n] for image n: scores (N, classes), y (N,) -> (N,). `what` the scores are of goes into
-    the IndexError for a y that is not among them.
-    """
-    check_range(y, scores.shape[1], what)
-    return scores.gather(1, y[:, None]).squeeze(1)
-
-
-def check_range(y: Tensor, count: int, what: str = "class") -> None:
-    """Raises IndexError for a y (N,) that is not from 0 to count - 1."""
-    out_of_range = y[(y < 0) | (y >= count)]
-    if len(out_of_range):
-        raise IndexError(f"{what} {int(out_of_range[0])} does not exist: there are 0 to {count - 1}")
-
-
 @contextlib.contextmanager
 def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Keeps what each of the named modules returns in the forward passes inside, ready to be differentiated
-    by.
+    """Keeps what each of the named modules returns in the forward passes inside, ready to be differentiated by.
 
-    The rest of the network gets a copy, so a later in-place operation cannot change what was kept. Where
-    nothing before a layer needs a gradient, the layer's output becomes the start of the graph: a backward
-    pass then visits only what lies above the lowest captured layer.
+    The rest of the network gets a copy, so a later in-place operation cannot change what was kept. Where nothing
+    before a layer needs a gradient, the layer's output becomes the start of the graph: a backward pass then visits
+    only what lies above the lowest captured layer.
     """
     outputs: dict[str, Tensor] = {}
 
@@ -122,39 +83,8 @@ def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-def shapes_met(
-    model: nn.Module, X: Tensor, modules: Mapping[str, nn.Module]
-) -> list[tuple[str, tuple[int, ...]]]:
-    """The named modules in the order in which an image of X (N, 3, H, W) meets them, each as often as it does:
-    name, and shape of what the module returns, () where that is no tensor.
-    """
-    met: list[tuple[str, tuple[int, ...]]] = []
-
-    def note(name: str) -> Callable:
-        def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
-            met.append((name, tuple(output.shape) if isinstance(output, Tensor) else ()))
-
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
-    try:
-        with untouched(model), torch.no_grad():
-            model(X[:1].clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return met
-
-
-def are_maps(shape: tuple[int, ...]) -> bool:
-    """Whether a tensor of this shape is maps (N, C, H, W) of more than one place."""
-    return len(shape) == 4 and shape[2] * shape[3] > 1
-
-
 class ReplaceReLU(TorchFunctionMode):
-    """Inside `with ReplaceReLU(rule):` every ReLU computes `rule(x)`: modules and functional calls, in place
-    or not.
-    """
+    """Inside `with ReplaceReLU(rule):` every ReLU computes `rule(x)`: modules and functional calls, in place or not."""
 
     RELUS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
 
@@ -171,6 +101,44 @@ class ReplaceReLU(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def output_shapes(
+    model: nn.Module, X: Tensor, modules: Mapping[str, nn.Module]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """The names of the modules in the order in which a forward pass of X (N, 3, H, W) calls them, each as often as it
+    is called, with the shape of what it returns for one image; () where that is no tensor.
+    """
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+
+    def note(name: str) -> Callable:
+        def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
+            shapes.append((name, tuple(output.shape) if isinstance(output, Tensor) else ()))
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
+    try:
+        with frozen_eval(model), torch.no_grad():
+            model(X[:1].clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def are_maps(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor of this shape is maps (N, C, H, W) with more than one position."""
+    return len(shape) == 4 and shape[2] * shape[3] > 1
+
+
+def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
+    """The modules of `model` that return maps for X (N, 3, H, W), in the order of the forward pass.
+
+    Name -> (channels, height, width).
+    """
+    shapes = output_shapes(model, X, {name: module for name, module in model.named_modules() if name})
+    return {name: (shape[1], shape[2], shape[3]) for name, shape in shapes if are_maps(shape)}
+
+
 def last_map_layer(model: nn.Module, X: Tensor) -> str:
     """The name of the last child of `model` that still returns maps for X: where Grad-CAM looks by default.
 
@@ -185,7 +153,7 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
         elif not isinstance(child, pooling):
             children[name] = child
     found = None
-    for name, shape in shapes_met(model, X, children):
+    for name, shape in output_shapes(model, X, children):
         if len(shape) == 3:
             found = None  # a transformer's tokens: what came before was only their input
         elif are_maps(shape):
@@ -195,36 +163,50 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
     return found
 
 
-def input_gradient(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
-    """d s_y(I) / d I for each image: X (N, 3, H, W), y (N,) -> (N, 3, H, W), signed, in score per normalized
-    pixel.
+def spread_layers(model: nn.Module, X: Tensor) -> list[str]:
+    """Four layers from early to last: the last is `last_map_layer`, the others are spread evenly before it."""
+    layers = list(map_layers(model, X))
+    last = last_map_layer(model, X)
+    # Whole blocks, not their parts: children of the network or of the last layer, with convolutions in them.
+    blocks = [
+        name
+        for name in layers[: layers.index(last)]
+        if name.rpartition(".")[0] in ("", last)
+        and any(isinstance(module, nn.Conv2d) for module in model.get_submodule(name).modules())
+    ]
+    return [*dict.fromkeys(blocks[len(blocks) * i // 4] for i in range(1, 4) if blocks), last]
+
+
+def scaled_heatmaps(cam: Tensor, size: tuple[int, ...]) -> np.ndarray:
+    """Class activation maps (N, 1, h, w), not negative -> (N, H, W) in [0, 1]: enlarged bilinearly to `size`, each
+    map divided by its own maximum, if it has one.
     """
-    X = X.detach().clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(class_scores(model, X, y).sum(), X)
-    return gradient
+    cam = F.interpolate(cam.detach().float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    peak = cam.amax(dim=(1, 2), keepdim=True)
+    return torch.where(peak > 0, cam / peak, torch.zeros_like(cam)).cpu().numpy()
 
 
-def chunk_of(X: Tensor) -> int:
+def batch_size_for(X: Tensor) -> int:
     """How many images of the size of X (N, C, H, W) to send through a network at once: at least one."""
-    pixels = CPU_CHUNK if X.device.type == "cpu" else GPU_CHUNK
+    pixels = CPU_BATCH if X.device.type == "cpu" else GPU_BATCH
     return max(1, pixels // (X.shape[2] * X.shape[3]))
 
 
-def chunks_of(X: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The images X (N, C, H, W) with their classes y (N,), a chunk at a time, all about equally large."""
-    count = max(1, -(-len(X) // chunk_of(X)))
-    yield from zip(X.tensor_split(count), one_class_each(X, y).tensor_split(count), strict=True)
+def batches_of(X: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images X (N, C, H, W) with their classes y (N,), a batch at a time, all of about the same size."""
+    count = max(1, -(-len(X) // batch_size_for(X)))
+    yield from zip(X.tensor_split(count), check_targets(X, y).tensor_split(count), strict=True)
 
 
-def in_chunks(
+def in_batches(
     function: Callable[[Tensor, Tensor], Tensor], X: Tensor, y: Tensor, advance: Advance = None
 ) -> Tensor:
-    """`function(X, y)`, which treats each image by itself, a chunk of images at a time.
+    """`function(X, y)`, which treats each image by itself, a batch of images at a time; results joined.
 
-    advance: told the number of images after each chunk.
+    advance: called with the number of images after each batch.
     """
     results = []
-    for some, classes in chunks_of(X, y):
+    for some, classes in batches_of(X, y):
         results.append(function(some, classes))
         if advance is not None:
             advance(len(some))

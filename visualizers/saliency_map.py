@@ -6,29 +6,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visualizers.mechanisms import class_scores, untouched
+from visualizers.mechanisms import check_targets, frozen_eval
 
 
 class SaliencyMap:
     """Which pixels, changed a little, would change a class's score the most?"""
 
     def compute_saliency_maps(self, X: Tensor, y: Tensor, model: nn.Module) -> Tensor:
-        """M_ij = max over channels c of |d s_y(I) / d I_cij|, for each image of a batch.
+        """M_ij = max over channels c of |d s_y(I) / d I_cij|, for each image I of a batch.
 
         X: normalized images (N, 3, H, W); need not require a gradient.
         y: the class to explain in each image (N,).
-        model: a classifier, (N, 3, H, W) -> raw scores (N, classes). It comes back as it went in.
+        model: a classifier, (N, 3, H, W) -> raw scores s (N, classes). It comes back as it went in.
 
         Returns the maps (N, H, W), in score per normalized pixel, never negative.
-        Raises ValueError for shapes that do not match, IndexError for a class that the model does not have.
+        Raises ValueError for shapes that do not match; torch's own error for a class that the model does not have.
         """
         X = X.detach().clone().requires_grad_()
-        with untouched(model):
-            # 1. Take the raw score of the wanted class of each image (class_scores): no softmax, no loss.
-            # 2. Differentiate the scores' sum with respect to X, in one backward pass.
-            # 3. Take the absolute value, then the largest of the three channels.
+        y = check_targets(X, y)
+        with frozen_eval(model):
+            # 1. The raw scores (N, classes): no softmax, no loss. Pick score y[n] of image n.
+            # 2. The gradient with respect to X of the sum of the picked scores, in one backward pass.
+            # 3. The absolute value, then the largest of the three channels.
             ### BEGIN SOLUTION
-            scores = class_scores(model, X, y)
+            scores = model(X).gather(1, y[:, None]).squeeze(1)
             (gradient,) = torch.autograd.grad(scores.sum(), X)
             saliency = gradient.abs().amax(dim=1)
             ### END SOLUTION
@@ -40,13 +41,13 @@ class SaliencyMap:
         """Draws photos X, uint8 (N, H, W, 3), above their maps for classes y; writes
         visualization/saliency_map.png.
         """
-        # Imported here: computing needs no drawing, and the published signature alone asks for a file.
-        from helpers.figures import Cell, clipped, save_grid
+        # Imported here: computing maps needs no drawing library.
+        from helpers.figures import Cell, clip_percentile, save_grid
         from helpers.image_utils import preprocess
 
         device = next(model.parameters()).device
         batch = torch.cat([preprocess(image, image.shape[:2]) for image in X]).to(device)
         maps = self.compute_saliency_maps(batch, torch.as_tensor(y), model).cpu().numpy()
         photos = [Cell(image, class_names[int(label)]) for image, label in zip(X, y, strict=True)]
-        heats = [Cell(clipped(heat)) for heat in maps]
+        heats = [Cell(clip_percentile(heat)) for heat in maps]
         save_grid("visualization/saliency_map.png", [photos, heats])

@@ -12,12 +12,12 @@ from torch import nn
 import gradcam_visualization
 import saliency_visualization
 from helpers.data_utils import load_photo
-from helpers.explain import Block, Explained, arranged
+from helpers.image_batch import Block, ImageBatch, arranged
 from helpers.figures import Cell
 from helpers.image_utils import preprocess, square
 from helpers.models import load_classifier
 from visualizers import GradCam, SaliencyMap
-from visualizers.attributions import (
+from extras.attribution.methods import (
     METHODS,
     cam,
     completeness_error,
@@ -27,8 +27,8 @@ from visualizers.attributions import (
     integrated_gradients,
     smooth_grad,
 )
-from visualizers.layer_gradcam import RULES, fuse, grad_cam_at, grad_cam_plus_plus, hires_cam, layer_cam
-from visualizers.mechanisms import capture, chunk_of, class_scores, in_chunks, input_gradient, untouched
+from extras.attribution.cam import RULES, fuse, cam_at, grad_cam_plus_plus, hires_cam, layer_cam
+from visualizers.mechanisms import capture, batch_size_for, class_scores, in_batches, input_gradient, frozen_eval
 
 PLAIN = np.zeros((8, 8, 3), np.uint8)
 SIZE = 64  # of the photos: the real network's mathematics is the same at any size
@@ -121,7 +121,7 @@ def test_the_completeness_error_is_the_sum_minus_the_scores_rise():
 
 def test_completeness_on_the_real_network_improves_with_the_steps(model, X, y):
     black = -2.0  # far from the photos' colours, so that gradients change on the way
-    with untouched(model), torch.no_grad():
+    with frozen_eval(model), torch.no_grad():
         rise = (model(X) - model(torch.full_like(X, black))).gather(1, y[:, None])[:, 0]
     errors = []
     for steps in (2, 50):
@@ -132,7 +132,7 @@ def test_completeness_on_the_real_network_improves_with_the_steps(model, X, y):
 
 
 def test_smoothgrad_without_noise_is_the_gradient(model, X, y):
-    with untouched(model):
+    with frozen_eval(model):
         gradient = input_gradient(model, X, y)
     torch.testing.assert_close(
         smooth_grad(X, y, model, samples=2, noise=0.0), gradient, rtol=1e-9, atol=1e-12
@@ -142,14 +142,14 @@ def test_smoothgrad_without_noise_is_the_gradient(model, X, y):
 def test_smoothgrads_noise_has_the_width_it_says():
     seen = []
 
-    class Look(Linear):
+    class StyleSettings(Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             seen.append(x.detach().clone())
             return super().forward(x)
 
     X = torch.zeros(1, 3, 4, 4, dtype=torch.float64)
     X[0, 0, 0, 0] = 2.0  # max - min
-    smooth_grad(X, torch.tensor([0]), Look(), samples=400, noise=0.25, seed=3)
+    smooth_grad(X, torch.tensor([0]), StyleSettings(), samples=400, noise=0.25, seed=3)
     noise = torch.cat(seen) - X
     assert noise.std().item() == pytest.approx(0.5, rel=0.02)
     assert noise.mean().item() == pytest.approx(0.0, abs=0.02)
@@ -162,13 +162,13 @@ def test_grad_cam_plus_plus_of_a_toy_by_hand():
     expected = torch.tensor([[w[0] + 4 * w[1], 2 * w[0]], [3 * w[0] + 2 * w[1], 4 * w[0] + 2 * w[1]]])
     torch.testing.assert_close(grad_cam_plus_plus(A, G)[0, 0], expected)
     model = Toy()
-    found = grad_cam_at(["maps"], IMAGE, torch.tensor([0]), model, "grad-cam++")["maps"][0]
+    found = cam_at(["maps"], IMAGE, torch.tensor([0]), model, "grad-cam++")["maps"][0]
     np.testing.assert_allclose(found, expected / expected.max(), rtol=1e-6)
 
 
 def test_grad_cam_of_a_toy_by_hand():
     # alpha = mean g = (1, -1): cam = ReLU(A1 - A2).
-    found = grad_cam_at(["maps"], IMAGE, torch.tensor([0]), Toy())["maps"][0]
+    found = cam_at(["maps"], IMAGE, torch.tensor([0]), Toy())["maps"][0]
     np.testing.assert_allclose(found, np.array([[0.0, 2.0], [1.0, 2.0]]) / 2, rtol=1e-6)
 
 
@@ -176,7 +176,7 @@ def test_layer_cam_of_a_toy_by_hand():
     # ReLU(g) A: map 1 gives (2, 0, 0, 16), map 2 (0, 0, 2, 0).
     expected = np.array([[2.0, 0.0], [2.0, 16.0]])
     np.testing.assert_allclose(layer_cam(A, G)[0, 0], expected)
-    found = grad_cam_at(["maps"], IMAGE, torch.tensor([0]), Toy(), "layer-cam")["maps"][0]
+    found = cam_at(["maps"], IMAGE, torch.tensor([0]), Toy(), "layer-cam")["maps"][0]
     np.testing.assert_allclose(found, expected / 16, rtol=1e-6)
 
 
@@ -184,7 +184,7 @@ def test_hires_cam_of_a_toy_by_hand():
     # g A: map 1 gives (2, -4, 0, 16), map 2 (-4, 0, 2, -6); the ReLU comes after their sum.
     expected = np.array([[0.0, 0.0], [2.0, 10.0]])
     np.testing.assert_allclose(hires_cam(A, G)[0, 0], expected)
-    found = grad_cam_at(["maps"], IMAGE, torch.tensor([0]), Toy(), "hires-cam")["maps"][0]
+    found = cam_at(["maps"], IMAGE, torch.tensor([0]), Toy(), "hires-cam")["maps"][0]
     np.testing.assert_allclose(found, expected / 10, rtol=1e-6)
 
 
@@ -254,7 +254,7 @@ def test_the_graded_classes_answer_for_their_methods(model, X, y):
 
 def test_the_rule_at_the_last_layer_is_the_graded_grad_cam(model, X, y):
     np.testing.assert_allclose(
-        grad_cam_at(["features"], X, y, model)["features"], GradCam().grad_cam(X, y, model), atol=1e-5
+        cam_at(["features"], X, y, model)["features"], GradCam().grad_cam(X, y, model), atol=1e-5
     )
 
 
@@ -307,7 +307,7 @@ def test_hires_cam_equals_captums_gradient_x_activation_summed(model, peer, X, y
     layer = "features.9"
     product = captum.attr.LayerGradientXActivation(peer, peer.get_submodule(layer)).attribute(X, target=y)
     theirs = GradCam.heatmap(product.sum(dim=1, keepdim=True).clamp(min=0).detach(), X.shape[2:])
-    np.testing.assert_allclose(grad_cam_at([layer], X, y, model, "hires-cam")[layer], theirs, atol=1e-6)
+    np.testing.assert_allclose(cam_at([layer], X, y, model, "hires-cam")[layer], theirs, atol=1e-6)
 
 
 def test_guided_grad_cam_equals_captums(model, peer, X, y):
@@ -392,16 +392,16 @@ def test_chunks_cover_the_batch_once():
         seen.append(len(x))
         return x[:, 0, 0, 0] + k
 
-    found = in_chunks(look, X, torch.arange(11))
+    found = in_batches(look, X, torch.arange(11))
     assert found.tolist() == [2.0 * n for n in range(11)]
-    assert max(seen) == chunk_of(X) < 11 and max(seen) - min(seen) <= 1
-    assert chunk_of(torch.empty(1, 3, 4000, 4000, device="meta")) >= 1
+    assert max(seen) == batch_size_for(X) < 11 and max(seen) - min(seen) <= 1
+    assert batch_size_for(torch.empty(1, 3, 4000, 4000, device="meta")) >= 1
 
 
 def test_several_layers_fused_by_name_are_the_fusion_of_their_maps(model, X, y):
     layers = ["features.4", "features.12"]
     np.testing.assert_allclose(
-        cam("layer-cam", layers, fused=True)(X, y, model), fuse(grad_cam_at(layers, X, y, model, "layer-cam"))
+        cam("layer-cam", layers, fused=True)(X, y, model), fuse(cam_at(layers, X, y, model, "layer-cam"))
     )
 
 
@@ -426,7 +426,7 @@ def test_the_maps_of_one_photo_stand_side_by_side_and_those_of_several_under_the
         ]
 
     def batch(photos):
-        return Explained([PLAIN] * photos, None, None, {}, ["a cat"] * photos, ["chelsea"] * photos)
+        return ImageBatch([PLAIN] * photos, None, None, {}, ["a cat"] * photos, ["chelsea"] * photos)
 
     rows, labels = arranged(batch(1), blocks(1))
     assert [[cell.title for cell in row] for row in rows] == [

@@ -9,10 +9,10 @@ from torch import nn
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
 from style_utils import style_transfer
 from visualizers import ClassVisualization, GradCam, SaliencyMap
-from visualizers.attributions import METHODS, completeness_error, integrated_gradients, smooth_grad
+from extras.attribution.methods import METHODS, completeness_error, integrated_gradients, smooth_grad
 from visualizers.class_ascent import climb
-from visualizers.layer_gradcam import grad_cam_at, map_layers
-from visualizers.trust import cascade, deletion_insertion
+from extras.attribution.cam import cam_at, map_layers
+from extras.attribution.evaluation import cascade, deletion_insertion
 
 X = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -66,7 +66,7 @@ def drain(iterator):
 
 
 TECHNIQUES = {
-    "grad_cam_at": lambda model, y: grad_cam_at(["0", "2"], X, y, model),
+    "cam_at": lambda model, y: cam_at(["0", "2"], X, y, model),
     "deletion_insertion": lambda model, y: deletion_insertion(X[:, 0], X, y, model, parts=2),
     "cascade": lambda model, y: drain(cascade(METHODS["saliency"].explain, X[:, 0], X, y, model)),
     "smooth_grad": lambda model, y: smooth_grad(X, y, model, samples=2),
@@ -177,7 +177,7 @@ def test_a_first_layer_that_works_in_place_leaves_the_images_alone(tiny):
     x = X.clone()
     y = torch.tensor([0, 1])
     SaliencyMap().compute_saliency_maps(x, y, model)
-    grad_cam_at(["1"], x, y, model)
+    cam_at(["1"], x, y, model)
     GradCam().guided_backprop(x, y, model)
     map_layers(model, x)
     assert torch.equal(x, X)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from visualizers.mechanisms import Advance, chunk_of, one_class_each, shapes_met, untouched
+from visualizers.mechanisms import Advance, batch_size_for, check_targets, output_shapes, frozen_eval
 
 PARTS = 24  # parts in which an image's pixels are deleted or inserted
 BLUR = 0.05  # width of insertion's blur as a share of the image's shorter side: no class survives it
@@ -46,7 +46,7 @@ def deletion_insertion(
     photo by 0, ImageNet's mean colour; insertion replaces pixels of a strongly blurred photo by the photo's.
     The model sees each image 2 (parts + 1) times.
     """
-    y = one_class_each(X, y)
+    y = check_targets(X, y)
     N, _, H, W = X.shape
     # Probabilities fall, or rise, within a hundredth of the pixels at either end: steps are smallest there.
     edges = (H * W * (1 - torch.linspace(0, math.pi, parts + 1).cos()) / 2).round().long()
@@ -54,7 +54,7 @@ def deletion_insertion(
     shuffled = torch.randperm(H * W, generator=torch.Generator().manual_seed(0))
     sigma = BLUR * min(H, W)
     curves = np.empty((2, N, parts + 1))
-    with untouched(model), torch.no_grad():
+    with frozen_eval(model), torch.no_grad():
         for n in range(N):
             flat = maps[n].detach().cpu().flatten()[shuffled]
             rank = torch.empty(H * W, dtype=torch.long)
@@ -63,7 +63,7 @@ def deletion_insertion(
             blurred = gaussian_blur(X[n], 2 * math.ceil(2 * sigma) + 1, sigma)
             for curve, changed, start in ((0, torch.zeros_like(X[n]), X[n]), (1, X[n], blurred)):
                 done = 0
-                for some in edges.to(X.device).split(chunk_of(X)):
+                for some in edges.to(X.device).split(batch_size_for(X)):
                     pictures = torch.where(rank < some.view(-1, 1, 1, 1), changed, start)
                     probability = model(pictures).softmax(dim=1)[:, y[n]]
                     curves[curve, n, done : done + len(some)] = probability.cpu()
@@ -80,7 +80,7 @@ def parameter_layers(model: nn.Module, X: Tensor) -> list[str]:
         for name, module in model.named_modules()
         if any(True for _ in module.parameters(recurse=False))
     }
-    return list(dict.fromkeys(name for name, _ in shapes_met(model, X, owners)))
+    return list(dict.fromkeys(name for name, _ in output_shapes(model, X, owners)))
 
 
 def reinitialize(module: nn.Module, generator: torch.Generator) -> None:

@@ -38,7 +38,7 @@ INK, GREY, RULE, PALE = (26, 26, 26), (95, 95, 95), (200, 200, 200), (243, 243, 
 LINK, ALARM = (29, 78, 216), (176, 42, 20)
 ABREAST = 3  # pictures in a row
 TALLEST = 430.0  # a picture leaves room for what is said of it
-LEAST_SHARE = 0.6  # of its best size that a picture keeps, before it moves to the next page
+MIN_SHARE = 0.6  # of its best size that a picture keeps, before it moves to the next page
 MISSING = MEASURE, 130.0  # the frame in place of a missing picture; several in a row share its width
 EPOCH = datetime.datetime(
     2000, 1, 1, tzinfo=datetime.UTC
@@ -202,7 +202,7 @@ class Figures:
     def least(self, pages: "Pages") -> float:
         """The height, with the space before and the captions, of the smallest that may be drawn."""
         _, height, _, below = self.layout(pages, BOTTOM - TOP)
-        return self.before + LEAST_SHARE * height + below
+        return self.before + MIN_SHARE * height + below
 
     def layout(self, pages: "Pages", room: float) -> tuple[list[float], float, list[list[Line]], float]:
         """How all of it fits into `room`: the slots' widths, the pictures' height, the captions and theirs.

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from helpers import cli
 from helpers.data_utils import find_class, image_name, load_images, open_image
 from helpers.errors import UsageError
-from helpers.figures import Cell, Mosaic, Plot, Row, clipped, colorize, diverging, overlay
+from helpers.figures import Cell, Mosaic, Plot, Row, clip_percentile, colorize, diverging, overlay
 from helpers.image_utils import preprocess, square
-from visualizers import trust
+from extras.attribution import evaluation as trust
 
-# What a figure's readers must know about each kind of map (that of `visualizers.attributions.Method`).
+# What a figure's readers must know about each kind of map (that of `extras.attribution.methods.Method`).
 NOTES = {
     "size": "Bright: a small change of this pixel changes the raw score of the class in the title the most; a "
     "map's brightest hundredth is drawn alike.",
@@ -36,7 +36,7 @@ TRUST_NOTE = (
 COLUMNS = 6  # at most, of blocks side by side
 
 
-class Explained(NamedTuple):
+class ImageBatch(NamedTuple):
     """A batch to explain: photos uint8 (N, H, W, 3), X normalized (N, 3, H, W), y the classes to explain (N,).
 
     sources: the photos by path or name, for the recipe; titles, subtitles: what to write above each.
@@ -57,7 +57,7 @@ class Block(NamedTuple):
     labels: list[str]
 
 
-def arranged(batch: Explained, blocks: Sequence[Block]) -> tuple[list[Row], list[str]]:
+def arranged(batch: ImageBatch, blocks: Sequence[Block]) -> tuple[list[Row], list[str]]:
     """The rows of a figure and their labels: the photos under their titles, then every block.
 
     Of one photo that would be a tower. So if it has several blocks they stand side by side, after the photo.
@@ -89,14 +89,14 @@ def picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) -> np.
         return diverging(heat)
     if kind == "region":
         return colorize(heat, "turbo") if photo is None else overlay(photo, heat)
-    return colorize(clipped(heat))
+    return colorize(clip_percentile(heat))
 
 
 def trust_rows(
     explain: Callable[..., Tensor],
     kind: str,
     maps: Tensor,
-    batch: Explained,
+    batch: ImageBatch,
     model: nn.Module,
     *,
     passes: int = 1,
@@ -151,7 +151,7 @@ def _stage_captions(stage: trust.Stage) -> list[str]:
     return [f"{which} {stage.count}: {round(r, 2) + 0.0:.2f}" for r in stage.correlations]
 
 
-def explained_images(args: argparse.Namespace, model: nn.Module, names: list[str]) -> Explained:
+def load_batch(args: argparse.Namespace, model: nn.Module, names: list[str]) -> ImageBatch:
     """Opens the images, asks the network about them, and settles which class of each is to be explained."""
     if not 32 <= args.size <= 2048:
         raise UsageError(f"--size {args.size} must be from 32 to 2048")
@@ -181,4 +181,4 @@ def explained_images(args: argparse.Namespace, model: nn.Module, names: list[str
     for row, k, best, label in zip(probabilities, y.tolist(), predicted.tolist(), labels, strict=True):
         titles.append(f"{names[k]} ({row[k]:.2f})")
         subtitles.append(label if k == best else f"{label}; predicted: {names[best]} ({row[best]:.2f})")
-    return Explained(photos, batch, y, sources, titles, subtitles)
+    return ImageBatch(photos, batch, y, sources, titles, subtitles)

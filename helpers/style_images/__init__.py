@@ -14,7 +14,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.spatial import cKDTree
 
 from helpers.errors import UsageError
-from helpers.painting import (
+from helpers.style_images.brushes import (
     LUMA,
     Array,
     Block,
@@ -399,14 +399,14 @@ def _place_trunks(rng: np.random.Generator, count: int, base: float, width: floa
 # ---------------------------------------------------------------------------------------- stained glass
 
 
-MOST_CELLS = 300
+MAX_CELLS = 300
 
 
 @dataclass(frozen=True)
 class Pane:
     """One part of the window: `count` cells, relaxed in the coordinates `chart` `(..., 2)`.
 
-    With no `count`, `chart` gives the numbers of the cells itself, below `MOST_CELLS`.
+    With no `count`, `chart` gives the numbers of the cells itself, below `MAX_CELLS`.
     """
 
     tints: str
@@ -489,7 +489,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     parts = region(x, y)
     cells = _cells(rng, region, panes, x, y)
     # Every cell there can be draws its numbers: one too small to show must not shift those of the others.
-    count = MOST_CELLS * len(panes)
+    count = MAX_CELLS * len(panes)
     area = np.maximum(np.bincount(cells.ravel(), minlength=count), 1)
     cx, cy = (np.bincount(cells.ravel(), w.ravel(), count) / area for w in (x, y))
     heading = rng.uniform(0, 2 * np.pi, count)
@@ -536,7 +536,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _cells(rng: np.random.Generator, region: Scalar, panes: list[Pane], x: Array, y: Array) -> Array:
-    """The number of the cell at each of the points `x`, `y`; those of pane p start at `p * MOST_CELLS`."""
+    """The number of the cell at each of the points `x`, `y`; those of pane p start at `p * MAX_CELLS`."""
     parts = region(x, y)
     cells = np.zeros(x.shape, np.int32)
     sample = rng.uniform(0, 1, (2, 24000)).astype(np.float32)
@@ -547,7 +547,7 @@ def _cells(rng: np.random.Generator, region: Scalar, panes: list[Pane], x: Array
         if pane.count:
             sites = relax(rng, pane.chart(*sample[:, sample_parts == index]), pane.count)
             cell = cKDTree(sites).query(cell)[1]
-        cells[inside] = MOST_CELLS * index + cell
+        cells[inside] = MAX_CELLS * index + cell
     return cells
 
 

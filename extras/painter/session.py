@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from style_modules.painter import Progress
-    from style_modules.plan import Schedule
+    from extras.painter.optimization import Progress
+    from extras.painter.schedule import Schedule
 
 SIZE, SMALLEST, LARGEST = 512, 64, 16384
 SMALLEST_DRAWN, LARGEST_DRAWN = 256, 4096
@@ -109,7 +109,7 @@ class Job(NamedTuple):
     init: str | None
 
 
-class Studio:
+class PaintSession:
     """A network and a device, ready to paint one picture after the other."""
 
     def __init__(self, args: argparse.Namespace, began: float | None = None) -> None:
@@ -119,12 +119,12 @@ class Studio:
         import torch
 
         from helpers.models import choose_device, load_features
-        from style_modules.painter import FeatureNet, fast_dtype, look_of
+        from extras.painter.optimization import FeatureNet, fast_dtype, settings_for
 
         self.device = choose_device(args.device)
         self.cnn = load_features(args.model or "vgg16", args.weights, self.device, quiet=args.quiet)
         try:
-            self.look = look_of(self.cnn, args.strength or 1.0, args.style_scale or 1.0)
+            self.look = settings_for(self.cnn, args.strength or 1.0, args.style_scale or 1.0)
         except ValueError as error:
             raise UsageError(f"--model {args.model}: {error}; use vgg16, vgg19 or squeezenet") from error
         dtype = torch.float32 if args.precision == "float32" else fast_dtype(self.device)
@@ -133,9 +133,9 @@ class Studio:
     def paint(self, args: argparse.Namespace, path: Path) -> Path:
         """Paints one picture and writes it to `path`; Ctrl-C writes the best so far and says so."""
         from helpers.figures import save_image
-        from helpers.paint_figures import Film, save_plot
+        from extras.painter.figures import FrameRecorder, save_plot
         from helpers.recipe import make_recipe
-        from style_modules.painter import paint
+        from extras.painter.optimization import paint
 
         # A second picture's time begins where the first one's ended.
         began, self.began = self.began or time.monotonic(), None
@@ -144,7 +144,7 @@ class Studio:
         start = self._start(job)
         recipe: dict = {"animate": None, "plot": None}  # neither changes the picture
         metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, job.images)
-        film, stopped = Film(), False
+        film, stopped = FrameRecorder(), False
         history: list[Progress] = []
         progress: Progress | None = None
         records = paint(
@@ -189,7 +189,7 @@ class Studio:
     def _job(self, args: argparse.Namespace, began: float) -> Job:
         """Opens the pictures and plans the painting; says what it will take, and raises for what cannot be done."""
         from helpers.data_utils import open_image
-        from style_modules.plan import Schedule, scales_of
+        from extras.painter.schedule import Schedule, scales_of
 
         photo = open_image(args.content, seed=args.seed)
         size = size_of(photo, args.size or SIZE)
@@ -230,7 +230,7 @@ class Studio:
 
     def _full_size(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
         """A picture that time did not suffice to paint in full, enlarged; another one as it is."""
-        from style_modules.painter import resize
+        from extras.painter.optimization import resize
 
         if tuple(picture.shape[2:]) == size:
             return picture
@@ -257,7 +257,7 @@ class Studio:
     def _check_memory(self, size: tuple[int, int]) -> float:
         """The bytes that painting takes, as estimated. Raises CannotError where there are not as many."""
         from helpers.memory import available_bytes
-        from style_modules.painter import bytes_per_pixel
+        from extras.painter.optimization import bytes_per_pixel
 
         free = available_bytes(self.device)
         needed = bytes_per_pixel(self.net, 1 if self.args.keep_colors else 3) * size[0] * size[1]
@@ -309,14 +309,14 @@ def size_of(photo: Image.Image, longer: int) -> tuple[int, int]:
     """(H, W) of a photo brought to `longer` pixels on its longer side. Raises UsageError where the other gets too
     narrow for the network.
     """
-    from style_modules.plan import NARROWEST
+    from extras.painter.schedule import MIN_SIDE
 
     ratio = longer / max(photo.size)
     size = (max(1, round(photo.height * ratio)), max(1, round(photo.width * ratio)))
-    if min(size) < NARROWEST:
-        needed = math.ceil(NARROWEST * max(photo.size) / min(photo.size))
+    if min(size) < MIN_SIDE:
+        needed = math.ceil(MIN_SIDE * max(photo.size) / min(photo.size))
         raise UsageError(
-            f"--size {longer} leaves the shorter side {min(size)} pixels of the {NARROWEST} that the network "
+            f"--size {longer} leaves the shorter side {min(size)} pixels of the {MIN_SIDE} that the network "
             f"needs: use --size {needed} or more, or crop the photo"
         )
     return size

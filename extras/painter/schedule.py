@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 
 COARSEST = 128  # longer side of the first scale, in pixels
-NARROWEST = 32  # shorter side: VGG's fifth block still sees 2 x 2 positions
-STEPS, FIRST_STEPS, MOST_STEPS = 60, 150, 250  # at the finest scale, at the first, at any
-FEWEST_STEPS = 8  # a scale with fewer is not worth beginning
+MIN_SIDE = 32  # shorter side: VGG's fifth block still sees 2 x 2 positions
+STEPS, FIRST_STEPS, MAX_STEPS = 60, 150, 250  # at the finest scale, at the first, at any
+MIN_STEPS = 8  # a scale with fewer is not worth beginning
 
 Size = tuple[int, int]  # (H, W)
 
@@ -15,9 +15,9 @@ Size = tuple[int, int]  # (H, W)
 def scales_of(size: Size, coarsest: int = COARSEST) -> list[Size]:
     """Sizes from coarse to fine, a factor of about sqrt(2) apart, ending with `size` (H, W).
 
-    The longer side starts at `coarsest`, or where the shorter one has NARROWEST pixels if that is later.
+    The longer side starts at `coarsest`, or where the shorter one has MIN_SIDE pixels if that is later.
     """
-    start = max(coarsest, math.ceil(NARROWEST * max(size) / min(size)))
+    start = max(coarsest, math.ceil(MIN_SIDE * max(size) / min(size)))
     count = max(0, round(2 * math.log2(max(size) / start)))
     ratio = (max(size) / start) ** (1 / count) if count else 1.0
     return [(round(size[0] / ratio**k), round(size[1] / ratio**k)) for k in range(count, -1, -1)]
@@ -30,7 +30,7 @@ def steps_of(scales: Sequence[Size], steps: int | None = None) -> list[int]:
     The first scale finds the composition: by default it gets FIRST_STEPS at least.
     """
     finest = max(scales[-1])
-    counts = [min(MOST_STEPS, round((steps or STEPS) * finest / max(scale))) for scale in scales]
+    counts = [min(MAX_STEPS, round((steps or STEPS) * finest / max(scale))) for scale in scales]
     if steps is None:
         counts[0] = max(counts[0], FIRST_STEPS)
     return [max(steps or 0, count) for count in counts]
@@ -99,7 +99,7 @@ class Schedule:
         return [*self.done[:scale], step, *[0] * (len(self.scales) - scale - 1)]
 
     def _route(self) -> list[int]:
-        """The scales still to come. By the clock: all of them where each can have FEWEST_STEPS, else every second one,
+        """The scales still to come. By the clock: all of them where each can have MIN_STEPS, else every second one,
         third one, and so on; where even the finest cannot, the finest that can.
         """
         coming = range(self.scale + 1, len(self.scales))
@@ -108,7 +108,7 @@ class Schedule:
         left = self.deadline - self.clock()
         routes = [list(coming[::-1][::stride])[::-1] for stride in range(1, len(coming) + 1)]
         routes += [[k] for k in coming[-2::-1]]
-        return next((route for route in routes if FEWEST_STEPS * sum(map(self._cost, route)) <= left), [])
+        return next((route for route in routes if MIN_STEPS * sum(map(self._cost, route)) <= left), [])
 
     def seconds_left(self) -> float:
         """Until the last step."""
@@ -130,7 +130,7 @@ class Schedule:
         weights = [_pixels(size) * count for size, count in zip(scales, steps, strict=True)]
         share = self.clock() + (deadline - self.clock()) * weights[0] / sum(weights)
         # What is still to come keeps its fewest steps, and one more for its targets.
-        return min(share, deadline - (FEWEST_STEPS + 1) * sum(map(self._cost, route)))
+        return min(share, deadline - (MIN_STEPS + 1) * sum(map(self._cost, route)))
 
 
 def _pixels(size: Size) -> int:

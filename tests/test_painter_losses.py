@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
-from style_modules.relative_losses import blended_gram, gram, relative_error, style_terms, total_variation
+from extras.painter.losses import blended_gram, gram, relative_error, style_terms, total_variation
 
 SHAPES = {"shallow": (1, 5, 9, 7), "deep": (1, 8, 4, 3)}
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from helpers.errors import CannotError
 from helpers.figures import DPI, INK, save_animation, save_figure
-from style_modules.painter import OTHERS
+from extras.painter.optimization import OTHERS
 
-FRAME_SIDE, MOST_FRAMES = 360, 90
+FRAME_SIDE, MAX_FRAMES = 360, 90
 
 
-class Film:
+class FrameRecorder:
     """Pictures on the way, evenly spaced over the steps however many there will be.
 
     When there are too many, every second one is dropped and from then on every second one is taken.
@@ -35,7 +35,7 @@ class Film:
         if self.seen % self.stride == 0:
             self.frames.append(self._small(picture))
         self.seen += 1
-        if len(self.frames) > MOST_FRAMES:
+        if len(self.frames) > MAX_FRAMES:
             self.frames, self.stride = self.frames[::2], 2 * self.stride
 
     def save(self, path: str | os.PathLike) -> Path:

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from visualizers.class_ascent import Ascent
-from visualizers.mechanisms import capture, last_map_layer, select, untouched
+from visualizers.class_ascent import AscentState
+from visualizers.mechanisms import capture, last_map_layer, select, frozen_eval
 
 # How red, green and blue (pixels in [0, 1]) vary together within a photo: the mean of the covariances of the
 # six bundled photos (helpers.data_utils.PHOTOS), each as the square that the network sees.
@@ -109,7 +109,7 @@ def similarity(activations: Tensor, variations: int) -> Tensor:
     return others.flatten() / max(1, variations - 1)
 
 
-def roughness(x: Tensor) -> Tensor:
+def total_variation(x: Tensor) -> Tensor:
     """The mean squared difference between neighbours, (N,), summed over channels and both directions: x in [0, 1]."""
     down, right = x.diff(dim=2).square(), x.diff(dim=3).square()
     return down.sum(dim=1).mean(dim=(1, 2)) + right.sum(dim=1).mean(dim=(1, 2))
@@ -126,19 +126,19 @@ def visualize(
     show_every: int = 64,
     size: int = 224,
     learning_rate: float = 0.05,
-    rivalry: float = 0.9,
+    logsumexp_weight: float = 0.9,
     smoothness: float = 2.0,
     contrast: float = 1.0,
     max_shift: float = 1 / 7,
     max_rotation: float = 12.0,
     zoom: tuple[float, float] | None = None,
     seed: int = 0,
-) -> Iterator[Ascent | None]:
+) -> Iterator[AscentState | None]:
     """Climbs to pictures of `targets`: classes, or channels of the module called `layer`.
 
-    A class y is drawn by max s_y - rivalry * log sum_k exp s_k: at rivalry 0 the raw score, which also rises with
+    A class y is drawn by max s_y - logsumexp_weight * log sum_k exp s_k: at logsumexp_weight 0 the raw score, which also rises with
     what other classes share; at 1 the log probability, which stops climbing once the network is sure. A channel is
-    drawn by the mean of its map. Rough pictures (`roughness`) lose `smoothness` of the target's value for each unit;
+    drawn by the mean of its map. Rough pictures (`total_variation`) lose `smoothness` of the target's value for each unit;
     `variations` of one target that are alike (`similarity`) lose `diversity` of it.
 
     contrast: in photos' own, see `pixels`. max_shift, max_rotation, zoom: how differently the network may look at
@@ -147,7 +147,7 @@ def visualize(
 
     The pictures come target by target, all variations of the first target first. Every picture starts from its own
     noise and sees its own views, seeded by its target and its number among the variations, so it does not depend on
-    which other targets are drawn with it. Yields after each iteration: an Ascent for the iterations 1, show_every,
+    which other targets are drawn with it. Yields after each iteration: an AscentState for the iterations 1, show_every,
     2 * show_every, ... and the last, else None. Raises IndexError for a class or channel that is not there,
     ValueError for a layer that returns no maps.
     """
@@ -169,7 +169,7 @@ def visualize(
     if variations > 1 and layer is None:
         compared = last_map_layer(model, torch.zeros(1, 3, size, size).to(like))
     watched = {compared: model.get_submodule(compared)} if compared else {}
-    with untouched(model), capture(watched) as seen:
+    with frozen_eval(model), capture(watched) as seen:
 
         def answers(X: Tensor) -> tuple[Tensor, Tensor]:
             """The targets' own values, (N,), and all class scores."""
@@ -182,8 +182,8 @@ def visualize(
             value, scores = answers(
                 look((x - mean) / std, random_views(generators, max_shift, max_rotation, zoom))
             )
-            objective = value if layer else value - rivalry * scores.logsumexp(dim=1)
-            penalty = smoothness * roughness(x)
+            objective = value if layer else value - logsumexp_weight * scores.logsumexp(dim=1)
+            penalty = smoothness * total_variation(x)
             if compared and variations > 1:
                 penalty = penalty + diversity * similarity(seen[compared], variations)
             # In shares of the value itself: the same weights then serve any network, layer and stage.
@@ -196,6 +196,6 @@ def visualize(
                     X = (pixels(spectrum, size, contrast) - mean) / std
                     value, scores = answers(X)
                     probabilities = None if layer else select(scores.softmax(dim=1), target)
-                yield Ascent(t + 1, X, value, probabilities)
+                yield AscentState(t + 1, X, value, probabilities)
             else:
                 yield None

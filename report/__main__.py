@@ -72,7 +72,7 @@ class Section(NamedTuple):
 
 def sections(tree: "SyntaxTreeNode") -> list[Section]:
     """The report's sections, in order; the first, of level 0, is what stands above all headings."""
-    from helpers.typesetting import plain
+    from report.typesetting import plain
 
     found = [Section("the first lines", 0, 1, [])]
     for node in tree.children:
@@ -152,7 +152,7 @@ def read_figure(name: str, folder: Path) -> "Image.Image":
 
 def other_problems(tree: "SyntaxTreeNode") -> Iterator[Problem]:
     """What would not look as meant: characters that the font does not have, pictures that are none, LaTeX."""
-    from helpers.typesetting import unprintable
+    from report.typesetting import unprintable
 
     for node in tree.walk():
         if node.type not in ("text", "code_inline", "fence", "code_block"):
@@ -171,7 +171,7 @@ def other_problems(tree: "SyntaxTreeNode") -> Iterator[Problem]:
 
 def _texts(found: list[Section]) -> Iterator[tuple[str, int]]:
     """What the sections say themselves, each paragraph, item and cell with its line; quoted questions are left out."""
-    from helpers.typesetting import Style, runs
+    from report.typesetting import Style, runs
 
     for section in found:
         for node in section.content:
@@ -195,7 +195,7 @@ def _line(node: "SyntaxTreeNode") -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.OneLineParser(
-        prog="python -m helpers.report",
+        prog="python -m report",
         description=__doc__,
         epilog="Exit status: 0 written, problems or not; 1 not written; 2 wrong usage. An earlier PDF stays as it was "
         "where none is written.",
@@ -231,7 +231,7 @@ def work(args: argparse.Namespace) -> Path:
         raise CannotError(f"{len(problems)} to mend, so no report was written (--strict)")
 
     from helpers.figures import whole_file
-    from helpers.typesetting import typeset
+    from report.typesetting import typeset
 
     logging.getLogger("fpdf").setLevel(logging.ERROR)  # characters that the font lacks were listed above
     for sharpness in SHARPNESS:

@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from style_modules.plan import Schedule, Size
-from style_modules.relative_losses import blended_gram, gram, relative_error, style_terms, total_variation
+from extras.painter.schedule import Schedule, Size
+from extras.painter.losses import blended_gram, gram, relative_error, style_terms, total_variation
 
 # Curvature pairs of opposite sign are dropped below 1e-10 (torch.optim.LBFGS): a loss of about 1000 is clear of that.
 LOSS_SCALE = 1000.0
 HISTORY = 15
 DIVERGED = 2.0  # times the best loss of this scale
-MOST_RESTARTS = 8
+MAX_RESTARTS = 8
 ALLOCATED = 2.2  # bytes the process takes for each that is asked for, as measured (1.8)
 OTHERS = ("content", "tv", "range")  # the terms of the loss that are not style layers
 
@@ -100,8 +100,8 @@ def layer_names(cnn: nn.Sequential) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is matched, and how strongly. Defaults are VGG-16's; `look_of` knows others."""
+class StyleSettings:
+    """What is matched, and how strongly. Defaults are VGG-16's; `settings_for` knows others."""
 
     style_layers: tuple[int, ...] = (1, 6, 11, 18, 25)  # relu1_1 .. relu5_1
     content_layer: int = 20  # relu4_2
@@ -113,7 +113,7 @@ class Look:
     style_scale: float = 1.0  # the painting's size over the picture's: smaller gives finer strokes
 
 
-def look_of(cnn: nn.Sequential, strength: float = 1.0, style_scale: float = 1.0) -> Look:
+def settings_for(cnn: nn.Sequential, strength: float = 1.0, style_scale: float = 1.0) -> StyleSettings:
     """The layers and weights for a network, known by its layers' names. Raises ValueError where it has none
     of them.
 
@@ -124,11 +124,11 @@ def look_of(cnn: nn.Sequential, strength: float = 1.0, style_scale: float = 1.0)
     if "fire9" in names:
         chosen = ("relu1_1", "fire2", "fire3", "fire4", "fire5", "fire6", "fire7")
         style_layers = tuple(names.index(name) for name in chosen)
-        return Look(style_layers, names.index("fire4"), strength=strength, style_scale=style_scale)
+        return StyleSettings(style_layers, names.index("fire4"), strength=strength, style_scale=style_scale)
     style_layers = tuple(names.index(f"relu{b}_1") for b in range(1, 6) if f"relu{b}_1" in names)
     if len(style_layers) < 3 or "relu4_2" not in names:
         raise ValueError("the painter knows no layers of it")
-    return Look(style_layers, names.index("relu4_2"), strength=strength, style_scale=style_scale)
+    return StyleSettings(style_layers, names.index("relu4_2"), strength=strength, style_scale=style_scale)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
@@ -201,7 +201,7 @@ def paint(
     content: Tensor,
     styles: Sequence[Tensor],
     schedule: Schedule,
-    look: Look,
+    look: StyleSettings,
     *,
     shares: Sequence[float] = (1.0,),
     start: Tensor | None = None,
@@ -247,7 +247,7 @@ def _descend(
     x: Tensor,
     content_target: Tensor,
     style_targets: Mapping[str, Tensor],
-    look: Look,
+    look: StyleSettings,
     schedule: Schedule,
     optimizer: str,
     watch: bool,
@@ -287,7 +287,7 @@ def _descend(
         # The types do not see that backward has filled x.grad.
         if not value <= DIVERGED * best_loss or not x.grad.isfinite().all():  # type: ignore[attr-defined]
             restarts += 1
-            if restarts > MOST_RESTARTS:
+            if restarts > MAX_RESTARTS:
                 return
             rate /= 2
             x.data.copy_(best)
@@ -305,7 +305,7 @@ def _optimizer(name: str, x: Tensor, rate: float) -> torch.optim.Optimizer:
     )
 
 
-def style_grams(net: FeatureNet, style: Tensor, size: Size, look: Look) -> dict[str, Tensor]:
+def style_grams(net: FeatureNet, style: Tensor, size: Size, look: StyleSettings) -> dict[str, Tensor]:
     """The Gram matrices of a painting, brought to about as many pixels as `size` has, never enlarged."""
     height, width = style.shape[2:]
     ratio = min(1.0, look.style_scale * math.sqrt(size[0] * size[1] / (height * width)))

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from style_modules.second_moment import second_moment
+from extras.painter.second_moment import second_moment
 
 
 def gram(features: Tensor) -> Tensor:

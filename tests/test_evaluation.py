@@ -13,8 +13,8 @@ import saliency_visualization
 from helpers.data_utils import load_photo
 from helpers.image_utils import preprocess, square
 from helpers.models import load_classifier
-from visualizers.attributions import METHODS
-from visualizers.trust import (
+from extras.attribution.methods import METHODS
+from extras.attribution.evaluation import (
     area,
     cascade,
     deletion_insertion,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from visualizers.mechanisms import select, untouched
+from visualizers.mechanisms import select, frozen_eval
 
 
 class FoolingImage:
@@ -38,7 +38,7 @@ class FoolingImage:
         mean, std = (v.to(X)[None, :, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
         target = torch.tensor([target_y], device=X.device)
         fooled = X.detach().clone()
-        with untouched(model):
+        with frozen_eval(model):
             for step in range(max_iterations + 1):
                 fooled.requires_grad_()
                 scores = model(fooled)

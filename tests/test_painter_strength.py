@@ -6,8 +6,8 @@ import torch
 
 from helpers.data_utils import load_photo
 from helpers.models import load_features
-from style_modules.painter import FeatureNet, look_of, paint
-from style_modules.plan import Schedule
+from extras.painter.optimization import FeatureNet, settings_for, paint
+from extras.painter.schedule import Schedule
 
 
 def tensor(name):
@@ -17,7 +17,7 @@ def tensor(name):
 def content_error(model, size, strength):
     """How far the painted features are from the photo's, relative to the photo's own."""
     cnn = load_features(model)
-    look = look_of(cnn, strength)
+    look = settings_for(cnn, strength)
     net = FeatureNet(cnn, (*look.style_layers, look.content_layer))
     torch.manual_seed(0)
     schedule = Schedule([(size, size)], [60])

@@ -1,0 +1,1 @@
+"""More attribution methods, class activation maps at any layer, and the evaluation of maps."""

@@ -1,0 +1,1 @@
+"""The multi-scale painter: losses, schedule, optimization, its options and figures."""

@@ -1,0 +1,1 @@
+"""The written part of the assignment, and what sets it as a PDF."""
