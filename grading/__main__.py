@@ -115,6 +115,7 @@ def check(args: argparse.Namespace) -> None:
     from grading.sandbox import notice
     from grading.tasks import TASKS
     from helpers.errors import CannotError, nearest
+    from helpers.files import replace_whole
 
     if not args.zip.exists():
         raise CannotError(f"{args.zip}: no such file")
@@ -127,7 +128,8 @@ def check(args: argparse.Namespace) -> None:
     with cli.progress(len(args.task or TASKS), "grading", "task") as advance:
         result = assess(args.zip, bank=bank, secret=secret, tasks=args.task, on_task=lambda _task: advance())
     if args.json:
-        args.json.write_text(json.dumps(result.as_dict(), indent=1), encoding="utf-8")
+        with replace_whole(args.json) as temporary:
+            temporary.write_text(json.dumps(result.as_dict(), indent=1), encoding="utf-8")
     print(table(result))
     if args.show_inputs:
         _show_inputs(bank, result)

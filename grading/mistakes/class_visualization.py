@@ -3,12 +3,12 @@
 from grading.mistakes import Entry, Patch, forms
 
 FILE = "visualizers/class_visualization.py"
-WHERE = f"{FILE}, the gradient step"
+WHERE = f"{FILE}, create_class_visualization"
 
 
 def _step(
     objective: str = "score - l2_reg * img.square().sum()",
-    score: str = "logits.gather(1, target_y.view(-1, 1)).sum()",
+    score: str = "logits[0, target_y]",
     update: str = "img.data += learning_rate * g / g.norm()",
 ) -> Patch:
     return Patch(
@@ -28,8 +28,8 @@ def _accumulated(update: str) -> Patch:
     return Patch(
         FILE,
         f"""
-        scores = class_scores(model, img, target_y)
-        (scores.sum() - l2_reg * img.square().sum()).backward()
+        score = model(img)[0, target_y]
+        (score - l2_reg * img.square().sum()).backward()
         g = img.grad
         {update}
         """,
@@ -136,20 +136,20 @@ ENTRIES = [
         _accumulated("img.data += learning_rate * g / g.norm()"),
     ),
     _entry(
-        "rebinding",
+        "no-step",
         "image never changed",
-        "Your class visualization's picture does not move: `img = img + ...` makes a new tensor and leaves the "
-        "one that is optimized as it was. Change it in place: img.data += ...",
-        _step(update="img = img + learning_rate * g / g.norm()"),
-        _step(update="img = (img.data + learning_rate * g / g.norm()).requires_grad_()"),
+        "Your class visualization does not change the image: the step is computed, but img keeps its values "
+        "(`img.data.add(...)` and `img.data + ...` make a new tensor). Write it into the image: img.data += ...",
+        _step(update="img.data.add(learning_rate * g / g.norm())"),
+        _step(update="step = img.data + learning_rate * g / g.norm()"),
     ),
     _entry(
         "softmax",
         "probability instead of score",
         "Your class visualization raises the class's probability: a softmax stands between the score and the "
         "gradient. Raise the raw score.",
-        _step(score="logits.softmax(dim=1).gather(1, target_y.view(-1, 1)).sum()"),
-        _step(score="logits.log_softmax(dim=1).gather(1, target_y.view(-1, 1)).sum()"),
+        _step(score="logits.softmax(dim=1)[0, target_y]"),
+        _step(score="logits.log_softmax(dim=1)[0, target_y]"),
     ),
     _entry(
         "argmax",

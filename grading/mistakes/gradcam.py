@@ -3,13 +3,8 @@
 from grading.mistakes import Entry, Patch, forms
 
 FILE = "visualizers/gradcam.py"
-LAYER = "layer = last_map_layer(gc_model, X)"
-HEATMAP = """
-@staticmethod
-def heatmap(cam, size):
-    cam = F.interpolate(cam.float(), size={size}, mode="{mode}", align_corners={corners})[:, 0]
-    {scale}
-"""
+LAYER = "layer = layer or last_map_layer(gc_model, X)"
+SCALED = "return scaled_heatmaps(cam, X.shape[2:])"
 
 
 def _steps(
@@ -21,7 +16,7 @@ def _steps(
         FILE,
         f"""
         logits = gc_model(X)
-        scores, activations = logits.gather(1, y_tensor[:, None]), outputs[layer]
+        scores, activations = logits.gather(1, y[:, None]), outputs[layer]
         (gradients,) = torch.autograd.grad({score}, activations)
         alpha = {alpha}
         cam = {cam}
@@ -34,9 +29,9 @@ def _layer(name: str) -> Patch:
     return Patch(FILE, f'layer = "{name}"', text=LAYER)
 
 
-def _heatmap(scale: str, size: str = "tuple(size)", mode: str = "bilinear", corners: str = "False") -> Patch:
-    code = HEATMAP.format(scale=scale, size=size, mode=mode, corners=corners)
-    return Patch(FILE, code, function="GradCam.heatmap")
+def _heatmap(scale: str, size: str = "X.shape[2:]", mode: str = "bilinear", corners: str = "False") -> Patch:
+    resize = f'F.interpolate(cam.detach().float(), size={size}, mode="{mode}", align_corners={corners})'
+    return Patch(FILE, f"cam = {resize}[:, 0]; {scale}", text=SCALED)
 
 
 RIGHT_SCALE = (
@@ -54,7 +49,7 @@ def _guided(expression: str, score: str = "scores.sum()") -> Patch:
         FILE,
         f"""
         logits = gc_model(X)
-        scores = logits.gather(1, torch.as_tensor(y_tensor)[:, None])
+        scores = logits.gather(1, y[:, None])
         (gradient,) = torch.autograd.grad({score}, X)
         guided = {expression}
         """,
@@ -73,8 +68,8 @@ ENTRIES = [
         "probability instead of score",
         "Your Grad-CAM explains the class's probability: a softmax stands between the score and the gradient. "
         "Differentiate the raw score.",
-        _steps(score="logits.softmax(dim=1).gather(1, y_tensor[:, None]).sum()"),
-        _steps(score="logits.log_softmax(dim=1).gather(1, y_tensor[:, None]).sum()"),
+        _steps(score="logits.softmax(dim=1).gather(1, y[:, None]).sum()"),
+        _steps(score="logits.log_softmax(dim=1).gather(1, y[:, None]).sum()"),
     ),
     _entry(
         "argmax",
@@ -87,7 +82,7 @@ ENTRIES = [
         "scores[:, y] pairs every image with every class",
         "Your Grad-CAM adds up every class in y for every image: logits[:, y] is an (N, N) matrix of all pairs. "
         "Use gather.",
-        _steps(score="logits[:, y_tensor].sum()"),
+        _steps(score="logits[:, y].sum()"),
     ),
     _entry(
         "no-pooling",
@@ -187,7 +182,7 @@ ENTRIES = [
         "height and width swapped",
         "Your Grad-CAM has height and width the wrong way round: Pillow's resize takes (width, height), tensors "
         "are (H, W).",
-        _heatmap(RIGHT_SCALE, size="(size[1], size[0])"),
+        _heatmap(RIGHT_SCALE, size="(X.shape[3], X.shape[2])"),
         _heatmap(
             RIGHT_SCALE.replace("return ", "cam = cam.transpose(1, 2); peak = peak.transpose(1, 2); return ")
         ),
@@ -248,7 +243,7 @@ ENTRIES = [
         "Your guided backpropagation explains the class's probability: a softmax stands between the score and "
         "the gradient.",
         _guided(
-            "gradient.permute(0, 2, 3, 1)", score="logits.softmax(dim=1).gather(1, y_tensor[:, None]).sum()"
+            "gradient.permute(0, 2, 3, 1)", score="logits.softmax(dim=1).gather(1, y[:, None]).sum()"
         ),
     ),
     _entry(

@@ -25,7 +25,7 @@ def _reduce(expression: str) -> Patch:
     return Patch(
         FILE,
         f"""
-        scores = class_scores(model, X, y)
+        scores = model(X).gather(1, y[:, None])
         (gradient,) = torch.autograd.grad(scores.sum(), X)
         saliency = {expression}
         """,
