@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="ZIP",
             default=PROJECT / "dist/assignment_3_handout.zip",
         )
+        handout.add_argument("--with-extras", action="store_true", help="put the folder extras/ in, too")
     if check := add("check", "grade one zip (or folder) and print the table"):
         check.add_argument("zip", type=Path)
         check.add_argument("--json", type=Path, metavar="FILE", help="write the result here too")
@@ -94,7 +95,7 @@ def work(args: argparse.Namespace) -> object:
 def make_handout(args: argparse.Namespace) -> Path:
     from grading.handout import build
 
-    return build(PROJECT, args.output)
+    return build(PROJECT, args.output, extras=args.with_extras)
 
 
 def _on_linux() -> None:
