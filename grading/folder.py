@@ -169,7 +169,9 @@ def _terms(bank: CaseBank, secret: bytes) -> str:
 
 def load_results(out: Path) -> list[dict]:
     """The records of a graded folder, by key. Raises CannotError where there are none."""
-    paths = sorted((out / RESULTS).glob("[!.]*.json"))  # a run that was killed may leave a half-written .*.json
+    paths = sorted(
+        (out / RESULTS).glob("[!.]*.json")
+    )  # a run that was killed may leave a half-written .*.json
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     if not records:
         raise CannotError(f"{out} holds no results: run `python -m grading grade FOLDER --out {out}` first")

@@ -152,7 +152,9 @@ def blank_files(project: Path, *, extras: bool = False) -> dict[str, bytes]:
 
 
 def _imports_extras(path: Path) -> bool:
-    return path.is_file() and re.search(r"^\s*(from|import) extras\b", path.read_text("utf-8"), re.M) is not None
+    return (
+        path.is_file() and re.search(r"^\s*(from|import) extras\b", path.read_text("utf-8"), re.M) is not None
+    )
 
 
 def shown_pictures(files: Mapping[str, bytes]) -> set[str]:

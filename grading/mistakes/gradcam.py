@@ -242,9 +242,7 @@ ENTRIES = [
         "probability instead of score",
         "Your guided backpropagation explains the class's probability: a softmax stands between the score and "
         "the gradient.",
-        _guided(
-            "gradient.permute(0, 2, 3, 1)", score="logits.softmax(dim=1).gather(1, y[:, None]).sum()"
-        ),
+        _guided("gradient.permute(0, 2, 3, 1)", score="logits.softmax(dim=1).gather(1, y[:, None]).sum()"),
     ),
     _entry(
         "guided-argmax",
