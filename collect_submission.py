@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check the assignment, pack it into assignment_3_submission.zip, and show what the grader will say of it.
+"""Check the assignment, pack it into assignment_3_submission.zip, and show what the grader will say about it.
 
 The checks are plain functions, project folder -> list of `Problem`, so that a grader can apply the same ones.
 Only the standard library is imported: a broken project, or one without its environment, is diagnosed too.
@@ -8,7 +8,7 @@ Only the standard library is imported: a broken project, or one without its envi
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    del sys.path[0]  # else a stray random.py in this folder would replace the library's in this very script
+    del sys.path[0]  # or a random.py in this folder would be imported here instead of the library
 
 import argparse
 import ast
@@ -35,7 +35,7 @@ from typing import NamedTuple, NoReturn
 ROOT = Path(__file__).resolve().parent
 ZIP_NAME = "assignment_3_submission.zip"
 SIZE_LIMIT = 100 * 10**6  # bytes, unpacked: Gradescope takes no more
-GRACE = 10.0  # seconds that a child process has to stop by itself before it is killed
+GRACE = 10.0  # seconds for a child process to stop before it is killed
 
 GRADED_FILES = (
     "visualizers/class_visualization.py",
@@ -71,20 +71,31 @@ PATTERNS = (
 FOLDERS = {
     "visualizers": (".py",),
     "style_modules": (".py",),
-    "helpers": (".py", ".npz", ".json"),
+    "helpers": (".py", ".npz", ".json", ".txt"),
     "tests": (".py", ".npz", ".json"),
 }
-# Folders that tools leave inside those; whatever begins with a dot stays out anyway.
+# Folders that tools leave inside those. Names that begin with a dot are left out, too.
 LEFT_OUT = {"__pycache__", "build", "dist", "env", "tmp", "temp", "venv"}
 
 # What the project and its tests import: a file of such a name beside the runners would be imported instead.
-THIRD_PARTY = {"PIL", "matplotlib", "ndf", "numpy", "scipy", "skimage", "torch", "torchvision", "tqdm"}
+THIRD_PARTY = {
+    "PIL",
+    "jinja2",
+    "matplotlib",
+    "ndf",
+    "numpy",
+    "scipy",
+    "skimage",
+    "torch",
+    "torchvision",
+    "tqdm",
+}
 THIRD_PARTY |= {"captum", "fpdf", "hypothesis", "markdown_it", "pypdf", "pytest"}
 DEBUGGERS = {"pdb", "ipdb", "pudb"}
 
 
 class Problem(NamedTuple):
-    """One thing to mend: a file of the project, its line where there is one, and what is wrong."""
+    """One thing to fix: a file of the project, a line if there is one, and what is wrong."""
 
     file: str
     line: int | None
@@ -108,7 +119,7 @@ def collect(root: Path) -> list[str]:
 
 
 def _belongs(path: Path, root: Path) -> bool:
-    """Whether `path` is an ordinary, visible file that lies in the project, wherever links may lead."""
+    """Whether `path` is an ordinary, visible file inside the project, after links are followed."""
     target = path.resolve()
     if not (target.is_file() and target.is_relative_to(root.resolve())):
         return False
@@ -119,8 +130,8 @@ def _belongs(path: Path, root: Path) -> bool:
 def write_zip(root: Path, names: Iterable[str], output: Path) -> str:
     """Write the files to the zip `output`, whole or not at all, and return the zip's sha256.
 
-    The bytes depend on names and contents alone: times and permissions are fixed, and nothing is compressed,
-    since compressed bytes differ from one zlib to the next (and pictures hardly shrink).
+    The bytes depend only on names and contents: times and permissions are fixed, and nothing is compressed, since
+    compressed bytes depend on the version of zlib (and pictures hardly shrink).
     """
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
@@ -143,7 +154,7 @@ def write_zip(root: Path, names: Iterable[str], output: Path) -> str:
 
 
 def preflight(root: Path) -> list[Problem]:
-    """Every problem that can be found without running the tests, in the order to mend them."""
+    """Every problem that can be found without running the tests, in the order to fix them."""
     syntax = check_syntax(root)
     unreadable = {(problem.file, problem.line) for problem in syntax}
     imports = [p for p in check_imports(root) if (p.file, p.line) not in unreadable]
@@ -210,8 +221,8 @@ def check_syntax(root: Path) -> list[Problem]:
 def check_imports(root: Path, timeout: float = 120) -> list[Problem]:
     """Graded modules, runners and helpers that cannot be imported, in a fresh interpreter, from a copy of the files.
 
-    The copy, because the grader has no more than that: a module that lies here uncollected is missing there.
-    The interpreter is a child, because what is imported may exit, crash or never end (`timeout`, in seconds).
+    A copy, because the grader has only these files: another module of this folder would be missing there.
+    A child process, because the imported code may exit, crash or never end (`timeout`, in seconds).
     """
     names = [name for name in collect(root) if name.split("/")[0] not in ("tests", "visualization")]
     helpers = [name for name in names if name.startswith("helpers/") and name.endswith(".py")]
@@ -225,7 +236,7 @@ def check_imports(root: Path, timeout: float = 120) -> list[Problem]:
             (stage / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, stage / name)
         log.touch()
-        # -P keeps the working folder off the path; unlike -I it leaves packages of the user's own in reach.
+        # -P keeps the working folder off the path; unlike -I it allows packages installed for this user.
         child = "import runpy, sys; runpy.run_path(sys.argv[1])['_import_each'](*sys.argv[2:])"
         command = [
             *(sys.executable, "-P", "-c", child),
@@ -233,7 +244,7 @@ def check_imports(root: Path, timeout: float = 120) -> list[Problem]:
         ]
         try:
             quiet = subprocess.DEVNULL
-            # The child stops itself; the grace is for code that gives none of its threads a turn.
+            # The child stops itself; GRACE is for code that does not let its other threads run.
             subprocess.run(
                 command, cwd=root, stdin=quiet, stdout=quiet, stderr=quiet, timeout=timeout + GRACE
             )
@@ -242,7 +253,7 @@ def check_imports(root: Path, timeout: float = 120) -> list[Problem]:
             ending = f"does not end within {timeout:g} s"
         records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
-    # One for each cause: what fails in a package's __init__ fails every module of the package.
+    # One per cause: an error in a package's __init__ concerns every module of the package.
     problems: dict[object, Problem] = {}
     for record in records:
         if "error" in record:
@@ -250,7 +261,7 @@ def check_imports(root: Path, timeout: float = 120) -> list[Problem]:
             message = f"{record['error']} (importing {record['module']}){_hint(root, record['missing'])}"
             problems.setdefault((*place, record["error"]), Problem(*place, message))
     last = records[-1] if records else {"module": modules[0]}
-    if "done" not in last and "error" not in last:  # it went without a word
+    if "done" not in last and "error" not in last:  # it ended without a message
         problems[last["module"]] = Problem(_file_of(last["module"]), None, f"importing it {ending}")
     return list(problems.values())
 
@@ -264,12 +275,12 @@ def _hint(root: Path, missing: str) -> str:
     if missing in THIRD_PARTY:
         return "; is the environment active?"
     if missing and ((root / missing).is_dir() or (root / f"{missing}.py").is_file()):
-        return f"; {missing} lies here, but is not among what goes into the zip"
+        return f"; {missing} is in this folder, but does not go into the zip"
     return ""
 
 
 def _import_each(stage: str, log: str, timeout: str, *modules: str) -> None:
-    """In the child: import the modules in turn, writing down (a JSON record a line) each begun or failing."""
+    """In the child: import the modules in turn, and log each start and each failure (one JSON record per line)."""
     leave = os._exit
     current = ""
 
@@ -300,18 +311,18 @@ def _import_each(stage: str, log: str, timeout: str, *modules: str) -> None:
         record(module=current)
         try:
             importlib.import_module(current)
-        except BaseException as error:  # SystemExit too: it would end the grader as well
+        except BaseException as error:  # SystemExit, too: it would also end the grader
             frames = traceback.extract_tb(error.__traceback__)
             if isinstance(error, SyntaxError) and error.filename:
                 frames.append(traceback.FrameSummary(error.filename, error.lineno, ""))
             missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
             fail(_one_line(error), frames, missing.split(".")[0])
     record(done=True)
-    leave(0)  # whatever threads the modules may have left running
+    leave(0)  # also if the modules have left threads running
 
 
 def check_stubs(root: Path) -> list[Problem]:
-    """Tasks of the graded files still to be done: `raise NotImplementedError`."""
+    """Tasks of the graded files that are not solved yet: `raise NotImplementedError`."""
     problems = []
     for name in GRADED_FILES:
         for node, function in _nodes(root / name):
@@ -332,7 +343,7 @@ def _text(node: ast.expr) -> str:
 
 
 def check_leftovers(root: Path) -> list[Problem]:
-    """Prints and breakpoints left in the graded files, one a line."""
+    """Prints and breakpoints left in the graded files, one per line."""
     found = {}
     for name in GRADED_FILES:
         for node, _ in _nodes(root / name):
@@ -358,12 +369,12 @@ def _leftover(node: ast.AST) -> str:
 
 
 def _nodes(path: Path) -> list[tuple[ast.AST, str]]:
-    """The nodes of a file's syntax tree, each with the function around it; none if it does not parse."""
+    """The nodes of a file's syntax tree, each with the function around it; none if it cannot be parsed."""
     try:
         with warnings.catch_warnings(action="ignore"):
             waiting: list[tuple[ast.AST, str]] = [(ast.parse(path.read_bytes()), "")]
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
-        return []  # check_syntax and check_required say so
+        return []  # check_syntax and check_required report this
     nodes = []
     while waiting:
         node, owner = waiting.pop()
@@ -375,7 +386,7 @@ def _nodes(path: Path) -> list[tuple[ast.AST, str]]:
 
 
 def has_tests(root: Path) -> bool:
-    """Whether there are public tests to run; a student's copy may come without."""
+    """Whether there are public tests to run."""
     return any(name.startswith("tests/") and name.endswith(".py") for name in collect(root))
 
 
@@ -419,16 +430,16 @@ def _failure(case: ElementTree.Element, outcome: ElementTree.Element) -> Problem
 
 
 def _told(outcome: ElementTree.Element) -> str:
-    """The line that pytest marks as the error itself, else its message."""
+    """The line that pytest marks as the error, or its message."""
     marked = [line[1:].strip() for line in (outcome.text or "").splitlines() if line.startswith("E  ")]
     return marked[0] if marked else outcome.get("message", "").partition("\n")[0]
 
 
 def judge(root: Path, archive: Path, timeout: float = 600) -> str:
-    """The grader's own table for the zip: points, hints, a receipt code. Raises RuntimeError with the reason where
-    the judge cannot run here.
+    """The grader's own table for the zip: points, hints, a receipt code. Raises RuntimeError with the reason if the
+    judge cannot run here.
 
-    A process of its own, which reads the zip as the grader does and runs it in an empty folder without a display.
+    It runs in another process, which reads the zip as the grader does.
     """
     if not (root / "grading" / "__main__.py").is_file():
         raise RuntimeError("there is no grading folder")
@@ -438,7 +449,7 @@ def judge(root: Path, archive: Path, timeout: float = 600) -> str:
             command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
         )
     except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"the judge was not done after {timeout:g} s") from error
+        raise RuntimeError(f"the judge did not finish within {timeout:g} s") from error
     if result.returncode:
         lines = result.stderr.strip().splitlines() or [f"the judge ended with status {result.returncode}"]
         raise RuntimeError(lines[-1])
@@ -446,7 +457,7 @@ def judge(root: Path, archive: Path, timeout: float = 600) -> str:
 
 
 def missing_pictures(root: Path) -> list[Problem]:
-    """Pictures that the runners write and a grader wants to see; the code counts without them."""
+    """Missing pictures of the runners, which a grader wants to see. The code is graded without them."""
     pictures = [name for name in collect(root) if name.startswith("visualization/")]
     lacking = []
     for runner in RUNNERS[:3]:
@@ -489,7 +500,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     if not output.parent.is_dir():
         parser.error(f"there is no folder {output.parent}")
     for stream in (sys.stdout, sys.stderr):
-        # A name the terminal cannot show is no reason to stop. (The types allow streams without this method.)
+        # A name that the terminal cannot show must not stop the script. (By type, not every stream has this method.)
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         if arguments.list:
@@ -511,14 +522,14 @@ def _submit(root: Path, output: Path, arguments: argparse.Namespace) -> int:
     if not (problems or arguments.skip_tests):
         if has_tests(root):
             if not quiet:
-                print("running the public tests; --skip-tests leaves this out", file=sys.stderr, flush=True)
+                print("running the public tests (--skip-tests leaves this out)", file=sys.stderr, flush=True)
             problems = check_tests(root, show_progress=not quiet)
         else:
-            print("warning: there is no tests folder, so the work goes in untested", file=sys.stderr)
+            print("warning: there is no folder tests/, so nothing was tested", file=sys.stderr)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
-        print(f"no zip written: {len(problems)} to mend", file=sys.stderr)
+        print(f"no zip written: {len(problems)} to fix", file=sys.stderr)
         return 1
 
     for picture in missing_pictures(root):
@@ -553,7 +564,7 @@ def _print_table(root: Path, names: list[str], receipt: str) -> None:
 
 
 def _print_grade(root: Path, archive: Path) -> None:
-    print("grading the zip; --skip-judge leaves this out", file=sys.stderr, flush=True)
+    print("grading the zip (--skip-judge leaves this out)", file=sys.stderr, flush=True)
     try:
         print(f"\n{judge(root, archive)}\n")
     except RuntimeError as reason:
@@ -565,7 +576,7 @@ def _size(count: int) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    """The last line of a traceback, whatever line breaks the message itself holds."""
+    """The last line of a traceback, without line breaks of the message."""
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return ": ".join(filter(None, (type(error).__name__, text.partition("\n")[0])))
 

@@ -1,4 +1,4 @@
-"""python -m grading: from the solved package to a handout, from a zip to points and to the name of the mistake."""
+"""python -m grading: makes the handout and the autograder, grades submissions and names their mistakes."""
 
 from __future__ import annotations  # what is only imported for its type costs --help no time
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from grading.cases import CaseBank
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Commands whose modules a student's copy lacks are not offered there.
+# The module that a command needs. A student's copy does not have all of them, and offers fewer commands.
 NEEDS = {
     "handout": "grading.handout",
     "check": "grading.assess",
@@ -48,10 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
         handout.add_argument("--with-extras", action="store_true", help="put the folder extras/ in, too")
     if check := add("check", "grade one zip (or folder) and print the table"):
         check.add_argument("zip", type=Path)
-        check.add_argument("--json", type=Path, metavar="FILE", help="write the result here too")
-        check.add_argument(
-            "--task", action="append", metavar="NAME", help="this task alone (may be repeated)"
-        )
+        check.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")
+        check.add_argument("--task", action="append", metavar="NAME", help="only this task (may be repeated)")
         check.add_argument(
             "--show-inputs", action="store_true", help="print the inputs of the cases that were drawn"
         )
@@ -76,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
             help="default: grading/cases.npz, or --private's",
         )
         cases.add_argument(
-            "--private", action="store_true", help="the grader's own bank, with your secret for a seed"
+            "--private", action="store_true", help="compute the private bank, from your secret"
         )
         cases.add_argument("--cases-per-kind", type=cli.positive_int, default=12, metavar="N")
     return parser
@@ -84,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_bank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--public", action="store_true", help="use the public cases even where there are private ones"
+        "--public", action="store_true", help="use the public cases even if there are private ones"
     )
 
 
@@ -99,13 +97,11 @@ def make_handout(args: argparse.Namespace) -> Path:
 
 
 def _on_linux() -> None:
-    """Said before anything is imported that only Linux has."""
+    """Called before anything is imported that only Linux has."""
     from helpers.errors import CannotError
 
     if not sys.platform.startswith("linux"):
-        raise CannotError(
-            "student code is run safely on Linux alone: use WSL (Windows) or a container (macOS)"
-        )
+        raise CannotError("student code runs safely only on Linux: use WSL (Windows) or a container (macOS)")
 
 
 def check(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""From a zip to points: what the student's preflight, the folder and Gradescope have in common."""
+"""From a zip to points: shared by the student's own check, the grading of a folder, and Gradescope."""
 
 import os
 import secrets
@@ -17,10 +17,10 @@ from helpers.errors import CannotError
 
 PROJECT = Path(__file__).resolve().parent.parent
 PUBLIC_BANK = Path(__file__).with_name("cases.npz")
-# The instructor's own; in no handout and no repository. A bundle has both under these names too.
+# The instructor's own: not in the handout, not in the repository. The bundle has both under the same names.
 PRIVATE_BANK = Path(__file__).with_name("private") / "cases.npz"
 SECRET = PRIVATE_BANK.with_name("secret")
-# A student's own copy has no secret: the cases it draws can be known, those of the grader cannot.
+# A student's copy has no secret: the cases that it draws can be predicted, those of the grader cannot.
 PUBLIC_SECRET = b"the student's own check"
 WIDTH = 100  # of the table, in characters
 MARKS = {"passed": "+", "partial": "~", "failed": "-"}
@@ -28,7 +28,7 @@ MARKS = {"passed": "+", "partial": "~", "failed": "-"}
 
 @dataclass
 class Assessment:
-    """What is known of a graded submission; plain data, for JSON."""
+    """A graded submission: plain data, for JSON."""
 
     report: Report
     digest: str = ""
@@ -40,11 +40,11 @@ class Assessment:
 
     @property
     def remarks(self) -> list[str]:
-        """What a student should know besides the findings; costs nothing."""
+        """What a student should know besides the findings. Remarks cost no points."""
         remarks = list(self.notes)
         if self.leftovers:
             shown = ", ".join(self.leftovers[:12]) + (" ..." if len(self.leftovers) > 12 else "")
-            remarks.append(f"prints and breakpoints, harmless but better removed: {shown}")
+            remarks.append(f"prints and breakpoints cost no points, but please remove them: {shown}")
         return remarks
 
     def as_dict(self) -> dict:
@@ -63,14 +63,14 @@ def assess(
 ) -> Assessment:
     """Grades the submission in a zip or folder; one that cannot be read gets no points and a reason.
 
-    Raises CannotError where this machine cannot grade: that says nothing about the submission.
+    Raises CannotError if this machine cannot grade, which says nothing about the submission.
     """
     try:
         submission = read_submission(path)
     except UnreadableError as error:
         return nothing(str(error))
     if not submission.files:
-        return nothing("none of the seven graded files is in it", submission)
+        return nothing("it contains none of the seven graded files", submission)
     with TemporaryDirectory() as folder:
         root = submission.write(Path(folder), PROJECT)
         with Sandbox(root, limits, zygote) as sandbox:
@@ -85,7 +85,7 @@ def assess(
 
 
 def nothing(reason: str, submission: Submission | None = None) -> Assessment:
-    """The assessment of what cannot be graded: no points for any task, and why."""
+    """The assessment of a submission that cannot be graded: no points, and the reason."""
     finding = Finding("unreadable", "The submission cannot be read", reason)
     results = [
         TaskResult(name, task.title, task.number, 0.0, float(task.points), "failed", [finding])
@@ -108,7 +108,7 @@ def _assessment(report: Report, submission: Submission) -> Assessment:
 
 
 def table(assessment: Assessment) -> str:
-    """The table that student and grader see alike: a line a task, its findings below it, the total."""
+    """The table for student and grader: one line per task, its findings below it, and the total."""
     lines = []
     for task in assessment.report.tasks:
         points = f"{task.points:g} / {task.max_points:g}"
@@ -126,9 +126,9 @@ def table(assessment: Assessment) -> str:
 
 
 def bank_and_secret(public: bool = False) -> tuple[CaseBank, bytes]:
-    """The grader's own bank where there is one, else the public one; the secret is the grader's in both cases.
+    """The grader's private bank, or the public bank if there is none, and the grader's secret.
 
-    With `public`: what a student's copy uses.
+    With `public`: the bank and the secret of a student's copy.
     """
     bank = PUBLIC_BANK if public or not PRIVATE_BANK.is_file() else PRIVATE_BANK
     if not bank.is_file():
@@ -138,7 +138,7 @@ def bank_and_secret(public: bool = False) -> tuple[CaseBank, bytes]:
 
 
 def own_secret() -> bytes:
-    """The grader's secret, made at the first call: it decides which cases a submission meets."""
+    """The grader's secret, made at the first call. It decides which cases are drawn for a submission."""
     if not SECRET.is_file():
         SECRET.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(SECRET, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

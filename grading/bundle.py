@@ -1,4 +1,4 @@
-"""The zip to upload to Gradescope: the judge, the cases, the secret; no solution and no catalogue source."""
+"""The zip to upload to Gradescope: the judge, the cases and the secret, but no solution and no source of a mistake."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ GRADESCOPE = ("__init__.py", "__main__.py")
 
 
 def build(project: Path, output: Path, *, public: bool = False) -> Path:
-    """Writes the bundle to `output`, whole or not at all. With `public`, the handout's own cases are used."""
+    """Writes the bundle to `output`. With `public`, it uses the cases of the handout."""
     files = bundle_files(project, public=public)
     solved = solutions(project)
     sources = {name: (project / name).read_text(encoding="utf-8") for name in solved}
@@ -27,7 +27,7 @@ def build(project: Path, output: Path, *, public: bool = False) -> Path:
 
 
 def bundle_files(project: Path, *, public: bool = False) -> dict[str, bytes]:
-    """Name -> content. The scripts lie at the root, as Gradescope wants them."""
+    """Name -> content. The scripts are at the root, where Gradescope looks for them."""
     here = project / "grading"
     bank = PUBLIC_BANK if public or not PRIVATE_BANK.is_file() else PRIVATE_BANK
     if not bank.is_file():

@@ -1,7 +1,7 @@
-"""Random inputs for the cases: small, and made so that every mistake we know shows in them.
+"""Random inputs for the cases: small, and chosen so that every known mistake changes the answer.
 
 Two images of different height and width, classes that the network does not predict, weights that are not 1, a
-channel with a dominant negative gradient: what is equal by chance in an easy case is not equal here.
+channel with a large negative gradient: in easier cases a wrong answer can equal the right one by chance.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ SKELETON = [(6, 3, 3), *[(3, 6, 1), (3, 3, 1), (3, 3, 3)] * 8, (CLASSES, 6, 1)]
 
 
 def explanation(rng: Generator, count: int, height: int, width: int, *, extreme: bool = False) -> Arrays:
-    """Images and two sets of classes for saliency, Grad-CAM and guided backpropagation. `extreme`: all evidence
-    is against the first image's class, and all for the second's.
+    """Images and two sets of classes for saliency, Grad-CAM and guided backpropagation. `extreme`: all evidence is
+    against the class of the first image and for the class of the second.
     """
     while True:
         y = rng.permutation(CLASSES)[:count]
@@ -38,7 +38,7 @@ def explanation(rng: Generator, count: int, height: int, width: int, *, extreme:
 
 
 def skeleton_weights(rng: Generator) -> np.ndarray:
-    """One long float32 vector, the classifier's part of it still to be calibrated."""
+    """One long float32 vector; `calibrate` sets the classifier's part of it."""
     parts = []
     for outputs, channels, side in SKELETON:
         fan = channels * side * side
@@ -47,11 +47,10 @@ def skeleton_weights(rng: Generator) -> np.ndarray:
 
 
 def calibrate(inputs: Arrays, rng: Generator, *, extreme: bool) -> np.ndarray:
-    """Sets the classifier's weights in place, for its activations to be of size 1; returns the classes that it
-    predicts.
+    """Sets the classifier's weights in place, so that its outputs are of size 1; returns the classes that it predicts.
 
-    Each class has one channel that speaks against it more than any other speaks for it, and falls silent, by
-    the ReLU behind it, at some positions where there is evidence for it too.
+    For each class, one channel is stronger evidence against it than any other is for it; and at some positions with
+    evidence for the class, the ReLU behind the classifier sets the output to zero.
     """
     model = tiny_squeezenet(inputs)
     with torch.no_grad():
@@ -70,7 +69,7 @@ def calibrate(inputs: Arrays, rng: Generator, *, extreme: bool) -> np.ndarray:
 
 
 def ascent(rng: Generator, dtype: type = np.float64, *, max_jitter: int = 0, strong: bool = False) -> Arrays:
-    """A classifier of patches, and settings for which score and regularizer pull about equally."""
+    """A classifier of patches, and settings with which score and regularizer have similar gradients."""
     weights = [
         rng.normal(0, 0.1, 6 * 3 * 64),
         rng.uniform(0, 0.5, 6),
@@ -106,8 +105,8 @@ def gram(rng: Generator, dtype: type, count: int) -> Arrays:
 
 
 def style(rng: Generator, dtype: type, *, alike: bool) -> Arrays:
-    """Five layers, three of them compared. `alike`: all have as many channels and the layers are among the
-    first three, one of them twice, so that each wrong index gives its own wrong number; else it may give an error.
+    """Five layers, three of them compared. `alike`: all have the same number of channels, and the layers are among the
+    first three, one of them twice, so that each wrong index gives its own wrong number instead of an error.
     """
     channels = [3] * 5 if alike else rng.permutation([2, 3, 4, 5, 6]).tolist()
     twice = [[1, 2, 1], [2, 0, 0], [2, 2, 1], [1, 0, 0]]
@@ -147,12 +146,12 @@ def update_rule(rng: Generator) -> Arrays:
 
 
 def _weights(rng: Generator, count: int) -> np.ndarray:
-    """Weights between 1.3 and 6, no two alike: a missing or exchanged one shows."""
+    """Weights between 1.3 and 6, all different, so that a missing or exchanged weight changes the answer."""
     return _single(np.cumsum(rng.uniform(1.3, 2.0, count))[rng.permutation(count)])
 
 
 def _single(numbers: ArrayLike) -> np.ndarray:
-    """Numbers that single precision holds exactly: torch.tensor(weight) is no mistake."""
+    """Numbers that are exact in single precision: torch.tensor(weight) is not a mistake."""
     return np.asarray(numbers, np.float32).astype(np.float64)
 
 

@@ -1,10 +1,10 @@
-"""The case bank: inputs, expected outputs, and what each known mistake would give.
+"""The case bank: inputs, expected outputs, and the outputs of each known mistake.
 
-It is computed once from the solved project, so that grading needs neither the solution nor the mistakes. Which
-cases a submission meets follows from a secret and the submission itself: repeatable, not predictable.
+It is computed once from the solved project, so that grading needs neither the solution nor the mistakes. A secret
+and the submission itself decide which cases are drawn: the same ones each time, but nobody can predict them.
 
 On disk a bank is one .npz without pickles: all float32 numbers in one row, all float64 numbers in another, and
-a JSON index that says which of them are what.
+a JSON index of the arrays in them.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from grading.protocol import Arrays, ChildError, Execute
 from grading.tasks import OPERATIONS, tolerance
 from helpers.files import replace_whole
 
-SAMPLE = 24  # numbers of each array that are kept of a mistake's answer
+SAMPLE = 24  # numbers kept of each array in a mistake's answer
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An entry of the catalogue as the judge knows it: its name and words, not its source."""
+    """An entry of the catalogue as the judge knows it: its name and explanation, not its source."""
 
     id: str
     operation: str
@@ -37,8 +37,8 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one form of a mistake gives for a case: for each output that is not the expected one its shape and
-    its numbers at the case's `places`; or the kind of error.
+    """The answer of one form of a mistake to a case: the shape of each wrong output and its numbers at the case's
+    `places`; or the kind of error.
     """
 
     mistake: str
@@ -72,12 +72,12 @@ class CaseBank:
         return list(dict.fromkeys(case.kind for case in self.cases if case.operation == operation))
 
     def draw(self, seed: bytes, operation: str, kind: str, count: int) -> list[Case]:
-        """`count` cases of a kind, chosen by `seed`."""
+        """`count` cases of one kind, chosen by `seed`."""
         cases = [case for case in self.cases if (case.operation, case.kind) == (operation, kind)]
         return sorted(cases, key=lambda case: hmac.digest(seed, case.name.encode(), "sha256"))[:count]
 
     def case(self, name: str) -> Case:
-        """The case of that name, as a TaskResult lists it. Raises KeyError."""
+        """The case with this name (TaskResult lists names). Raises KeyError."""
         for case in self.cases:
             if case.name == name:
                 return case
@@ -85,18 +85,18 @@ class CaseBank:
 
 
 def draw_seed(secret: bytes, submission: bytes) -> bytes:
-    """What decides which cases a submission meets: HMAC-SHA256 of its content under the instructor's secret."""
+    """The seed that decides which cases are drawn: HMAC-SHA256 of the submission with the instructor's secret."""
     return hmac.digest(secret, hashlib.sha256(submission).digest(), "sha256")
 
 
 def sample(array: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """An array's numbers at `places` of its flat form, taken modulo its size, for a wrong shape has places too."""
+    """The numbers at `places` of the flattened array; places are taken modulo its size, which may be wrong."""
     flat = np.asarray(array).ravel()
     return flat[places.astype(int) % flat.size] if flat.size else flat
 
 
 def same_numbers(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
-    """Equal up to `tolerance` times the largest wanted number; NaN and infinity only where wanted."""
+    """Equal up to `tolerance` times the largest wanted number, and NaN or infinity in the same places."""
     got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
     finite = np.isfinite(wanted)
     if got.shape != wanted.shape or not np.array_equal(np.isfinite(got), finite):
@@ -121,9 +121,10 @@ def compute_bank(
 ) -> CaseBank:
     """The bank of the solved project in `root` and of every mistake of the catalogue.
 
-    cases_per_kind: of an operation of which a submission meets two cases a kind; twice as many where it meets four.
-    variants: patches of the project -> what executes operations on the project so patched. Of each kind `spare`
-    more cases are tried than kept (by default a quarter): those stay in which most mistakes show.
+    cases_per_kind: for operations with two draws per kind; an operation with four draws gets twice as many.
+    variants: patches of the project -> a function that executes operations on the patched project.
+    spare: how many more cases of each kind are tried than kept (by default a quarter). The cases in which most
+    mistakes give a wrong answer are kept.
     """
     from grading.case_inputs import INPUTS
     from grading.mistakes import catalogue
@@ -170,7 +171,7 @@ def write_bank(
     cases_per_kind: int = 12,
     on_case: Callable[[], object] = lambda: None,
 ) -> Path:
-    """Computes a bank from the solved project in `root` and writes it. Needs the catalogue, and takes minutes;
+    """Computes a bank from the solved project in `root` and writes it, which takes minutes. Needs the catalogue.
     `on_case` is called after each of `case_count(cases_per_kind)` cases.
     """
     from grading.local import local_variants
@@ -183,7 +184,7 @@ def write_bank(
 
 
 def case_count(cases_per_kind: int) -> int:
-    """How many cases `write_bank` tries: for a progress bar."""
+    """The number of cases that `write_bank` tries, for a progress bar."""
     from grading.case_inputs import INPUTS
 
     kept = {operation: cases_per_kind * OPERATIONS[operation].draws // 2 for operation in INPUTS}
@@ -202,7 +203,7 @@ def _outcome(execute: Execute, operation: str, inputs: Arrays) -> Arrays | str:
 
 
 def _telling(expected: Arrays, kind: str) -> bool:
-    """Whether every image has an answer that is not zero (but the one that is to have none)."""
+    """Whether every image has an answer other than zero, except the image that should have none."""
     for key, array in expected.items():
         if not np.isfinite(array).all():
             return False
@@ -221,7 +222,7 @@ def _case(
 ) -> Case:
     places, accepted, answers = {}, [], []
     for key, array in expected.items():
-        # Where a mistake is furthest from the truth it is seen best; the rest of the places are random.
+        # The place where a mistake's error is largest tells most; the other places are random.
         furthest = [
             int(np.argmax(np.nan_to_num(np.abs(outcome[key] - array), nan=np.inf)))
             for _, outcome in outcomes
@@ -249,7 +250,7 @@ def _case(
 
 
 class _Rows:
-    """Arrays laid end to end in one row for each precision; an array's reference is [precision, start, shape]."""
+    """Arrays end to end in one row per precision. The reference to an array is [precision, start, shape]."""
 
     def __init__(self) -> None:
         self.parts: dict[str, list[np.ndarray]] = {"f4": [], "f8": []}
@@ -267,7 +268,7 @@ class _Rows:
 
 
 def save_bank(bank: CaseBank, path: Path | str) -> Path:
-    """Writes a bank, whole or not at all."""
+    """Writes a bank to its file."""
     rows, cases = _Rows(), []
     for case in bank.cases:
         answers = []

@@ -1,7 +1,7 @@
 """Messages between the judge and the child that runs student code: a JSON header, then raw arrays.
 
-Nothing is ever unpickled. The child is not trusted: whatever `receive` gets is checked against limits before
-memory is set aside for it.
+Nothing is unpickled. The child is not trusted: `receive` checks the sizes that a message announces before it allocates
+memory.
 """
 
 import json
@@ -22,18 +22,18 @@ _LENGTH = struct.Struct("!I")
 
 
 class ChannelError(Exception):
-    """What came is not a message of ours, or larger than allowed."""
+    """The data received is not one of our messages, or larger than allowed."""
 
 
 def send(channel: socket.socket, header: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
-    """Sends one message. Raises ChannelError for arrays that the other side would refuse."""
+    """Sends one message. Raises ChannelError for arrays that `receive` would refuse."""
     described, blocks = [], []
     for name, array in arrays.items():
         array = np.asarray(array)
         array = np.ascontiguousarray(array).reshape(array.shape)
         dtype = array.dtype.newbyteorder("<").str if array.dtype.byteorder == ">" else array.dtype.str
         if dtype not in DTYPES:
-            raise ChannelError(f"{name} has dtype {array.dtype}, which is no number type that is accepted")
+            raise ChannelError(f"{name} has dtype {array.dtype}, which is not accepted: return real numbers")
         described.append({"name": name, "dtype": dtype, "shape": list(array.shape)})
         blocks.append(array.astype(dtype, copy=False).tobytes())
     text = json.dumps({**header, "arrays": described}, allow_nan=False).encode()
@@ -49,17 +49,17 @@ def receive(
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """One message: (header, arrays). `deadline` is a time of time.monotonic().
 
-    Raises ChannelError for anything malformed or above `cap` bytes, EOFError where the other side has closed,
-    TimeoutError past the deadline.
+    Raises ChannelError for anything malformed or above `cap` bytes, EOFError if the other side has closed the channel,
+    TimeoutError after the deadline.
     """
     (length,) = _LENGTH.unpack(_exactly(channel, _LENGTH.size, deadline))
     if length > HEADER_BYTES:
-        raise ChannelError(f"a header of {length} bytes")
+        raise ChannelError(f"a header of {length} bytes is too long")
     try:
         header = json.loads(_exactly(channel, length, deadline))
         layout = [_layout(entry) for entry in header.pop("arrays")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ChannelError("a header that is not ours") from error
+        raise ChannelError("not one of our headers") from error
     sizes = [np.dtype(dtype).itemsize * math.prod(shape) for _, dtype, shape in layout]
     if len(layout) > MAX_ARRAYS or sum(sizes) > cap:
         raise ChannelError(f"{len(layout)} arrays with {sum(sizes)} bytes; {cap} bytes are allowed")

@@ -1,9 +1,7 @@
-"""What the child does: calls a student's functions by their published names on tiny inputs, returns plain
-arrays.
+"""What the child does: calls a student's functions by their published names on tiny inputs, and returns plain arrays.
 
 Each driver takes the arrays of one case and calls the student's function twice, so that state left over from
-the first call shows in the second. Nothing here knows an answer. An exception of the student's code goes on to
-the caller.
+the first call shows in the second. Nothing here knows an answer. Exceptions of the student's code are not caught.
 """
 
 import importlib
@@ -23,13 +21,13 @@ from torchvision.models.squeezenet import Fire
 
 from grading.protocol import Arrays
 
-# The steps of a style transfer at which the picture is looked at: each shows the update of the step before.
+# The steps of a style transfer whose pictures are compared: each shows the update of the step before.
 STEPS_SEEN = {"early": (1, 2, 3, 4, 6), "middle": (20, 90, 180), "decayed": (181, 182, 184, 189, 190, 199)}
 
 
 def published(package: str, module: str, name: str) -> Any:
-    """The student's `name`, from the package as published, or from its own file where another file of the
-    package does not import.
+    """The student's `name`, imported from the package as published, or from its own file if another file of the
+    package cannot be imported.
     """
     try:
         return getattr(importlib.import_module(package), name)
@@ -92,15 +90,15 @@ def saliency(inputs: Arrays) -> Arrays:
 
 
 def grad_cam(inputs: Arrays) -> Arrays:
-    """As `saliency`: the heat maps of both."""
+    """As `saliency`: the heatmaps of both."""
     GradCam = published("visualizers", "gradcam", "GradCam")
     model, technique = tiny_squeezenet(inputs), GradCam()
     return explained_twice(inputs, lambda X, y: technique.grad_cam(X, y, model))
 
 
 def guided_backprop(inputs: Arrays) -> Arrays:
-    """As `saliency`: the guided gradients of both. Each call has its own copy of the model, for the published
-    way to do it replaces the ReLUs for good.
+    """As `saliency`: the guided gradients of both. Each call has its own copy of the model, since the published
+    solution replaces the ReLUs and does not put them back.
     """
     GradCam = published("visualizers", "gradcam", "GradCam")
     technique = GradCam()
@@ -117,9 +115,7 @@ def explained_twice(inputs: Arrays, explain: Callable[[Tensor, Tensor], object])
 
 
 def class_visualization(inputs: Arrays) -> Arrays:
-    """The picture that the model is shown at each step, and the one returned, at a few pixels; then again for
-    another class.
-    """
+    """A few pixels of the pictures that the model sees, and of the one returned; then of another class."""
     ClassVisualization = published("visualizers", "class_visualization", "ClassVisualization")
     technique, dtype = ClassVisualization(), torch.from_numpy(inputs["weights"]).dtype
     model: nn.Module = nn.Sequential(
@@ -152,7 +148,7 @@ def class_visualization(inputs: Arrays) -> Arrays:
             generate_plots=False,
         )
         look.remove()
-        # Whoever looks at the scores once more a step shows each picture more than once.
+        # Code that computes the scores more than once per step shows each picture more than once.
         shown = shown[:: max(1, len(shown) // int(num_iterations))][: int(num_iterations)]
         pixels = np.asarray(picture, dtype=np.float64)
         return np.stack([image[0, :, 5::37, 3::29].cpu().numpy() for image in shown]), pixels[5::37, 3::29]
@@ -183,8 +179,8 @@ class Watch(nn.Module):
 
 
 class ProbeContent(nn.Module):
-    """Stands in for a content loss: smooth, and symmetric as the true one is, for then the order of the two does
-    no harm.
+    """Stands in for a content loss: smooth, and symmetric like the true one, so that the order of the two features does
+    not matter.
     """
 
     def forward(self, weight: float, current: Tensor, original: Tensor) -> Tensor:
@@ -192,7 +188,7 @@ class ProbeContent(nn.Module):
 
 
 class ProbeStyle(nn.Module):
-    """Stands in for a style loss: smooth, with another value for every layer, target and weight."""
+    """Stands in for a style loss: smooth, and different for every layer, target and weight."""
 
     def gram_matrix(self, features: Tensor, normalize: bool = True) -> Tensor:
         return torch.tanh(features).mean(dim=(2, 3)) * (1.0 if normalize else 2.0)
@@ -220,10 +216,10 @@ class ProbeVariation(nn.Module):
 
 
 def update_rule(inputs: Arrays) -> Arrays:
-    """Two pictures (H, W, 3) in 0..255, a small network's weights, the losses' weights: the picture that is
-    optimized, at the steps STEPS_SEEN and at the end.
+    """Two pictures (H, W, 3) in 0..255, the weights of a small network and of the losses: the optimized picture at the
+    steps STEPS_SEEN and at the end.
 
-    The losses are stand-ins, so that this task is judged by itself.
+    The losses are stand-ins, so that mistakes in a student's losses do not matter here.
     """
     style_transfer = importlib.import_module("style_utils").style_transfer
     dtype = torch.from_numpy(inputs["weights"]).dtype
@@ -259,9 +255,7 @@ def update_rule(inputs: Arrays) -> Arrays:
 
 
 def content(inputs: Arrays) -> Arrays:
-    """F, P (1, C, H, W), weights (2,): the loss and its gradient with respect to F, then again with the other
-    weight.
-    """
+    """F, P (1, C, H, W), weights (2,): the loss and its gradient to F, then the loss with the other weight."""
     ContentLoss = published("style_modules", "content_loss", "ContentLoss")
     target = torch.from_numpy(inputs["target"])
     loss = ContentLoss()
@@ -329,7 +323,7 @@ def scalar_twice(
 ) -> Arrays:
     """Value and gradient of a loss, then the value of a second call on the same tensors.
 
-    The tensors handed over are no leaves, as features are not: what cuts the graph there cuts off the picture.
+    Like features, the tensors are not leaves: code that detaches them gets no gradient.
     """
     leaves = [torch.from_numpy(array).requires_grad_() for array in arrays]
     current = [leaf * 1 for leaf in leaves]
@@ -347,7 +341,7 @@ def scalar_twice(
 
 
 def gradient_of(value: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
-    """d value / d leaf, zeros where `value` does not depend on it; the graph stays for a second call."""
+    """d value / d leaf, zeros if `value` does not depend on it. The graph is kept for a second call."""
     gradients = torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True)
     return [
         torch.zeros_like(leaf) if gradient is None else gradient
@@ -356,7 +350,7 @@ def gradient_of(value: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
 
 
 class note_on_second_call:  # noqa: N801 - reads as a statement
-    """Says in an exception's message that the first call went well."""
+    """Adds to an exception's message that the first call succeeded."""
 
     def __enter__(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Grades a folder of submissions: resumable, and one bad zip never stops it."""
+"""Grades a folder of submissions. It can be interrupted and resumed, and a bad zip does not stop it."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ RESULTS = "results"
 
 @dataclass(frozen=True)
 class Entry:
-    """One submission of a folder: a name for its files, where it lies, and whose it is."""
+    """One submission of a folder: the name of its result, its path, and its students."""
 
     key: str
     path: Path
@@ -31,8 +31,8 @@ class Entry:
 
 
 def find_submissions(folder: Path) -> list[Entry]:
-    """The submissions in a folder: those that Gradescope's metadata lists, else every zip and every folder with
-    a graded file in it. Raises CannotError where there are none.
+    """The submissions in a folder: every zip, every folder with a graded file in it, and those that Gradescope's
+    metadata lists. Raises CannotError if there are none.
     """
     if not folder.is_dir():
         raise CannotError(f"{folder}: no such folder")
@@ -53,14 +53,14 @@ def find_submissions(folder: Path) -> list[Entry]:
         if not any(entry.path.stem == name or entry.path.name == name for entry in entries)
     ]
     if not entries:
-        raise CannotError(f"{folder} holds no zips, and no folders with {GRADED_FILES[-1]} in them")
+        raise CannotError(f"{folder} contains no zips, and no folders with {GRADED_FILES[-1]} in them")
     return entries
 
 
 def read_metadata(text: str) -> dict[str, list[dict[str, str]]]:
     """The submitters in Gradescope's submission_metadata.yml: submission -> [{"name", "sid", "email"}, ...].
 
-    Only these lines are read. The file also repeats each student's earlier results, which are theirs to write.
+    Only these lines are read: the file also repeats earlier results, and students can put any text into those.
     """
     found: dict[str, list[dict[str, str]]] = {}
     submission, within = None, False
@@ -102,8 +102,8 @@ def grade_folder(
     secret: bytes,
     on_done: Callable[[Entry], None] = lambda _entry: None,
 ) -> None:
-    """Grades every submission into out/results/KEY.json. Those already there, unchanged, under the same cases and
-    secret, are not graded again.
+    """Grades every submission into out/results/KEY.json, except those that are already graded: unless the submission,
+    the cases, the secret or the grader has changed.
     """
     entries = find_submissions(folder)
     results = out / RESULTS
@@ -132,17 +132,17 @@ def grade_folder(
     keep = {f"{entry.key}.json" for entry in entries}
     for stale in results.glob("*.json"):
         if stale.name not in keep:
-            stale.unlink()  # of a zip that is no longer in the folder
+            stale.unlink()  # the result of a zip that is no longer in the folder
 
 
 def _graded(entry: Entry, bank: CaseBank, secret: bytes, zygote: Zygote) -> dict:
-    """The record of one submission. What goes wrong on our side is said, and tried again the next time."""
+    """The record of one submission. A failure of the grader is recorded, and the next run tries again."""
     record = {"key": entry.key, "file": entry.path.name, "students": list(entry.students), "failure": ""}
     if not entry.path.exists():
-        return record | nothing("the export lists it, but holds no files of it").as_dict()
+        return record | nothing("the export lists it, but contains no files of it").as_dict()
     try:
         return record | assess(entry.path, bank=bank, secret=secret, zygote=zygote).as_dict()
-    except Exception as error:  # one submission must not stop the others, whatever it did
+    except Exception as error:  # one submission must not stop the others
         return record | nothing("grading failed").as_dict() | {"failure": f"{type(error).__name__}: {error}"}
 
 
@@ -156,7 +156,7 @@ def _is_current(path: Path, entry: Entry, terms: str) -> bool:
 
 
 def _terms(bank: CaseBank, secret: bytes) -> str:
-    """What a grade depends on besides the submission: the cases, the secret, and our own code."""
+    """A hash of what a grade depends on besides the submission: the cases, the secret, and our own code."""
     digest = hashlib.sha256(secret)
     for case in bank.cases:
         digest.update(case.name.encode())
@@ -168,13 +168,15 @@ def _terms(bank: CaseBank, secret: bytes) -> str:
 
 
 def load_results(out: Path) -> list[dict]:
-    """The records of a graded folder, by key. Raises CannotError where there are none."""
+    """The records of a graded folder, by key. Raises CannotError if there are none."""
     paths = sorted(
         (out / RESULTS).glob("[!.]*.json")
     )  # a run that was killed may leave a half-written .*.json
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     if not records:
-        raise CannotError(f"{out} holds no results: run `python -m grading grade FOLDER --out {out}` first")
+        raise CannotError(
+            f"{out} contains no results: run `python -m grading grade FOLDER --out {out}` first"
+        )
     return records
 
 
@@ -186,7 +188,7 @@ def _holds_graded_files(folder: Path) -> bool:
 
 
 def _safe(name: str) -> str:
-    """A name for files, whatever characters a zip's name has."""
+    """A file name without unusual characters."""
     short = re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "submission"
     return (
         short

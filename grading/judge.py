@@ -1,11 +1,11 @@
 """Compares a submission's outputs with the bank's, gives points, and names the mistake.
 
-A unit is one output of one case. It is right or wrong, and a task's points are the share of its right units,
-each with its weight: one more right unit never costs points, and NaN is never right.
+A unit is one output of one case, right or wrong. The points of a task are the weighted share of its right units:
+one more right unit never costs points, and NaN is never right.
 
-Findings: of all entries of the catalogue, the one that would have given exactly these outputs, right ones and
-wrong ones; else the entries that explain a good part of the wrong ones; else what the numbers show by themselves
-(a constant factor, a sign, a transpose, zeros, a wrong shape).
+Findings: the entry of the catalogue that gives exactly these outputs, right and wrong ones; if there is none, the
+entries that explain many of the wrong ones; for the rest, what the numbers show (a constant factor, a sign, a
+transpose, zeros, a wrong shape).
 """
 
 import math
@@ -19,14 +19,14 @@ from grading.cases import Answer, Case, CaseBank, Mistake, same_numbers, sample
 from grading.protocol import FATAL_KINDS, Arrays, ChildError, Execute
 from grading.tasks import OPERATIONS, TASKS, task_of, tolerance
 
-MATCHING = 5  # a mistake's outputs are met if this many tolerances close
+MATCHING = 5  # an output matches that of a mistake if it is this many tolerances close
 MAX_FINDINGS = 4
 
 
 @dataclass
 class Finding:
-    """One thing the judge saw. `id` counts the same mistake over a class; `message` says what was seen, why,
-    and where to look.
+    """One thing that is wrong. `id` is the same for the same mistake throughout a class; `message` says what was seen,
+    what to do, and where.
     """
 
     id: str
@@ -36,8 +36,8 @@ class Finding:
 
 @dataclass
 class TaskResult:
-    """One task's points. `status` is "passed" (all points), "partial" or "failed" (none); `cases` names the
-    cases it met.
+    """One task's points. `status`: "passed" (all points), "partial" or "failed" (none). `cases`: the names of the cases
+    drawn.
     """
 
     task: str
@@ -71,7 +71,7 @@ class Report:
 
 @dataclass
 class Attempt:
-    """What a submission gave for a case: its outputs, or the error that came instead."""
+    """A submission's answer to a case: its outputs, or an error."""
 
     case: Case
     outputs: Arrays = field(default_factory=dict)
@@ -121,14 +121,12 @@ def grade(
 ) -> Report:
     """Grades the named tasks (all by default) with the cases that `seed` draws from the bank.
 
-    `on_task` is called after each task, so that a result is never lost.
+    `on_task` is called with each result at once, so that none is lost if a later task fails.
     """
     report = Report([])
     for name in TASKS if tasks is None else tasks:
         known = {finding.id for task in report.tasks for finding in task.findings}
-        with np.errstate(
-            all="ignore"
-        ):  # a submission's numbers may overflow: they are wrong, not worth a warning
+        with np.errstate(all="ignore"):  # a submission's numbers may overflow
             result = grade_task(execute, seed, bank, name, known)
         report.tasks.append(result)
         if on_task is not None:
@@ -139,9 +137,7 @@ def grade(
 def grade_task(
     execute: Execute, seed: bytes, bank: CaseBank, name: str, known: frozenset[str] | set[str] = frozenset()
 ) -> TaskResult:
-    """One task. `known`: the ids of what was found in the tasks before, of which a mistake may be the mere
-    consequence.
-    """
+    """Grades one task. `known`: the ids of findings in earlier tasks, which may have caused a mistake in this one."""
     task = TASKS[name]
     attempts, fatal = [], None
     for operation in task.operations:
@@ -149,7 +145,7 @@ def grade_task(
             for case in bank.draw(seed, operation, kind, OPERATIONS[operation].draws):
                 attempt = Attempt(case, error=fatal) if fatal else attempt_of(execute, case)
                 if attempt.error is not None and attempt.error.kind in FATAL_KINDS:
-                    # A stub ends its own operation; the task's other function may be solved.
+                    # A stub ends its own operation only: the other function of the task may be solved.
                     fatal = attempt.error
                 attempts.append(attempt)
         if fatal is not None and fatal.kind == "not_implemented":
@@ -168,7 +164,7 @@ def grade_task(
 
 
 def attempt_of(execute: Execute, case: Case) -> Attempt:
-    """Asks for one case. Whatever is not an array of numbers under an expected name counts as not given."""
+    """Executes one case. Outputs that are not arrays of numbers, or have another name, count as missing."""
     try:
         outputs = execute(case.operation, {name: array.copy() for name, array in case.inputs.items()})
     except ChildError as error:
@@ -182,7 +178,7 @@ def attempt_of(execute: Execute, case: Case) -> Attempt:
 
 
 def units_of(attempt: Attempt) -> list[Unit]:
-    """An attempt's units. It is right as a whole where it equals another accepted answer."""
+    """An attempt's units. All are right if the attempt equals another accepted answer."""
     case, operation = attempt.case, OPERATIONS[attempt.case.operation]
     total = sum(operation.outputs[key].share for key in case.expected)
     units = [
@@ -206,8 +202,8 @@ def _is(unit: Unit, wanted: np.ndarray) -> bool:
 
 
 def points_of(units: Sequence[Unit], max_points: float) -> float:
-    """The share of the right units in `max_points`: all of it only where all are right, else rounded down to
-    hundredths. An operation counts by its own share, however many cases it has.
+    """The weighted share of right units times `max_points`, rounded down to hundredths. The weight of an operation does
+    not depend on its number of cases.
     """
     if units and all(unit.right for unit in units):
         return max_points
@@ -225,7 +221,7 @@ def points_of(units: Sequence[Unit], max_points: float) -> float:
 
 
 def findings_of(units: Sequence[Unit], bank: CaseBank, known: set[str] | frozenset[str]) -> list[Finding]:
-    """What is wrong with one operation's units, in the catalogue's words where it knows them."""
+    """What is wrong with one operation's units: known mistakes if possible."""
     wrong = [unit for unit in units if not unit.right]
     if not wrong:
         return []
@@ -234,7 +230,7 @@ def findings_of(units: Sequence[Unit], bank: CaseBank, known: set[str] | frozens
         return [error_finding(stopped, wrong[0])]
     operation = wrong[0].case.operation
     mistakes = [mistake for mistake in bank.mistakes.values() if mistake.operation == operation]
-    # A consequence is named only after its cause, and then rather than a mistake of its own.
+    # A consequence is named only if its cause was found; it then comes before the other mistakes.
     mistakes = [mistake for mistake in mistakes if mistake.follows is None or mistake.follows in known]
     mistakes.sort(key=lambda mistake: mistake.follows is None)
     exact = [mistake for mistake in mistakes if _explains_all(mistake, units)]
@@ -262,11 +258,11 @@ def _answers(mistake: Mistake, case: Case) -> list[tuple[int, Answer]]:
 
 
 def _explains_all(mistake: Mistake, units: Sequence[Unit]) -> bool:
-    """Whether some form of the mistake gives just these units, the right ones and the wrong ones."""
+    """Whether a form of the mistake gives exactly these units, right and wrong ones."""
     count = min(len(_answers(mistake, unit.case)) for unit in units)
     silent = all(unit.attempt.error is not None for unit in units)
     if silent and mistake.follows is None:
-        return False  # an exception everywhere speaks for itself, with its file and line
+        return False  # the exception itself says more, with its file and line
     return any(
         all(_meets(unit, dict(_answers(mistake, unit.case))[form], or_right=True) for unit in units)
         for form in range(count)
@@ -274,7 +270,7 @@ def _explains_all(mistake: Mistake, units: Sequence[Unit]) -> bool:
 
 
 def _explained(mistake: Mistake, wrong: Sequence[Unit]) -> list[Unit]:
-    """The wrong units that some form of the mistake gives, errors left aside: the most of any one form."""
+    """The wrong units that one form of the mistake gives: of the form that gives the most. Errors do not count."""
     count = min(len(_answers(mistake, unit.case)) for unit in wrong)
     candidates = [
         [
@@ -289,8 +285,8 @@ def _explained(mistake: Mistake, wrong: Sequence[Unit]) -> list[Unit]:
 
 
 def _meets(unit: Unit, answer: Answer, *, or_right: bool) -> bool:
-    """Whether a mistake's answer is what the submission gave; where the mistake gives the right answer, whether
-    it is right.
+    """Whether the submission gave the mistake's answer. If the mistake gives the right answer here: whether the
+    submission is right, and `or_right`.
     """
     if answer.error is not None or unit.attempt.error is not None:
         return (
@@ -312,7 +308,7 @@ def _meets(unit: Unit, answer: Answer, *, or_right: bool) -> bool:
 
 
 def error_finding(error: ChildError, unit: Unit) -> Finding:
-    """No answer at all: an exception, or the child's end."""
+    """The finding for no answer: an exception, or the end of the child."""
     name = TASKS[task_of(unit.case.operation)].title
     function = unit.where.rpartition(", ")[2]
     if error.kind == "not_implemented":
@@ -322,24 +318,27 @@ def error_finding(error: ChildError, unit: Unit) -> Finding:
     words = {
         "exception": ("an exception", f"{function} raised an exception: {error.message}"),
         "import": ("cannot be imported", f"Your code cannot be imported: {error.message}"),
-        "timeout": ("out of time", f"{function} did not answer in time: {error.message}"),
-        "memory": ("out of memory", f"{function} took more memory than there is: {error.message}"),
-        "died": ("ended by itself", f"The process ended inside {function}: {error.message}"),
-        "protocol": ("no valid answer", f"{function} gave no answer that can be read: {error.message}"),
+        "timeout": ("out of time", f"{function} took too long: {error.message}"),
+        "memory": ("out of memory", f"{function} used too much memory: {error.message}"),
+        "died": ("process ended", f"The process ended inside {function}: {error.message}"),
+        "protocol": (
+            "no valid answer",
+            f"{function} returned something that cannot be read: {error.message}",
+        ),
     }
     title, message = words[error.kind]
     return Finding(f"error-{error.kind}", title, f"{message}. See {unit.where}.")
 
 
 def generic_findings(wrong: Sequence[Unit], kinds: set[str] | frozenset[str] = frozenset()) -> list[Finding]:
-    """What the numbers show by themselves: one finding for each symptom of the outputs, one for each different
-    error. `kinds`: all kinds of cases that were met, for a symptom of some of them only is worth saying so.
+    """What the numbers show: one finding for each symptom of the outputs, one for each different error. `kinds`: all
+    kinds of cases that were drawn. If a symptom shows only in some of them, its message names them.
     """
     findings: dict[str, Finding] = {}
     for unit in wrong:
         if unit.attempt.error is not None:
             finding = error_finding(unit.attempt.error, unit)
-            finding.message += f" This was a case of the kind: {unit.case.kind}."
+            finding.message += f" Kind of case: {unit.case.kind}."
             findings.setdefault(re.sub(r"\d+", "", unit.attempt.error.message), finding)
     by_key: dict[str, list[Unit]] = {}
     for unit in wrong:
@@ -348,11 +347,11 @@ def generic_findings(wrong: Sequence[Unit], kinds: set[str] | frozenset[str] = f
     alike: dict[tuple[str, str, str], list[Unit]] = {}
     for key, units in by_key.items():
         if key == "again" and any(other in by_key for other in ("maps", "value", "first_step")):
-            continue  # a second call is worth a word only where the first was right
+            continue  # the second call is mentioned only if the first was right
         id, title, seen = symptom(units)
         shown = {unit.case.kind for unit in units}
         if shown < kinds:
-            seen += f" (This is so for: {', '.join(sorted(shown))}.)"
+            seen += f" (Only for: {', '.join(sorted(shown))}.)"
         alike.setdefault((id, title, seen), []).append(units[0])
     for (id, title, seen), units in alike.items():
         if len(units) > 1:
@@ -363,26 +362,26 @@ def generic_findings(wrong: Sequence[Unit], kinds: set[str] | frozenset[str] = f
 
 
 def symptom(units: Sequence[Unit]) -> tuple[str, str, str]:
-    """(id, title, what was seen) of an output that is wrong in these units."""
+    """(id, title, description) of an output that is wrong in these units."""
     got, wanted = units[0].got, units[0].wanted
     if got is None:
-        return "missing", "no numbers", "is no array of numbers."
+        return "missing", "no numbers", "is not an array of numbers."
     if got.shape != wanted.shape:
         seen = f"has shape {_shape(got)}, expected {_shape(wanted)}"
         if got.ndim > 1 and got.swapaxes(-1, -2).shape == wanted.shape:
             seen += ": its last two dimensions are swapped"
         return "shape", "wrong shape", f"{seen}."
     if not np.isfinite(got).all():
-        return "nan", "NaN", "holds NaN or infinity: look for 0/0, a root or logarithm of 0."
+        return "nan", "NaN", "contains NaN or infinity: look for 0/0, and for a root or logarithm of 0."
     if all(unit.got is not None and not unit.got.any() for unit in units):
         gradient = units[0].key == "gradient"
-        why = "nothing flows back (detached, .data, .item())" if gradient else "nothing was computed"
+        why = "the graph is cut (detach(), .data, .item())" if gradient else "nothing was computed"
         return "zero", "zero", f"is zero everywhere: {why}."
     if same_numbers(got, wanted, 1e-3):
         return (
             "precision",
             "not precise enough",
-            "is nearly right: something small was added, or it was computed in too low a precision (wrong dtype).",
+            "is almost right: a small number was added, or the precision is too low (a wrong dtype).",
         )
     factors = [factor for unit in units if (factor := _factor(unit)) is not None]
     if len(factors) == len(units):
@@ -396,18 +395,18 @@ def symptom(units: Sequence[Unit]) -> tuple[str, str, str]:
                 "varying-factor",
                 "varying factor",
                 f"is right up to a factor, {_number(factors[0])} in one case and {_number(factors[-1])} in another: "
-                "a weight, a mean for a sum, or a division is wrong.",
+                "check the weights, a mean in place of a sum, and divisions.",
             )
     if got.ndim > 1 and got.shape[-1] == got.shape[-2] and same_numbers(got.swapaxes(-1, -2), wanted, 1e-3):
         return "transpose", "transposed", "is transposed."
     if wanted.size == 1:
-        return "wrong", "wrong values", f"is {_number(got.item())} where {_number(wanted.item())} is right."
+        return "wrong", "wrong values", f"is {_number(got.item())}; {_number(wanted.item())} is right."
     error = np.abs(got - wanted).max() / np.abs(wanted).max()
-    return "wrong", "wrong values", f"is off by {_number(error)} times its largest value."
+    return "wrong", "wrong values", f"has errors of up to {_number(error)} times its largest right value."
 
 
 def _factor(unit: Unit) -> float | None:
-    """c where the output is c times the right one, else None."""
+    """c if the output is c times the right one, else None."""
     got, wanted = unit.got, unit.wanted
     if got is None or got.shape != wanted.shape or not np.isfinite(got).all():
         return None

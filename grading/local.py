@@ -1,4 +1,4 @@
-"""Runs the drivers in this process: for our own code and its variants, never for a stranger's."""
+"""Runs the drivers in this process: only for our own code and its variants, never for a submission."""
 
 import contextlib
 import sys
@@ -14,9 +14,10 @@ STUDENT_MODULES = ("visualizers", "style_modules", "style_utils")
 
 
 class LocalExecutor:
-    """Executes operations on the project in `root`; its modules are imported once and kept to this executor.
+    """Executes operations on the project in `root`. Each executor imports the project's modules for itself, once.
 
-    helpers: modules of the package `helpers`, which nobody edits, for several executors to share.
+    helpers: the imported modules of the package `helpers`. Several executors may share them, since no variant changes
+    them.
     """
 
     def __init__(self, root: Path | str, helpers: dict[str, ModuleType] | None = None) -> None:
@@ -49,7 +50,7 @@ def _taken_out(*packages: str) -> dict[str, ModuleType]:
 
 @contextlib.contextmanager
 def local_variants(root: Path | str) -> Iterator[Callable[[Sequence], Execute]]:
-    """Inside: patches of the project in `root` -> an executor of the project so patched."""
+    """Inside: patches of the project in `root` -> an executor of the patched project."""
     from grading.mistakes import build_variant
 
     with tempfile.TemporaryDirectory() as folder:

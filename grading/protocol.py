@@ -1,4 +1,4 @@
-"""What the judge and the child that runs a student's code have in common: plain arrays, and one error."""
+"""What the judge shares with the child that runs a student's code: plain arrays, and one error."""
 
 import traceback
 from collections.abc import Callable
@@ -6,29 +6,29 @@ from pathlib import Path
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]  # float32 and float64 only, so that they cross any channel without pickle
+Arrays = dict[str, np.ndarray]  # float32 and float64 only, so that no pickle is needed to send them
 Execute = Callable[[str, Arrays], Arrays]  # operation, inputs -> outputs; raises ChildError
 
 KINDS = ("exception", "timeout", "memory", "died", "protocol", "import", "not_implemented")
-# After one of these there is no point in asking the same task again; an exception may come from one input only.
+# After one of these the task is not asked again. An exception may concern a single input.
 FATAL_KINDS = frozenset(KINDS) - {"exception"}
 MESSAGE_LIMIT = 500  # characters
 
 
 class ChildError(Exception):
-    """A student's code gave no answer. `kind` is one of KINDS; `message` is one line for the student."""
+    """A student's code gave no answer. `kind`: one of KINDS. `message`: one line for the student."""
 
     def __init__(self, kind: str, message: str) -> None:
         if kind not in KINDS:
-            raise ValueError(f"{kind} is no kind of child error: {', '.join(KINDS)}")
+            raise ValueError(f"{kind} is not a kind of child error: {', '.join(KINDS)}")
         self.kind = kind
         self.message = " ".join(str(message).split())[:MESSAGE_LIMIT]
         super().__init__(f"{kind}: {self.message}")
 
 
 def child_error(error: BaseException, root: Path) -> ChildError:
-    """An exception of a student's code -> its kind, and one line with its own words and the student's
-    file:line.
+    """An exception of a student's code -> its kind, and one line: its message with the file and line in the student's
+    code.
     """
     where = ""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

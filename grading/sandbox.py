@@ -1,8 +1,7 @@
 """Runs a submission's code where it can do no harm: an executor for the judge.
 
-The code runs in a child process (see zygote.py) that holds nothing worth stealing: it gets inputs, and raw
-arrays come back. As root every task has a user id of its own; elsewhere the isolation is less, and `notice`
-says so. Linux only.
+The code runs in a child process (see zygote.py) that knows no secrets: it gets inputs and returns raw arrays. If
+we are root, every task has its own user id; otherwise there is less isolation, and `notice` says so. Linux only.
 """
 
 import contextlib
@@ -29,22 +28,23 @@ from grading.protocol import Arrays, ChildError
 from grading.zygote import PR_SET_DUMPABLE, READY, landlock_version
 from helpers.errors import CannotError
 
-# All that lies beside student code of the grader's own; none of it knows an answer.
+# The grader's files that student code can read; none of them knows an answer.
 BESIDE_THE_STUDENT = ("__init__.py", "channel.py", "drivers.py", "protocol.py", "zygote.py")
-# User ids that no account has: below the 65536 that a container may be limited to.
+# User ids without an account; a container may be limited to ids below 65536.
 FIRST_UID, LAST_UID = 20_000, 59_999
 START_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one task may use. Busy code meets the limit on processor time; that on the clock is for code that sleeps,
-    and leaves room for a machine with much else to do."""
+    """What one task may use. Code that computes is stopped by the limit on processor time. The limit on wall-clock time
+    is for code that sleeps; it is longer, since the machine may be busy.
+    """
 
     call_seconds: float = 30.0
     cpu_seconds: int = 15
     total_seconds: float = 300.0
-    memory: int = 3 << 30  # bytes, of all the task's processes together, beyond torch itself
+    memory: int = 3 << 30  # bytes, of all processes of the task together, without torch itself
     file_bytes: int = 32 << 20
     folder_bytes: int = 128 << 20
     processes: int = 48
@@ -53,10 +53,10 @@ class Limits:
 
 
 class Zygote:
-    """The process that has imported torch and forks the children; one serves a whole folder, from any thread."""
+    """The process that has imported torch and forks the children. One serves a whole folder, from any thread."""
 
     def __init__(self) -> None:
-        # Code that runs as the same user may not look into a process without this mark: there are answers here.
+        # Processes of the same user cannot read the memory of a process with this flag: there are answers in it.
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         self.base = Path(tempfile.mkdtemp(prefix="grading-", dir=_open_to_all(tempfile.gettempdir())))
         self.base.chmod(0o711)
@@ -70,7 +70,7 @@ class Zygote:
     def _start(self) -> None:
         script = self.base / "trusted" / "grading" / "zygote.py"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # -I would lose packages that the user has installed for himself.
+        # With -I, Python does not find packages that the user has installed for one account.
         extra = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
         log = self.base / "log"
         with log.open("wb") as stream:
@@ -88,7 +88,7 @@ class Zygote:
                     "MPLBACKEND": "Agg",
                     "TQDM_DISABLE": "1",
                 },
-                start_new_session=True,  # Ctrl-C is for the judge, which then closes its end
+                start_new_session=True,  # Ctrl-C reaches only the judge, which then closes its end
             )
         theirs.close()
         self._control = ours
@@ -110,14 +110,14 @@ class Zygote:
         self._control.settimeout(None)
 
     def session(self, settings: dict) -> socket.socket:
-        """A supervisor for one submission, as the socket to command it by."""
+        """Starts a supervisor for one submission; returns the socket for its commands."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with self._lock:
             message = [json.dumps(settings).encode()]
             self._wait_until_ready()
             try:
                 socket.send_fds(self._control, message, [theirs.fileno()])
-            except OSError:  # it is gone: begin again
+            except OSError:  # it has ended: start another
                 self._stop()
                 self._start()
                 self._wait_until_ready()
@@ -144,11 +144,11 @@ class Zygote:
 
 
 class Sandbox:
-    """Executes operations on the project in `root`, a fresh child and a fresh folder for each operation.
+    """Executes operations on the project in `root`, with a new child and a new folder for each operation.
 
-    `root` is copied, so nothing that the code does reaches it. Pass a `zygote` to share one between
-    submissions. After a call that hung or killed its child, the same operation is not tried again. Raises
-    ChildError as `grading.protocol` says, CannotError where no child can be had.
+    `root` is copied, so that the code cannot change it. Pass a `zygote` to share one between submissions. After a call
+    without an answer in time, or one that killed its child, the same operation is not tried again. Raises ChildError
+    (see grading.protocol), and CannotError if no child can be started.
     """
 
     def __init__(self, root: Path, limits: Limits | None = None, zygote: Zygote | None = None) -> None:
@@ -184,9 +184,8 @@ class Sandbox:
             try:
                 self.end_task()
                 self._begin(operation)
-            except (
-                OSError
-            ):  # the supervisor is gone: as the same user, code can reach it where all else fails
+            except OSError:
+                # The supervisor has ended: without a user id of its own, student code can kill it.
                 self._renew()
                 self._begin(operation)
         call = secrets.token_hex(8)
@@ -201,7 +200,9 @@ class Sandbox:
             raise self._hopeless[operation] from error
         if header.get("call") != call:
             self.end_task()
-            self._hopeless[operation] = ChildError("protocol", "an answer to a question that was not asked")
+            self._hopeless[operation] = ChildError(
+                "protocol", "it answers another question than the one asked"
+            )
             raise self._hopeless[operation]
         if "error" in header:
             raise _told(header)
@@ -221,9 +222,9 @@ class Sandbox:
             self._hear()
         self._channel, self._operation = ours, operation
         ours.settimeout(60)
-        told = ours.recv(200)  # said before any code of the student's runs
+        told = ours.recv(200)  # sent before any student code runs
         if told != READY:
-            raise CannotError(f"no isolated process can be had here: {told.decode(errors='replace')}")
+            raise CannotError(f"no isolated process can be started here: {told.decode(errors='replace')}")
 
     def _renew(self) -> None:
         self._session.close()
@@ -237,11 +238,11 @@ class Sandbox:
         except TimeoutError:
             data = b""
         if not data:
-            raise ConnectionError("the process that watches student code has gone")
+            raise ConnectionError("the process that supervises student code has ended")
         return json.loads(data)
 
     def end_task(self, ask: bool = False) -> dict:
-        """Ends the running child and all it started, and removes its folder; if asked, says how it had ended."""
+        """Ends the running child and all that it started, and removes its folder. With `ask`, returns how it ended."""
         if self._channel is None or self._home is None:
             return {}
         self._session.send(json.dumps({"do": "end", "ask": ask}).encode())
@@ -256,7 +257,7 @@ class Sandbox:
             ended = self.end_task(ask=True)
         except OSError:
             self._renew()
-            return ChildError("died", "the code ended the process that watches it")
+            return ChildError("died", "the code ended the process that supervises it")
         status = ended.get("status")
         if ended.get("reason") == "memory":
             return ChildError("memory", f"used more than {self.limits.memory / 2**30:g} GB of memory")
@@ -289,25 +290,25 @@ class Sandbox:
 
 
 def notice() -> str:
-    """One line for the log where the isolation is less than full, else nothing."""
+    """One line about missing isolation, or nothing."""
     lacking = []
     if os.geteuid() != 0:
-        lacking.append("not root, so no user id of its own for student code")
+        lacking.append("not root, so student code runs under your user id")
     elif not separate_user():
-        lacking.append(f"{sys.base_prefix} is closed to other users, so student code runs as root")
+        lacking.append(f"{sys.base_prefix} cannot be read by other users, so student code runs as root")
     if not landlock_version():
-        lacking.append("this kernel has no Landlock, so world-readable files can be read")
+        lacking.append("this kernel has no Landlock, so student code can read what all users can")
     return f"reduced isolation: {'; '.join(lacking)}" if lacking else ""
 
 
 def separate_user() -> bool:
-    """Whether a task can have a user id of its own: we are root, and others can be let read our Python."""
+    """Whether a task can have its own user id: we are root, and other users can be given access to our Python."""
     return os.geteuid() == 0 and (not _closed_folders() or _can_mount())
 
 
 @functools.cache
 def _closed_folders() -> dict[str, list[str]]:
-    """Where Python lies in folders that other users cannot enter: folder -> the paths in it that are needed."""
+    """Folders of our Python that other users cannot enter -> the paths in them that are needed."""
     closed: dict[str, list[str]] = {}
     for path in dict.fromkeys((sys.prefix, sys.base_prefix, str(Path(np.__file__).parents[1]))):
         shut = [place for place in reversed(Path(path).parents) if not place.stat().st_mode & 0o001]
@@ -323,7 +324,7 @@ def _can_mount() -> bool:
 
 
 def _open_to_all(folder: str) -> str:
-    """`folder`, or another for temporary files where other users cannot enter it."""
+    """`folder`, or another folder for temporary files if other users cannot enter it."""
     for place in (folder, "/tmp", "/var/tmp"):
         if all(parent.stat().st_mode & 0o001 for parent in (Path(place), *Path(place).parents)):
             return place
@@ -337,7 +338,7 @@ def _free_uid() -> int:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             taken.add(process.stat().st_uid)
-    # Drawn at random, so that two graders on one machine do not meet.
+    # Random, so that two graders on one machine choose different ids.
     draw = random.SystemRandom()
     while (uid := draw.randint(FIRST_UID, LAST_UID)) in taken:
         pass
@@ -345,7 +346,7 @@ def _free_uid() -> int:
 
 
 def _processes_of_mine() -> int:
-    """Threads that this user already runs: the limit on processes counts them too."""
+    """The number of threads of this user, which count toward the limit on processes."""
     count = 0
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -358,11 +359,11 @@ def _told(header: dict) -> ChildError:
     try:
         return ChildError(header["error"], str(header["message"]))
     except (ValueError, KeyError):
-        return ChildError("protocol", "the answer is none")
+        return ChildError("protocol", "the answer has another form")
 
 
 def _remove(folder: Path) -> None:
     with contextlib.suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():  # nested too deeply for Python's own recursion
+    if folder.exists():  # nested too deeply for Python's recursion
         subprocess.run(["rm", "-rf", "--", str(folder)], check=False, stderr=subprocess.DEVNULL)

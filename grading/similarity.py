@@ -1,7 +1,7 @@
-"""How much two submissions share that the handout and the class at large do not.
+"""How much two submissions share that neither the handout nor much of the class has.
 
 Winnowing (Schleimer, Wilkerson and Aiken, 2003, "Winnowing: Local Algorithms for Document Fingerprinting"):
-hashes of k-grams of tokens, the smallest of each window kept. Variables count by place, not by name.
+hashes of k-grams of tokens; the smallest hash of each window is kept. Names of variables are ignored.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from itertools import combinations
 from typing import NamedTuple
 
 GRAM, WINDOW = 6, 3  # tokens
-MIN_SHARED = 20.0  # bits of surprise; below this two short solutions are alike by chance
+MIN_SHARED = 20.0  # bits; below this, two short solutions may be alike by chance
 
 
 class Pair(NamedTuple):
-    """Two submissions by number: `share` (0..1) of what is particular to the smaller one is also in the other,
-    `passages` places that are worth `bits` of surprise.
+    """Two submissions by number. `share` (0..1): how much of the unusual code of the shorter one is also in the other,
+    in `passages` places; `bits`: how surprising this is.
     """
 
     first: int
@@ -32,10 +32,10 @@ class Pair(NamedTuple):
 
 
 def similar_pairs(submissions: Sequence[Mapping[str, str]], handout: Mapping[str, str]) -> list[Pair]:
-    """All pairs that share something particular, the most surprising first. Submissions: file -> source.
+    """All pairs that share unusual code, the most surprising first. A submission: file -> source.
 
-    A fingerprint counts by its rarity, log2(submissions / others that have it), and not at all where more than a
-    tenth of the class has it: short exercises have few good answers, and to find one is no copying.
+    The weight of a fingerprint is its rarity, log2(submissions / others that have it), or 0 if more than a tenth of the
+    class has it: a short exercise has few good answers, and finding the same one is not copying.
     """
     known = {name: fingerprints(source) for name, source in handout.items()}
     prints = [
@@ -66,7 +66,7 @@ def similar_pairs(submissions: Sequence[Mapping[str, str]], handout: Mapping[str
 
 
 def fingerprints(source: str) -> set[str]:
-    """The winnowed fingerprints of a source; comments, strings and layout play no part."""
+    """The winnowed fingerprints of a source; comments, strings and layout are ignored."""
     tokens = list(_tokens(source))
     grams = [
         hashlib.blake2b(" ".join(tokens[i : i + GRAM]).encode(), digest_size=8).hexdigest()
@@ -80,7 +80,7 @@ def _tokens(source: str) -> Iterable[str]:
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.NAME:
-                # What is called or looked up keeps its name; a variable may be called anything.
+                # Attributes and methods keep their names; variables do not.
                 kept = keyword.iskeyword(token.string) or previous == "."
                 yield token.string if kept else "_"
             elif token.type in (tokenize.OP, tokenize.NUMBER):

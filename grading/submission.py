@@ -1,7 +1,7 @@
-"""Reads a submission, a zip or a folder, trusting nothing in it: the seven graded files by name, each capped.
+"""Reads a submission, a zip or a folder, without trusting it: only the seven graded files, and only up to a size.
 
-Everything else is left alone, and said to be ignored. What is graded is laid out beside our own helpers, so a
-file that a student adds or changes elsewhere can neither help nor hurt.
+All other files are ignored and listed. The graded files are put beside our own helpers, so that other files that a
+student adds or changes make no difference.
 """
 
 import codecs
@@ -27,12 +27,12 @@ GRADED_FILES = (
     "style_modules/tv_loss.py",
     "style_utils.py",
 )
-# What the graded files import; ours, whatever a submission holds.
+# What the graded files import: always our own copies.
 BESIDE_GRADED = (
     *("helpers/**/*.py", "helpers/**/*.json", "helpers/**/*.txt"),
     "visualizers/mechanisms.py",
 )
-# The packages' published names, each imported from its own file alone: one broken file costs only its task.
+# The packages' published names. Each is imported from its own file, so that a broken file costs only its own task.
 PACKAGES = {
     "visualizers": {
         "ClassVisualization": "class_visualization",
@@ -49,19 +49,19 @@ PACKAGES = {
 FILE_LIMIT = 256 << 10
 ZIP_LIMIT = 150 << 20
 ENTRY_LIMIT = 20_000
-DIRECTORY_LIMIT = 4 << 20  # bytes of a zip's table of contents
+DIRECTORY_LIMIT = 4 << 20  # bytes of a zip's list of files
 SHOWN = 40  # characters of a hostile name in a message
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class UnreadableError(Exception):
-    """Nothing can be read from it: not a zip, too large, damaged. One line for the student."""
+    """The submission cannot be read: not a zip, too large, or damaged. One line for the student."""
 
 
 @dataclass
 class Submission:
-    """The graded files that were found (name -> UTF-8 source), what was left alone, and what should be known."""
+    """The graded files found (name -> UTF-8 source), the names of ignored files, and notes for the student."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Submission:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the graded files' names and contents; how they were packed plays no part."""
+        """SHA-256 of the names and contents of the graded files, however they were packed."""
         digest = hashlib.sha256()
         for name in sorted(self.files):
             digest.update(f"{name}\0{len(self.files[name])}\0".encode() + self.files[name])
@@ -81,11 +81,11 @@ class Submission:
 
     @property
     def receipt(self) -> str:
-        """A code short enough to copy by hand: the digest's first 12 digits in groups of four."""
+        """The first 12 digits of the digest, in groups of four: short enough to copy by hand."""
         return "-".join(re.findall("....", self.digest[:12].upper()))
 
     def leftovers(self) -> list[str]:
-        """Prints and breakpoints in the graded files, as file:line. They cost nothing."""
+        """Prints and breakpoints in the graded files, as file:line. They cost no points."""
         found = []
         for name, source in sorted(self.files.items()):
             for number, line in _code_lines(source):
@@ -94,7 +94,7 @@ class Submission:
         return found
 
     def write(self, folder: Path, project: Path) -> Path:
-        """Lays out what is graded in `folder`, with our own helpers from `project` beside it."""
+        """Writes the graded files to `folder`, with our own helpers from `project` beside them."""
         for pattern in BESIDE_GRADED:
             for path in sorted(project.glob(pattern)):
                 _put(folder, path.relative_to(project).as_posix(), path.read_bytes())
@@ -106,7 +106,7 @@ class Submission:
 
 
 def read_submission(path: Path) -> Submission:
-    """The submission in a zip file or a folder. Raises UnreadableError where there is none."""
+    """The submission in a zip file or a folder. Raises UnreadableError."""
     try:
         return _read_folder(path) if path.is_dir() else _read_zip(path)
     except OSError as error:
@@ -128,7 +128,7 @@ def _read_zip(path: Path) -> Submission:
 
 
 def _check_directory(stream: io.BufferedReader, size: int) -> None:
-    """Refuses a huge table of contents before zipfile turns it into objects."""
+    """Refuses a huge list of files before zipfile turns it into objects."""
     stream.seek(max(0, size - 65_557))  # the end record is 22 bytes, a comment at most 65535
     tail = stream.read()
     place = tail.rfind(b"PK\5\6")
@@ -136,9 +136,7 @@ def _check_directory(stream: io.BufferedReader, size: int) -> None:
         raise UnreadableError("not a zip file, or a damaged one")
     entries, length = struct.unpack("<HI", tail[place + 10 : place + 16])
     if entries == 0xFFFF or length > DIRECTORY_LIMIT:
-        raise UnreadableError(
-            f"the zip lists {length >> 10} kB of names; zip only what collect_submission.py does"
-        )
+        raise UnreadableError(f"the zip lists {length >> 10} kB of names: make it with collect_submission.py")
 
 
 def _from_entries(archive: zipfile.ZipFile) -> Submission:
@@ -153,7 +151,7 @@ def _from_entries(archive: zipfile.ZipFile) -> Submission:
         if reason:
             submission.ignored.append(f"{_shown(name)} ({reason})")
         elif not name.endswith("/"):
-            plain[name] = entry  # of several the last counts, as it would when unpacked
+            plain[name] = entry  # the last of several counts, as when unpacking
     twice = Counter(entry.filename.replace("\\", "/") for entry in entries)
     inside = _inside(plain, submission)
     for name, full in inside.items():
@@ -161,10 +159,10 @@ def _from_entries(archive: zipfile.ZipFile) -> Submission:
         if twice[full] > 1:
             submission.notes.append(f"{name} is in the zip {twice[full]} times: the last one counts")
         if entry.flag_bits & 1:
-            submission.notes.append(f"{name} is encrypted, so it is not read: zip it without a password")
+            submission.notes.append(f"{name} is encrypted and was not read: make the zip without a password")
         elif entry.compress_type not in METHODS:
             submission.notes.append(
-                f"{name} is packed in an unusual way, so it is not read: use an ordinary zip"
+                f"{name} is compressed in an unusual way and was not read: make an ordinary zip"
             )
         else:
             try:
@@ -179,7 +177,7 @@ def _from_entries(archive: zipfile.ZipFile) -> Submission:
                 NotImplementedError,
             ) as error:
                 submission.notes.append(
-                    f"{name} is damaged in the zip, so it is not read ({_shown(str(error))})"
+                    f"{name} is damaged in the zip and was not read ({_shown(str(error))})"
                 )
     return submission
 
@@ -209,14 +207,14 @@ def _reason_to_ignore(name: str, mode: int) -> str:
     if name.startswith("/") or re.match("[A-Za-z]:", name):
         return "an absolute path"
     if ".." in path.parts:
-        return "a path that leads out of the folder"
+        return "a path that leaves the folder"
     if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_IFMT(mode) == 0):
-        return "a link" if stat.S_ISLNK(mode) else "no ordinary file"
+        return "a link" if stat.S_ISLNK(mode) else "not an ordinary file"
     return ""
 
 
 def _inside(names: Iterable[str], submission: Submission) -> dict[str, str]:
-    """The graded files among `names`: graded name -> its name here. One folder around them all is tolerated."""
+    """The graded files among `names`: graded name -> its name here. All of them may be in one folder."""
     names = list(names)
     wrappers = Counter(
         prefix
@@ -225,10 +223,12 @@ def _inside(names: Iterable[str], submission: Submission) -> dict[str, str]:
         if name.endswith(graded) and (prefix := name.removesuffix(graded)).count("/") == bool(prefix)
         if not prefix.startswith("__MACOSX")
     )
-    # At the top before in a folder, then where most of them are.
+    # Files at the top come before files in a folder; of several folders, the one with the most files counts.
     wrapper = min(wrappers, key=lambda prefix: (prefix != "", -wrappers[prefix], prefix), default="")
     if wrapper:
-        submission.notes.append(f"the files lie in a folder {_shown(wrapper)}: better zip them without it")
+        submission.notes.append(
+            f"the files are in a folder {_shown(wrapper)}: please zip them without the folder"
+        )
     inside = {graded: wrapper + graded for graded in GRADED_FILES if wrapper + graded in names}
     taken = set(inside.values())
     submission.ignored += [_shown(name) for name in names if name not in taken]
@@ -236,14 +236,14 @@ def _inside(names: Iterable[str], submission: Submission) -> dict[str, str]:
         near = [name for name in names if name.lower().endswith(graded.lower())]
         if graded not in inside and near:
             submission.notes.append(
-                f"{graded} is missing, but there is {_shown(near[0])}: put it where it belongs"
+                f"{graded} is missing, but there is {_shown(near[0])}: move it to {graded}"
             )
     return inside
 
 
 def _accept(submission: Submission, name: str, data: bytes) -> None:
     if len(data) > FILE_LIMIT:
-        submission.notes.append(f"{name} is larger than {FILE_LIMIT >> 10} kB, so it is not read")
+        submission.notes.append(f"{name} is larger than {FILE_LIMIT >> 10} kB and was not read")
         return
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
@@ -251,16 +251,16 @@ def _accept(submission: Submission, name: str, data: bytes) -> None:
     except (SyntaxError, UnicodeDecodeError, LookupError):
         encoding = "utf-16" if data.startswith(UTF_16) else "latin-1"
         text = data.decode(encoding, errors="replace")
-        # A declared encoding that did not hold would still be believed.
+        # Python would still believe the wrong encoding that the file declares.
         lines = text.split("\n")
         lines[:2] = [re.sub(r"coding[=:]", "coding ", line) for line in lines[:2]]
         data = "\n".join(lines).encode("utf-8", errors="replace")
-        submission.notes.append(f"{name} is not UTF-8; it was read as {encoding}: save it as UTF-8")
+        submission.notes.append(f"{name} is not UTF-8 and was read as {encoding}: save it as UTF-8")
     submission.files[name] = data
 
 
 def _code_lines(source: bytes) -> list[tuple[int, str]]:
-    """The lines of a source with comments and strings blanked out; none where it does not parse."""
+    """The lines of a source without comments and strings; none if it cannot be parsed."""
     lines: dict[int, str] = {}
     try:
         for token in tokenize.tokenize(io.BytesIO(source).readline):
@@ -284,7 +284,7 @@ def _lazy(names: Mapping[str, str]) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name that may hold anything, as a short printable text."""
+    """Any name as a short printable text."""
     name = "".join(c if c.isprintable() else "?" for c in name)
     return name if len(name) <= 2 * SHOWN else f"{name[:SHOWN]}...{name[-SHOWN:]}"
 

@@ -1,4 +1,4 @@
-"""What is graded: tasks, their points, what each operation returns, and how close is right."""
+"""What is graded: tasks, their points, the outputs of each operation, and their tolerances."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Output:
-    """An output of an operation: what a student reads of it, its share in the operation's points, and its
-    tolerance, relative to the largest number expected, in single and double precision.
+    """An output of an operation: its name for students, its share in the operation's points, and its tolerance in
+    single and double precision, relative to the largest expected number.
     """
 
     label: str
@@ -19,8 +19,8 @@ class Output:
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of grading.drivers: the place to look at, its share in the task's points, how many cases of
-    each kind a submission meets (the bank has more of them in proportion), and its outputs.
+    """An operation of grading.drivers: the function it calls, its outputs, its share in the task's points, and the
+    number of cases of each kind that are drawn for a submission (the bank has several times as many).
     """
 
     where: str
@@ -83,7 +83,7 @@ OPERATIONS = {
             "later_steps": Output(
                 "picture after two steps of the class visualization", 2, single=1e-3, double=1e-6
             ),
-            # Eight bits a colour: a rounding the other way is one level.
+            # Eight bits per colour: another rounding changes a value by one level.
             "picture": Output("returned picture of the class visualization", 1, single=0.006, double=0.006),
             "again": Output("class visualization of a second call", 1, single=1e-3, double=1e-6),
         },
@@ -118,6 +118,6 @@ def task_of(operation: str) -> str:
 
 
 def tolerance(operation: str, key: str, dtype: np.dtype) -> float:
-    """How far an output may be off, relative to the largest number expected, whose precision is `dtype`."""
+    """The largest error allowed in an output of type `dtype`, relative to its largest expected number."""
     output = OPERATIONS[operation].outputs[key]
     return output.single if np.dtype(dtype) == np.float32 else output.double

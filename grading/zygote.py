@@ -1,11 +1,11 @@
 """Runs beside student code: a process that imports torch once, and forks a child for each task.
 
-    judge -> zygote -> supervisor (one a submission) -> child (one a task; student code lives here alone)
+    judge -> zygote -> supervisor (one per submission) -> child (one per task; only here does student code run)
 
-None of them holds anything secret. The supervisor watches the child's memory, and afterwards ends whatever
-the child has started. The child gives up every right it can before it imports a line of the student's.
+None of the last three knows a secret. The supervisor watches the child's memory, and at the end it kills all that
+the child has started. The child gives up every right that it can before it imports student code.
 
-Started as a script by grading.sandbox, from a folder that holds nothing but this file and what it imports.
+Started as a script by grading.sandbox, from a folder with this file and its imports only.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def main() -> NoReturn:
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, HEADER, 1)
         if not data:
-            os._exit(0)  # tidying up torch would take a second
+            os._exit(0)  # an ordinary exit of torch takes a second
         if os.fork() == 0:
             control.close()
             try:
@@ -72,15 +72,15 @@ def main() -> NoReturn:
 
 
 def _preload() -> None:
-    """Everything slow that a task needs. One thread: only a process without others may fork safely."""
+    """Imports all that is slow. With one thread: forking is safe only in a process without other threads."""
     for name in PRELOADED:
         importlib.import_module(name)
     import torch
 
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
-    # The first optimizer imports a good second's worth of torch; gradients stay out of here, since autograd
-    # may start threads.
+    # The first optimizer imports parts of torch, which takes more than a second. No backward pass here: autograd may
+    # start threads.
     parameter = torch.nn.Parameter(torch.ones(1))
     parameter.grad = torch.ones(1)
     torch.optim.Adam([parameter]).step()
@@ -91,7 +91,7 @@ def _preload() -> None:
 
 
 def supervise(session: socket.socket, settings: Mapping) -> None:
-    """One submission: spawns children on request, watches the one that runs, and ends it with all it started."""
+    """Serves one submission: starts children on request, watches the running one, ends it and all it started."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child, reason = 0, ""
@@ -123,8 +123,8 @@ def supervise(session: socket.socket, settings: Mapping) -> None:
 
 
 def _status_of(child: int) -> int | None:
-    """The exit code of a child that has ended by itself (minus a signal's number), None of one that runs."""
-    deadline = time.monotonic() + 0.2  # it may be on its way out, its channel closed already
+    """The exit code of a child that has ended (minus the number of a signal), None if it still runs."""
+    deadline = time.monotonic() + 0.2  # it may be ending, with its channel already closed
     while time.monotonic() < deadline:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
@@ -134,7 +134,7 @@ def _status_of(child: int) -> int | None:
 
 
 def _excess(task: Mapping, baseline: int) -> str:
-    """Which limit the processes of the task together have passed: memory, or disk; else nothing."""
+    """The limit that the processes of the task together exceed: memory, disk, or nothing."""
     used = sum(max(0, _resident(pid) - baseline) for pid in _processes(task.get("uid")))
     if used > task["memory"]:
         return "memory"
@@ -142,8 +142,8 @@ def _excess(task: Mapping, baseline: int) -> str:
 
 
 def _size_of(folder: str, enough: int) -> int:
-    """The bytes in a folder, each entry counted as at least one block; stops counting at `enough`. Folders nested
-    too deeply to be measured count as too much.
+    """The bytes in a folder; each entry counts as at least one block. Stops counting at `enough`. Folders that are
+    nested too deeply count as more than enough.
     """
     total, waiting = 0, [(folder, 0)]
     while waiting and total <= enough:
@@ -170,7 +170,7 @@ def _resident(pid: int | str) -> int:
 
 
 def _processes(uid: int | None) -> list[int]:
-    """The task's processes: those of its own user id, else the descendants of this supervisor."""
+    """The task's processes: those with its user id or, if it has none, the descendants of this supervisor."""
     if uid is None:
         return list(_descendants(os.getpid()))
     found = []
@@ -184,7 +184,7 @@ def _processes(uid: int | None) -> list[int]:
 
 
 def _uid_of(process: Path) -> int:
-    # A process that may not be looked into belongs to root in /proc, whoever runs it.
+    # In /proc, a process that other processes may not inspect belongs to root, under any user id.
     for line in (process / "status").read_text().splitlines():
         if line.startswith("Uid:"):
             return int(line.split()[1])
@@ -208,13 +208,13 @@ def _descendants(root: int) -> Iterator[int]:
 
 
 def _kill(uid: int | None) -> None:
-    """SIGKILL to every process of the task at once."""
+    """Sends SIGKILL to every process of the task at once."""
     if uid is None:
         for pid in _descendants(os.getpid()):
             _signal(pid)
         return
-    # kill(-1) from a process of the same user reaches all of them in one go, so that none can fork away; sent
-    # from here, as root, it would reach everybody.
+    # kill(-1) from a process of the same user reaches all of them at once, so that none can escape by forking. Sent
+    # from here, as root, it would reach all processes.
     helper = os.fork()
     if helper == 0:
         try:
@@ -256,7 +256,7 @@ def _reap() -> bool:
 
 
 def live(channel: socket.socket, task: Mapping) -> NoReturn:
-    """The child's whole life: gives up its rights, then answers calls until its channel closes. Never returns."""
+    """The child: gives up its rights, then answers calls until its channel closes. Never returns."""
     leave = os._exit
     try:
         try:
@@ -291,7 +291,7 @@ def _give_up_rights(channel: socket.socket, task: Mapping) -> None:
     uid = task.get("uid")
     if uid is not None:
         _open_up(task["closed"])
-        libc.unshare(CLONE_NEWNET | CLONE_NEWIPC)  # where refused, Landlock still keeps TCP in
+        libc.unshare(CLONE_NEWNET | CLONE_NEWIPC)  # if this is refused, Landlock still blocks TCP
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
@@ -305,7 +305,7 @@ def _give_up_rights(channel: socket.socket, task: Mapping) -> None:
         stage = task["stage"]
         readable = [*SYSTEM, sys.prefix, sys.base_prefix, *sys.path, stage]
         confine(readable, [home])
-    # Last, since the steps before need room themselves.
+    # Last, since the steps before need memory themselves.
     memory = task["memory"]
     address_space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     for kind, soft, hard in (
@@ -321,13 +321,13 @@ def _give_up_rights(channel: socket.socket, task: Mapping) -> None:
 
 
 def _open_up(closed: Mapping[str, list[str]]) -> None:
-    """Makes Python readable where it lies in a closed folder (root's home): by a view of the folder, this child's
-    alone, with nothing in it but the paths that are needed.
+    """Makes Python readable if it is in a folder that other users cannot enter (root's home): mounts, for this child
+    only, a folder with nothing but the paths that are needed.
     """
     if not closed:
         return
-    _check(libc.unshare(CLONE_NEWNS), "a view of its own")
-    _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "a private view")
+    _check(libc.unshare(CLONE_NEWNS), "a mount namespace")
+    _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "a private mount")
     for folder, paths in closed.items():
         places = [os.open(path, os.O_PATH) for path in paths]
         _check(libc.mount(b"none", folder.encode(), b"tmpfs", 0, b"mode=755,size=1m"), folder)
@@ -344,12 +344,12 @@ def _check(result: int, what: str) -> None:
 
 
 def landlock_version() -> int:
-    """The kernel's Landlock version, 0 where there is none."""
+    """The kernel's version of Landlock, 0 if it has none."""
     return max(0, libc.syscall(LANDLOCK_CREATE, None, 0, 1))
 
 
 def confine(readable: list[str], writable: list[str]) -> None:
-    """From here on this process sees of the file system what is listed, and reaches no process that was here before."""
+    """From here on, this process can use only the listed paths, and cannot signal processes outside."""
     version = landlock_version()
     everything = (1 << {1: 13, 2: 14}.get(version, 15 if version < 5 else 16)) - 1
     attributes = struct.pack("QQQ", everything, 0b11 if version >= 4 else 0, 0b11 if version >= 6 else 0)
@@ -387,7 +387,7 @@ def _answer(channel: socket.socket, task: Mapping) -> None:
         try:
             outputs = DRIVERS[header["operation"]]({name: array.copy() for name, array in inputs.items()})
             wire.send(channel, reply, outputs)
-        except BaseException as error:  # SystemExit and KeyboardInterrupt are a student's errors like others
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are errors like others
             told = error if isinstance(error, ChildError) else child_error(error, Path(task["stage"]))
             memory = isinstance(error, RuntimeError) and "allocate memory" in told.message
             wire.send(

@@ -71,6 +71,7 @@ def test_everything_that_belongs_goes_in_and_comes_out_the_same(root, tmp_path):
     put(root, "visualization/a walk.gif", b"GIF")
     put(root, "visualization/étude_日本.jpg", b"JPG")
     put(root, "helpers/deeper/table.npz", b"\x00\xff")
+    put(root, "helpers/names.txt", "tench\n")
     expected = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
     archive(root)
     with zipfile.ZipFile(root / submission.ZIP_NAME) as packed:
@@ -275,7 +276,7 @@ def test_a_defect_is_named_and_the_old_zip_stays(root, capsys, name, content, li
     else:
         put(root, name, content)
     assert collect(root, "--skip-tests", "--quiet") == 1
-    assert capsys.readouterr().err.splitlines() == [line, "no zip written: 1 to mend"]
+    assert capsys.readouterr().err.splitlines() == [line, "no zip written: 1 to fix"]
     assert old.read_bytes() == b"yesterday's"
 
 
@@ -294,7 +295,7 @@ def test_all_problems_are_reported_at_once(root, capsys):
         "style_utils.py:4: ZeroDivisionError: division by zero (importing style_utils)",
         "style_utils.py:3: f is still to be written: Task 6",
         "style_utils.py:2: stray print(): remove it",
-        "no zip written: 6 to mend",
+        "no zip written: 6 to fix",
     ]
 
 
@@ -340,7 +341,7 @@ def test_modules_see_only_what_goes_into_the_zip(root):
     )
     (problem,) = submission.check_imports(root)
     assert (problem.file, problem.line) == ("style_utils.py", 2)
-    assert problem.message.endswith("my_notes lies here, but is not among what goes into the zip")
+    assert problem.message.endswith("my_notes is in this folder, but does not go into the zip")
 
 
 def test_a_library_that_is_not_installed_asks_for_the_environment(root):
@@ -429,7 +430,7 @@ def test_failing_public_tests_are_named_one_a_line(root, capfd):
     put(root, "tests/test_other.py", "import nowhere\n")
     assert collect(root, "--quiet") == 1
     assert sorted(capfd.readouterr().err.splitlines()) == [
-        "no zip written: 3 to mend",
+        "no zip written: 3 to fix",
         "tests/test_other.py: cannot be collected: ModuleNotFoundError: No module named 'nowhere'",
         "tests/test_public.py:3: TestGram::test_ones[2] failed: AssertionError: C is off",
         "tests/test_public.py:9: test_photo failed: OSError: no photo",
@@ -461,7 +462,7 @@ def test_no_pytest_says_how_to_get_it(root, monkeypatch):
     assert "requirements-dev.txt" in problem.message
 
 
-def test_public_tests_wait_until_the_files_are_mended(root, capsys):
+def test_public_tests_wait_until_the_files_are_fixed(root, capsys):
     put(root, "tests/test_public.py", "import pathlib\npathlib.Path('ran').touch()\n")
     put(root, "style_utils.py", "print(1)\n")
     assert collect(root, "--quiet") == 1
@@ -473,7 +474,7 @@ def test_missing_tests_and_pictures_are_warnings(root, capsys):
     shutil.rmtree(root / "visualization")
     assert collect(root, "--quiet") == 0
     assert capsys.readouterr().err.splitlines() == [
-        "warning: there is no tests folder, so the work goes in untested",
+        "warning: there is no folder tests/, so nothing was tested",
         "warning: visualization/class_visualization.png: missing: run ./class_visualization.py",
         "warning: visualization/saliency_visualization.png: missing: run ./saliency_visualization.py",
         "warning: visualization/gradcam_visualization.png: missing: run ./gradcam_visualization.py",

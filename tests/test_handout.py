@@ -121,11 +121,11 @@ def test_the_handout_is_the_assignment_half_alone():
     added = full.keys() - lean.keys()
     assert all(name.startswith(("extras/", "tests/")) for name in added)
     assert {f"tests/{name}" for name in handout.TESTS} <= full.keys()
-    # Nothing in the lean copy imports what it does not have, but where an option asks for it.
+    # No module of the lean copy imports at its top what is not handed out.
     for name, data in lean.items():
         if name.endswith(".py"):
-            at_once = [line for line in data.decode().splitlines() if line.startswith(("from ", "import "))]
-            assert not any(line.split()[1].startswith(("extras", "benchmarks")) for line in at_once), name
+            top = [line for line in data.decode().splitlines() if line.startswith(("from ", "import "))]
+            assert not any(line.split()[1].startswith(("extras", "benchmarks")) for line in top), name
 
 
 def test_tests_of_the_extras_go_with_them(tmp_path):
@@ -185,7 +185,9 @@ def test_a_sentence_of_the_key_is_found_wherever_it_went(tmp_path):
     for folder in ("docs", "report"):
         (tmp_path / folder).mkdir()
     (tmp_path / "docs/methods.md").write_text(PAGE)
-    (tmp_path / "report/report.md").write_text("## Q\n\n> So, do not look earlier, at layers near the image?\n")
+    (tmp_path / "report/report.md").write_text(
+        "## Q\n\n> So, do not look earlier, at layers near the image?\n"
+    )
     known = handout.key_sentences(tmp_path)
     assert known == {
         " the last layer keeps places while it already knows what stands there ": "docs/methods.md"

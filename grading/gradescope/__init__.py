@@ -14,11 +14,11 @@ from grading.judge import TaskResult
 from helpers.files import replace_whole
 
 OUTPUT_LIMIT = 9_900  # characters of each text
-UNFINISHED = "The grader did not get to the end. What is listed was graded; please submit once more."
+UNFINISHED = "The grader did not finish. The tasks listed here were graded; please submit once more."
 
 
 class Results:
-    """results.json, always valid and whole: first no points, then replaced as tasks are graded."""
+    """results.json, complete and valid at any time: first without points, then rewritten after each task."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,12 +29,12 @@ class Results:
         self.write(UNFINISHED)
 
     def add(self, result: TaskResult) -> None:
-        """One more task is done."""
+        """Adds the result of a task."""
         self.tasks.append(result)
         self.write(UNFINISHED)
 
     def write(self, output: str, *, final: bool = False) -> None:
-        """Replaces the file. After a `final` one nothing is written any more."""
+        """Replaces the file. After a `final` call, nothing more is written."""
         with self._lock:
             if self._closed:
                 return
@@ -82,12 +82,12 @@ def _text(text: str) -> str:
 
 
 def run(submission: Path, path: Path, *, deadline: float) -> None:
-    """Grades the folder `submission` into the file `path`; ends the process by itself after `deadline` seconds."""
+    """Grades the folder `submission` into the file `path`. Ends the process after `deadline` seconds."""
     results = Results(path)
 
     def give_up() -> None:
         results.write(
-            f"Out of time after {deadline:g} s. Tasks that are not listed got no points.", final=True
+            f"Out of time after {deadline:g} s. Tasks that are not listed get no points.", final=True
         )
         os._exit(0)
 
@@ -95,7 +95,7 @@ def run(submission: Path, path: Path, *, deadline: float) -> None:
     watch.daemon = True
     watch.start()
     try:
-        # Imported here, so that results.json is there whatever happens next.
+        # Imported here: results.json must exist before anything can fail.
         from grading.assess import assess, bank_and_secret
         from grading.sandbox import Limits, notice
 
@@ -107,6 +107,6 @@ def run(submission: Path, path: Path, *, deadline: float) -> None:
         remarks = [*assessment.remarks, f"receipt {assessment.receipt}" if assessment.receipt else ""]
         results.write("\n".join(filter(None, remarks)), final=True)
     except Exception as error:
-        print(f"{type(error).__name__}: {error}")  # stdout is the instructor's
+        print(f"{type(error).__name__}: {error}")  # only the instructor sees stdout
         results.write(f"{UNFINISHED} ({type(error).__name__})", final=True)
     watch.cancel()

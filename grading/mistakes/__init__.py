@@ -1,8 +1,7 @@
 """The catalogue of wrong implementations, and of unusual right ones. For instructors; never handed out.
 
-An `Entry` is a mistake with a name: its forms are ways to write it that a submission cannot be told apart by,
-or that deserve the same words. Each form is a set of patches of the solved project, so that what it would
-answer is computed, never guessed.
+An `Entry` is a mistake with a name. Its forms are ways to write it that give the same answers or deserve the same
+explanation. Each form is a set of patches of the solved project, so its answers are computed, not guessed.
 """
 
 import ast
@@ -14,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRADED = ("visualizers", "style_modules", "style_utils.py")
-NEEDED = (*GRADED, "helpers")  # what a variant's tree consists of
+NEEDED = (*GRADED, "helpers")  # the files of a variant
 REGION = re.compile(r"^(?P<indent> *)### BEGIN SOLUTION\n(?P<body>.*?)^ *### END SOLUTION$", re.M | re.S)
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A change of one graded file: of its `region`-th solution (from 0), of the function of a qualified name,
-    of a text that occurs once, or, where none is given, of the whole file.
+    """New code for a part of a graded file: its `region`-th solution (from 0), the function of a qualified name, or a
+    text that occurs once. Without any of these: for the whole file.
     """
 
     file: str
@@ -31,11 +30,13 @@ class Patch:
     text: str | None = None
 
     def apply(self, source: str) -> str:
-        """The patched source. Raises ValueError where the patch's place is not in it."""
+        """The patched source. Raises ValueError if the part to patch is not in it."""
         if self.region is not None:
             found = list(REGION.finditer(source))
             if self.region >= len(found):
-                raise ValueError(f"{self.file} has {len(found)} solution regions, no number {self.region}")
+                raise ValueError(
+                    f"{self.file} has {len(found)} solution regions: number {self.region} does not exist"
+                )
             match = found[self.region]
             return (
                 source[: match.start("body")] + self._indented(match["indent"]) + source[match.end("body") :]
@@ -50,7 +51,9 @@ class Patch:
             return "".join(lines)
         if self.text is not None:
             if source.count(self.text) != 1:
-                raise ValueError(f"{self.file} has {source.count(self.text)} times: {self.text}")
+                raise ValueError(
+                    f"{self.file} has this text {source.count(self.text)} times, not once: {self.text}"
+                )
             return source.replace(self.text, self.code)
         return textwrap.dedent(self.code).lstrip("\n")
 
@@ -63,11 +66,11 @@ Form = tuple[Patch, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """A mistake in the function that `operation` (of grading.drivers) calls. `sentence` says what was seen and
-    why; `where` the place to look at.
+    """A mistake in the function that `operation` (of grading.drivers) calls. `sentence` says what was seen and what to
+    do; `where` is the function to look at.
 
-    follows: the id of the mistake in another task of which this one is only the consequence.
-    accepted: no mistake but another reading of the task, which gets full marks though its answers differ.
+    follows: the id of a mistake in another task that causes this one.
+    accepted: not a mistake but another reading of the task. It gets full marks, although its answers differ.
     """
 
     id: str
@@ -90,16 +93,16 @@ class Correct:
 
 
 def forms(*patches: Patch | Form) -> tuple[Form, ...]:
-    """Each argument one form; a form of several patches is a tuple."""
+    """One form per argument; a form of several patches is a tuple."""
     return tuple(patch if isinstance(patch, tuple) else (patch,) for patch in patches)
 
 
 def build_variant(
     root: Path | str, patches: Iterable[Patch], dest: Path | str, *, link: bool = False
 ) -> Path:
-    """Copies the graded files and what they need from the solved project in `root` to `dest`, patched.
+    """Copies the graded files and what they need from the solved project in `root` to `dest`, and patches them.
 
-    link: what no patch touches is linked, not copied.
+    link: files that no patch changes become links.
     """
     patches = list(patches)
     root, dest = Path(root).resolve(), Path(dest)
@@ -133,7 +136,7 @@ def catalogue() -> list[Entry]:
 
 
 def correct_variants() -> list[Correct]:
-    """Right implementations that are written in other ways than ours."""
+    """Right implementations that are written differently from ours."""
     from grading.mistakes import correct
 
     return correct.VARIANTS

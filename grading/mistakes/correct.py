@@ -1,7 +1,7 @@
-"""Right implementations written in other ways than ours: each must get full marks.
+"""Right implementations that are written differently from ours: each must get full marks.
 
-Other orders of the same arithmetic, other calls for the same thing, loops, in place or not, and the idioms of the
-published assignment: Variable, .data, backward() with X.grad, hooks, modules replaced for good.
+Another order of the arithmetic, other functions, loops, operations in place, and the idioms of the published
+assignment: Variable, .data, backward() with X.grad, hooks, ReLUs that are replaced and not put back.
 """
 
 import textwrap

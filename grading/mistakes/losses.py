@@ -15,7 +15,7 @@ def _gram(*codes: str) -> tuple:
 
 
 def _style(*terms: str) -> tuple:
-    """The solution with another term for each layer; `i` is its place in style_layers."""
+    """The solution with another term for each layer; `i` is its position in style_layers."""
     return forms(*(_style_loop(f"loss = loss + {term}") for term in terms))
 
 
@@ -168,7 +168,7 @@ GRAM_ENTRIES = [
     ),
 ]
 
-# The style loss asks for normalized matrices of one image, and broadcasts: these do not change it.
+# These do not change the style loss: it uses normalized matrices of a single image, and broadcasts.
 HARMLESS_FOR_STYLE = {"gram-always-normalized", "gram-batch", "gram-batch-divisor", "gram-squeezed"}
 
 ENTRIES = [

@@ -21,7 +21,7 @@ def _score(expression: str) -> Patch:
 
 
 def _reduce(expression: str) -> Patch:
-    """The solution with another way from the gradient (N, 3, H, W) to the map."""
+    """The solution with another map made from the gradient (N, 3, H, W)."""
     return Patch(
         FILE,
         f"""
