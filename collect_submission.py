@@ -301,7 +301,7 @@ def _import_each(stage: str, log: str, timeout: str, *modules: str) -> None:
     main_thread = threading.get_ident()
     watch = threading.Timer(
         float(timeout),
-        lambda: give_up(f"still at it after {float(timeout):g} s", sys._current_frames()[main_thread]),
+        lambda: give_up(f"still running after {float(timeout):g} s", sys._current_frames()[main_thread]),
     )
     watch.daemon = True
     watch.start()

@@ -358,7 +358,7 @@ def test_an_endless_import_is_stopped_and_its_line_named(root, loop):
     assert time.monotonic() - begun < submission.GRACE / 2
     assert problem.file == "style_modules/content_loss.py"
     assert problem.line in (1, 2)
-    assert "still at it after 0.5 s" in problem.message
+    assert "still running after 0.5 s" in problem.message
 
 
 def test_an_endless_import_that_lets_nothing_else_run_is_killed(root, monkeypatch):
