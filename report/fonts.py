@@ -1,0 +1,57 @@
+"""Fonts for the report: DejaVu, which comes with matplotlib, and the system's own for characters that it lacks."""
+
+import functools
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from fontTools.ttLib import TTFont, TTLibError
+from matplotlib import get_data_path
+from matplotlib.font_manager import findSystemFonts
+
+DEJAVU = Path(get_data_path(), "fonts", "ttf")  # has the Greek, the accents and the symbols of mathematics
+TEXT_FONT = DEJAVU / "DejaVuSans.ttf"
+OTHER_STYLES = ("bold", "black", "heavy", "medium", "light", "thin", "italic", "oblique", "mono")
+
+
+@functools.cache
+def characters(path: Path) -> frozenset[str]:
+    """The characters that a font draws; none for a file that is no outline font."""
+    try:
+        with TTFont(path, fontNumber=0, lazy=True) as font:
+            outlines = "glyf" in font or "CFF " in font
+            return frozenset(map(chr, font.getBestCmap() or ())) if outlines else frozenset()
+    except (OSError, TTLibError, AssertionError, ValueError):
+        return frozenset()
+
+
+def system_fonts() -> list[Path]:
+    """The system's font files, regular styles first."""
+    paths = sorted(map(Path, findSystemFonts()))
+    return sorted(paths, key=lambda path: any(style in path.stem.lower() for style in OTHER_STYLES))
+
+
+def fallback_fonts(text: str) -> tuple[list[Path], set[str]]:
+    """As few of the system's fonts as have the characters that DejaVu lacks, and the characters that none has."""
+    fonts: list[Path] = []
+    lacking = {c for c in text if not c.isspace()} - characters(TEXT_FONT)
+    candidates = system_fonts() if lacking else []
+    while lacking:
+        complete = (path for path in candidates if lacking <= characters(path))
+        best = next(complete, None) or max(
+            candidates, key=lambda path: len(lacking & characters(path)), default=None
+        )
+        if best is None or not lacking & characters(best):
+            break
+        fonts.append(best)
+        lacking -= characters(best)
+    return fonts, lacking
+
+
+def by_script(found: Iterable[str]) -> dict[str, list[str]]:
+    """Characters grouped by the first word of their Unicode names, such as "CJK", "THAI"; the others as "symbols"."""
+    groups: dict[str, list[str]] = {}
+    for c in sorted(found):
+        script = unicodedata.name(c, "symbols").split()[0] if c.isalpha() else "symbols"
+        groups.setdefault(script, []).append(c)
+    return groups
