@@ -34,10 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"the Markdown file; pictures are named from its folder (default {REPORT})",
     )
     parser.add_argument("--output", metavar="FILE", default=OUTPUT, help=f"where it goes (default {OUTPUT})")
+    parser.add_argument("--strict", action="store_true", help="write nothing if there are problems; exit 1")
     parser.add_argument(
-        "--strict", action="store_true", help="write nothing if there are problems; exit 1"
+        "--quiet", action="store_true", help="do not print the last line; problems are still listed"
     )
-    parser.add_argument("--quiet", action="store_true", help="do not print the last line; problems are still listed")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     return parser
 

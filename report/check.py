@@ -1,5 +1,6 @@
 """Reads the report and lists its problems: questions without an answer, missing pictures, what would not look right."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -149,7 +150,7 @@ def read_figure(name: str, folder: Path) -> Image.Image:
         raise CannotError("no file is named")
     if re.match(r"[a-z]+://|data:", name):
         raise CannotError(f"{name[:60]} is a web address: save the picture here, and name the file")
-    path = folder / unquote(name)
+    path = Path(os.path.normpath(folder / unquote(name)))
     try:
         if not path.exists() and (runner := _runner(path.stem)):
             raise CannotError(f"{path}: no such file; ./{runner} makes it")

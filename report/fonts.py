@@ -1,6 +1,7 @@
 """Fonts for the report: DejaVu, which comes with matplotlib, and the system's own for characters that it lacks."""
 
 import functools
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,10 @@ from matplotlib.font_manager import findSystemFonts
 DEJAVU = Path(get_data_path(), "fonts", "ttf")  # has the Greek, the accents and the symbols of mathematics
 TEXT_FONT = DEJAVU / "DejaVuSans.ttf"
 OTHER_STYLES = ("bold", "black", "heavy", "medium", "light", "thin", "italic", "oblique", "mono")
+
+WIDE = r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]"
+# Not before a mark that closes, nor after one that opens.
+BREAK = re.compile(rf"(?<={WIDE})(?={WIDE})(?![、。，．：；？！）」』】》〉])(?<![（「『【《〈])")
 
 
 @functools.cache
@@ -55,3 +60,8 @@ def by_script(found: Iterable[str]) -> dict[str, list[str]]:
         script = unicodedata.name(c, "symbols").split()[0] if c.isalpha() else "symbols"
         groups.setdefault(script, []).append(c)
     return groups
+
+
+def breakable(text: str) -> str:
+    """The text with invisible places to break a line where no spaces are written: Chinese, Japanese and Korean."""
+    return BREAK.sub("\N{ZERO WIDTH SPACE}", text)
