@@ -49,7 +49,8 @@ def work(args: argparse.Namespace) -> Path:
     cli.check_output(output, endings=(output.suffix.lower(),))
 
     from helpers.files import replace_whole
-    from report.check import author, problems, read_report
+    from report.check import author, problems
+    from report.document import read_report
     from report.typesetting import typeset
 
     tree = read_report(report)

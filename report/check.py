@@ -1,25 +1,23 @@
-"""Reads the report and lists its problems: questions without an answer, missing pictures, what would not look right."""
+"""What is wrong with the report: questions without an answer, missing pictures, what would not look right."""
 
 import os
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 from PIL import Image
 
 from helpers.cli import PROJECT, progress
 from helpers.errors import CannotError
 from helpers.image_utils import read_image
+from report.document import is_note, line_of, parents_of, plain
 from report.fonts import by_script, fallback_fonts
 
 PLACEHOLDER = "Your answer here"
 LARGEST = 2048  # pixels of a picture's longer side: a page's height at the highest resolution
-VARIATIONS = "\ufe0e\ufe0f"  # ask for a character in black or in colour
 
 
 class Problem(NamedTuple):
@@ -27,47 +25,6 @@ class Problem(NamedTuple):
 
     line: int
     message: str
-
-
-def read_report(path: Path) -> SyntaxTreeNode:
-    """The report as a Markdown tree. Raises CannotError if it does not exist or is not text in UTF-8."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise CannotError(
-            f"{path}: no such file; run this in the project's folder, or name the file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise CannotError(f"{path} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
-    except OSError as error:
-        raise CannotError(f"{path} cannot be read: {error.strerror or error}") from error
-    # Invisible characters (byte order marks, joiners, soft hyphens) are often copied along; they are not printed.
-    text = "".join(
-        c
-        for c in unicodedata.normalize("NFC", text)
-        if c in "\n\t" or (unicodedata.category(c) not in ("Cc", "Cf", "Co") and c not in VARIATIONS)
-    )
-    if not text.strip():
-        raise CannotError(f"{path} is empty")
-    return SyntaxTreeNode(MarkdownIt("commonmark").enable("table").parse(text))
-
-
-def plain(node: SyntaxTreeNode, *, images: bool = False, breaks: bool = False) -> str:
-    """A node's text without its styles. `images`: with [captions]; `breaks`: with forced line breaks."""
-    if node.type == "image":
-        return f"[{node.content}]" if images else ""
-    if node.type == "softbreak":
-        return " "
-    if node.type == "hardbreak" or (node.type == "html_inline" and re.fullmatch(r"<br\s*/?>", node.content)):
-        return "\n" if breaks else " "
-    if is_note(node) or node.type == "inline" and not node.children:
-        return ""
-    return "".join(plain(child, images=images, breaks=breaks) for child in node.children) or node.content
-
-
-def is_note(node: SyntaxTreeNode) -> bool:
-    """Whether this is an HTML comment, which is not printed."""
-    return node.type in ("html_block", "html_inline") and node.content.lstrip().startswith("<!--")
 
 
 class Section(NamedTuple):
@@ -84,7 +41,7 @@ def sections(tree: SyntaxTreeNode) -> list[Section]:
     found = [Section("the first lines", 0, 1, [])]
     for node in tree.children:
         if node.type == "heading":
-            found.append(Section(plain(node).strip(), int(node.tag[1]), _line(node), []))
+            found.append(Section(plain(node).strip(), int(node.tag[1]), line_of(node), []))
         elif not is_note(node):
             found[-1].content.append(node)
     return found
@@ -130,8 +87,8 @@ def read_figures(tree: SyntaxTreeNode, folder: Path) -> tuple[dict[str, Image.Im
     found = []
     with progress(len(images), "reading pictures") as advance:
         for node in images:
-            name, line = str(node.attrs["src"]), _line(node)
-            if {parent.type for parent in _parents(node)} & {"table", "heading"}:
+            name, line = str(node.attrs["src"]), line_of(node)
+            if {parent.type for parent in parents_of(node)} & {"table", "heading"}:
                 found.append(
                     Problem(line, f"{name}: not shown in a table or a heading; give it a line of its own")
                 )
@@ -171,7 +128,7 @@ def other_problems(tree: SyntaxTreeNode) -> Iterator[Problem]:
     """What would not look right: characters that no font has, pictures that are only text, LaTeX."""
     leaves = [node for node in tree.walk() if node.type in ("text", "code_inline", "fence", "code_block")]
     for script, found in by_script(fallback_fonts(plain(tree))[1]).items():
-        line = min(_line(node) for node in leaves if set(found) & set(node.content))
+        line = min(line_of(node) for node in leaves if set(found) & set(node.content))
         yield Problem(
             line,
             f"no font on this computer has these characters ({script}): {' '.join(found[:12])}"
@@ -181,10 +138,10 @@ def other_problems(tree: SyntaxTreeNode) -> Iterator[Problem]:
         if node.type != "text":
             continue
         if match := re.search(r"!\[[^\]]*\]\(([^)<]* [^)]*)\)", node.content):
-            yield Problem(_line(node), f"a file's name with spaces goes into <>: ![caption](<{match[1]}>)")
+            yield Problem(line_of(node), f"a file's name with spaces goes into <>: ![caption](<{match[1]}>)")
         if match := re.search(r"\$[^$]*\\[a-zA-Z]+", node.content):
             yield Problem(
-                _line(node), f"LaTeX is printed as it stands ({match[0]}): write formulas in Unicode"
+                line_of(node), f"LaTeX is printed as it stands ({match[0]}): write formulas in Unicode"
             )
 
 
@@ -193,17 +150,5 @@ def _texts(found: Sequence[Section]) -> Iterator[tuple[str, int]]:
     for section in found:
         for node in section.content:
             for inner in node.walk():
-                if inner.type == "inline" and not any(p.type == "blockquote" for p in _parents(inner)):
-                    yield plain(inner).strip(), _line(inner)
-
-
-def _parents(node: SyntaxTreeNode) -> Iterator[SyntaxTreeNode]:
-    while node.parent is not None and not node.parent.is_root:
-        node = node.parent
-        yield node
-
-
-def _line(node: SyntaxTreeNode) -> int:
-    """The line where a node's paragraph begins, from 1."""
-    places = [place.map for place in (node, *_parents(node)) if place.map]
-    return places[0][0] + 1 if places else 1
+                if inner.type == "inline" and not any(p.type == "blockquote" for p in parents_of(inner)):
+                    yield plain(inner).strip(), line_of(inner)

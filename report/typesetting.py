@@ -1,11 +1,11 @@
 """Sets a Markdown document as a PDF with fpdf2. Lengths are in points, 72 to an inch; y grows downwards."""
 
+import contextlib
 import datetime
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
 from fpdf import FPDF, FontFace, FPDFException, TextStyle
@@ -13,7 +13,7 @@ from fpdf.outline import TableOfContents
 from markdown_it.tree import SyntaxTreeNode
 from PIL import Image
 
-from report.check import is_note, plain
+from report.document import is_note, parts, plain, runs
 from report.fonts import DEJAVU, breakable, fallback_fonts
 
 WIDTH, HEIGHT, MARGIN = 612.0, 792.0, 62.0  # US Letter
@@ -31,15 +31,6 @@ TOTAL = "\ue000" * 3  # stands for the number of pages: characters for private u
 EPOCH = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)  # the same report gives the same bytes
 
 
-class Run(NamedTuple):
-    """A piece of text in one style: "", "B", "I" or "BI". `link` is the web address that it leads to."""
-
-    text: str
-    style: str
-    code: bool
-    link: str | None
-
-
 def typeset(
     tree: SyntaxTreeNode, figures: Mapping[str, Image.Image], *, author: str = "", resolution: int = 220
 ) -> bytes:
@@ -54,8 +45,10 @@ def typeset(
     for style, name in (("", ""), ("B", "-Bold"), ("I", "-Oblique"), ("BI", "-BoldOblique")):
         trial.add_font("text", style, DEJAVU / f"DejaVuSans{name}.ttf")
     trial.add_font("code", "", DEJAVU / "DejaVuSansMono.ttf")
-    for i, path in enumerate(fallback_fonts(plain(tree))[0]):
+    fonts, lacking = fallback_fonts(plain(tree))
+    for i, path in enumerate(fonts):
         trial.add_font(f"other{i}", "", path)
+    trial.boxes = str.maketrans(dict.fromkeys(lacking, "□"))
     pages = Pages(figures, author, resolution, trial)
     pages.flow([node for node in tree.children if not is_note(node)])
     return bytes(pages.output())
@@ -81,8 +74,12 @@ class Pages(FPDF):
         self.set_lang("en-US")
         self.set_author(author)
         self.set_draw_color(*RULE)
-        self.set_fill_color(*PALE)
+        self.boxes = trial.boxes if trial else {}  # instead of characters that no font has
         self.fonts.update(trial.fonts if trial else {})
+
+    def normalize_text(self, text: str) -> str:
+        """What is written for a text: fpdf2 asks this for every text."""
+        return breakable(super().normalize_text(text).translate(self.boxes))
 
     def header(self) -> None:
         """Names the question that continues on this page."""
@@ -147,33 +144,34 @@ class Pages(FPDF):
 
     def keep_together(self, nodes: Sequence[SyntaxTreeNode]) -> None:
         """Draws headings and the block after them, on a new page where the block would hardly begin on this one."""
-        heights = [self.height_of(node) for node in nodes]
-        if heights[-1] > WHOLE and not any(node.type == "image" for node in nodes[-1].walk()):
-            heights[-1] = START
-        if self.y > MARGIN and self.y + sum(heights) > self.page_break_trigger:
+        assert self.trial
+        room, height = self.page_break_trigger - self.y, 0.0
+        for node in nodes:
+            self.trial.add_page()
+            page, self.trial.y, before = self.trial.page, self.y, height
+            self.trial.block(node)
+            height += (self.trial.page - page) * self.eph + self.trial.y - self.y
+        if height - before > WHOLE and not any(node.type == "image" for node in nodes[-1].walk()):
+            height = before + START
+        if self.y > MARGIN and height > room:
             self.add_page()
         for node in nodes:
             self.block(node)
 
-    def height_of(self, node: SyntaxTreeNode) -> float:
-        """The height of a block that begins where this page is filled to."""
-        assert self.trial
-        self.trial.add_page()
-        page, self.trial.y = self.trial.page, self.y
-        self.trial.block(node)
-        return (self.trial.page - page) * self.eph + self.trial.y - self.y
-
-    def block(self, node: SyntaxTreeNode, left: float = MARGIN, quoted: bool = False, bullet: str = "") -> None:
+    def block(
+        self, node: SyntaxTreeNode, left: float = MARGIN, quoted: bool = False, bullet: str = ""
+    ) -> None:
         """Draws a heading, a paragraph, a list, ... on as many pages as it takes; quotations are smaller and grey."""
         size, color = (QUOTE, GREY) if quoted else (TEXT, INK)
+        left = min(left, MAX_LEFT)
         match node.type:
             case "heading":
-                level = int(node.tag[1])
-                self.skip(1.2 * HEADINGS[level - 1])
+                level, size = int(node.tag[1]), HEADINGS[int(node.tag[1]) - 1]
+                self.skip(1.2 * size)
                 self.start_section(plain(node), level - 1, strict=False)
-                self.text(node.children[0].children, left, HEADINGS[level - 1], INK, "B")
+                self.text(node.children[0].children, left, size, INK, "B")
             case "paragraph":
-                for part in _parts(node.children[0].children):
+                for part in parts(node.children[0].children):
                     if part[0].type == "image":
                         for i in range(0, len(part), PER_ROW):
                             self.pictures(part[i : i + PER_ROW], left)
@@ -181,44 +179,45 @@ class Pages(FPDF):
                         self.skip(3 if node.hidden else GAP)  # hidden: in a list without empty lines
                         self.text(part, left, size, color, bullet=bullet)
                     bullet = ""
+            case "html_block":
+                self.skip(GAP)
+                self.text([node], left, size, color)
             case "bullet_list" | "ordered_list":
                 for number, item in enumerate(node.children, int(node.attrs.get("start", 1))):
                     bullet = "•" if node.type == "bullet_list" else f"{number}."
-                    for i, child in enumerate(item.children):
-                        self.block(child, min(left + INDENT, MAX_LEFT), quoted, "" if i else bullet)
+                    for child in item.children:
+                        self.block(child, left + INDENT, quoted, bullet)
+                        bullet = ""
             case "blockquote":
                 self.skip(GAP / 2)
-                page, top = self.page, self.y
+                first, top = self.page, self.y
                 for child in node.children:
-                    self.block(child, min(left + 12, MAX_LEFT), quoted=True)
-                self.bar(left + 3, page, top)
+                    self.block(child, left + 12, quoted=True)
+                last, end = self.page, self.y
+                for self.page in range(first, last + 1):
+                    with self.local_context(line_width=1.5):
+                        bottom = end if self.page == last else self.page_break_trigger
+                        self.line(left + 3, top, left + 3, bottom)
+                    top = MARGIN
             case "fence" | "code_block":
                 self.skip(GAP)
                 self.pen(CODE, INK, family="code")
+                self.set_fill_color(*PALE)
                 self.set_x(left)
                 code = node.content.rstrip("\n").expandtabs(4)
-                self.multi_cell(0, CODE * LEADING, code, fill=True, align="L", wrapmode="CHAR", padding=(3, 5))
+                self.multi_cell(
+                    0, CODE * LEADING, code, fill=True, align="L", wrapmode="CHAR", padding=(3, 5)
+                )
             case "table":
                 self.skip(GAP)
-                self.grid(node, [row.children for part in node.children for row in part.children], left)
+                self.grid(node, left)
             case "hr":
                 self.skip(GAP)
                 self.line(left, self.y, WIDTH - MARGIN, self.y)
-            case "html_block" if not is_note(node):
-                self.skip(GAP)
-                self.text([node], left, size, color)
 
     def skip(self, space: float) -> None:
         """Leaves space, but not at the top of a page."""
         self.y += space if self.y > MARGIN else 0
-
-    def bar(self, x: float, page: int, top: float) -> None:
-        """The bar beside a quotation that began on `page` at `top` and ends here."""
-        last, end = self.page, self.y
-        for self.page in range(page, last + 1):
-            with self.local_context(line_width=1.5):
-                self.line(x, top, x, end if self.page == last else self.page_break_trigger)
-            top = MARGIN
 
     def text(
         self, nodes: Sequence[SyntaxTreeNode], left: float, size: float, color: tuple[int, int, int],
@@ -231,9 +230,9 @@ class Pages(FPDF):
             self.text_columns(line_height=LEADING) as columns,
             columns.paragraph(indent=left - MARGIN, bullet_string=bullet, bullet_r_margin=6) as paragraph,
         ):
-            for run in _runs(nodes, style):
-                self.pen(size, LINK if run.link else color, run.style, "code" if run.code else "text")
-                paragraph.write(breakable(run.text), run.link)
+            for content, face, code, link in runs(nodes, style):
+                self.pen(size, LINK if link else color, "" if code else face, "code" if code else "text")
+                paragraph.write(content, link)
 
     def pictures(self, images: Sequence[SyntaxTreeNode], left: float) -> None:
         """Pictures side by side, equally high, each with its caption; a frame where one is missing."""
@@ -277,69 +276,42 @@ class Pages(FPDF):
         reduced.save(data, "JPEG", quality=90, subsampling="4:4:4")
         return data
 
-    def grid(self, table: SyntaxTreeNode, rows: Sequence[Sequence[SyntaxTreeNode]], left: float) -> None:
+    def grid(self, table: SyntaxTreeNode, left: float) -> None:
         """A table whose first row is the heading; where it is too large for fpdf2, a paragraph per cell."""
+        rows = [row.children for part in table.children for row in part.children]
         self.pen(QUOTE, INK, "B")
-        room, count = WIDTH - MARGIN - left, len(rows[0])
-        longest = [
-            max(self.get_string_width(plain(cell)) for cell in column) for column in zip(*rows, strict=True)
-        ]
-        widths = [min(width + 12, room / max(1, count - 1)) for width in longest]
+        columns = zip(*rows, strict=True)
+        widths = [12 + max(self.get_string_width(plain(cell)) for cell in column) for column in columns]
+        room = WIDTH - MARGIN - left
+        most = room / max(1, len(widths) - 1)  # what a column counts for when there is not room for all
         self.pen(QUOTE, INK)
         self.l_margin = left
-        try:
-            if table in self.too_large:
-                raise ValueError
-            with self.table(
-                [[_markdown(cell, "" if i else "B") for cell in row] for i, row in enumerate(rows)],
-                col_widths=widths, width=min(sum(widths), room), align="LEFT", text_align="LEFT", v_align="TOP",
-                padding=(3, 5), line_height=QUOTE * LEADING, borders_layout="HORIZONTAL_LINES", markdown=True,
-                headings_style=FontFace(),
-            ):  # fmt: skip
-                pass
-            self.l_margin = MARGIN
-        except (FPDFException, ValueError):  # a row higher than a page, or a column narrower than a letter
-            self.l_margin = MARGIN
-            self.too_large.add(table)
+        with contextlib.suppress(
+            FPDFException, ValueError
+        ):  # a row too high, a column narrower than a letter
+            if table not in self.too_large:
+                self.too_large.add(table)
+                with self.table(
+                    [[_markdown(cell, "" if i else "B") for cell in row] for i, row in enumerate(rows)],
+                    col_widths=[min(width, most) for width in widths], width=min(sum(widths), room),
+                    align="LEFT", text_align="LEFT", v_align="TOP", padding=(3, 5), line_height=QUOTE * LEADING,
+                    borders_layout="HORIZONTAL_LINES", markdown=True, headings_style=FontFace(),
+                ):  # fmt: skip
+                    pass
+                self.too_large.remove(table)
+        self.l_margin = MARGIN
+        if table in self.too_large:
             for cell in (cell for row in rows for cell in row):
                 self.text(cell.children[0].children, left, QUOTE, INK)
-
-
-def _runs(nodes: Sequence[SyntaxTreeNode], style: str = "", link: str | None = None) -> Iterator[Run]:
-    for node in nodes:
-        if node.type in ("strong", "em"):
-            both = sorted({*style, "B" if node.type == "strong" else "I"})
-            yield from _runs(node.children, "".join(both), link)
-        elif node.type == "link":
-            # A file beside the report is of no use in a PDF.
-            web = re.match(r"https?://|mailto:", str(node.attrs["href"]))
-            yield from _runs(node.children, style, str(node.attrs["href"]) if web else None)
-        elif text := plain(node, images=True, breaks=True):
-            yield Run(text, style, node.type == "code_inline", link)
 
 
 def _markdown(cell: SyntaxTreeNode, style: str) -> str:
     """A cell's text in fpdf2's own Markdown, which its tables read."""
     text, before = "", ""
-    for run in (*_runs(cell.children[0].children, style), Run("", "", False, None)):
-        text += "".join(mark for letter, mark in (("B", "**"), ("I", "__")) if (letter in before) != (letter in run.style))
-        content, before = re.sub(r"(\\|\*\*|__|--|~~)", r"\\\1", run.text), run.style
-        linked = run.link and not re.search(r"[][()]", run.link + content)
-        text += f"[{content}]({run.link})" if linked else content
+    for content, now, _, link in (*runs(cell.children[0].children, style), ("", "", False, None)):
+        text += "".join(
+            mark for face, mark in (("B", "**"), ("I", "__")) if (face in before) != (face in now)
+        )
+        content, before = re.sub(r"(\\|\*\*|__|--|~~)", r"\\\1", content), now
+        text += f"[{content}]({link})" if link and not re.search(r"[][()]", link + content) else content
     return text
-
-
-def _parts(nodes: Sequence[SyntaxTreeNode]) -> Iterator[list[SyntaxTreeNode]]:
-    """A paragraph's nodes, with the pictures separated from the text between them."""
-    part: list[SyntaxTreeNode] = []
-    for node in nodes:
-        images = [inner for inner in node.walk() if inner.type == "image"]
-        in_pictures = bool(part) and part[0].type == "image"
-        if in_pictures and not images and not plain(node).strip():
-            continue
-        if part and bool(images) != in_pictures:
-            yield part
-            part = []
-        part += images or [node]
-    if part:
-        yield part
