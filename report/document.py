@@ -47,7 +47,9 @@ def plain(node: SyntaxTreeNode, *, images: bool = False, breaks: bool = False) -
         return "\n" if breaks else " "
     if is_note(node) or node.type == "inline" and not node.children:
         return ""
-    return "".join(plain(child, images=images, breaks=breaks) for child in node.children) or node.content
+    if node.is_root or node.children:
+        return "".join(plain(child, images=images, breaks=breaks) for child in node.children)
+    return node.content
 
 
 def is_note(node: SyntaxTreeNode) -> bool:

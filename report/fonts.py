@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fontTools.ttLib import TTFont, TTLibError
+from fpdf import FPDF
 from matplotlib import get_data_path
 from matplotlib.font_manager import findSystemFonts
 
@@ -51,6 +52,19 @@ def fallback_fonts(text: str) -> tuple[list[Path], set[str]]:
         fonts.append(best)
         lacking -= characters(best)
     return fonts, lacking
+
+
+def add_fonts(pdf: FPDF, text: str) -> set[str]:
+    """Gives a PDF the fonts "text", "code" and, for what DejaVu lacks, "other0", ...; the characters that none has."""
+    for style, name in (("", ""), ("B", "-Bold"), ("I", "-Oblique"), ("BI", "-BoldOblique")):
+        pdf.add_font("text", style, DEJAVU / f"DejaVuSans{name}.ttf")
+    pdf.add_font("code", "", DEJAVU / "DejaVuSansMono.ttf")
+    fonts, lacking = fallback_fonts(text)
+    for i, path in enumerate(fonts):
+        pdf.add_font(f"other{i}", "", path)
+    families = ["text", *(f"other{i}" for i in range(len(fonts)))]
+    pdf.set_fallback_fonts(families, exact_match=False)
+    return lacking
 
 
 def by_script(found: Iterable[str]) -> dict[str, list[str]]:

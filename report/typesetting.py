@@ -14,7 +14,7 @@ from markdown_it.tree import SyntaxTreeNode
 from PIL import Image
 
 from report.document import is_note, parts, plain, runs
-from report.fonts import DEJAVU, breakable, fallback_fonts
+from report.fonts import add_fonts, breakable
 
 WIDTH, HEIGHT, MARGIN = 612.0, 792.0, 62.0  # US Letter
 TEXT, QUOTE, CODE, SMALL = 9.5, 9.0, 8.0, 8.0  # font sizes
@@ -42,13 +42,7 @@ def typeset(
     on the system's fonts.
     """
     trial = Pages(figures, author, resolution)
-    for style, name in (("", ""), ("B", "-Bold"), ("I", "-Oblique"), ("BI", "-BoldOblique")):
-        trial.add_font("text", style, DEJAVU / f"DejaVuSans{name}.ttf")
-    trial.add_font("code", "", DEJAVU / "DejaVuSansMono.ttf")
-    fonts, lacking = fallback_fonts(plain(tree))
-    for i, path in enumerate(fonts):
-        trial.add_font(f"other{i}", "", path)
-    trial.boxes = str.maketrans(dict.fromkeys(lacking, "□"))
+    trial.boxes = str.maketrans(dict.fromkeys(add_fonts(trial, plain(tree)), "□"))
     pages = Pages(figures, author, resolution, trial)
     pages.flow([node for node in tree.children if not is_note(node)])
     return bytes(pages.output())
@@ -75,7 +69,11 @@ class Pages(FPDF):
         self.set_author(author)
         self.set_draw_color(*RULE)
         self.boxes = trial.boxes if trial else {}  # instead of characters that no font has
-        self.fonts.update(trial.fonts if trial else {})
+        if trial:
+            self.fonts.update(trial.fonts)
+            self.set_fallback_fonts(
+                [font for font in self.fonts if font == "text" or "other" in font], exact_match=False
+            )
 
     def normalize_text(self, text: str) -> str:
         """What is written for a text: fpdf2 asks this for every text."""
@@ -108,26 +106,26 @@ class Pages(FPDF):
     def flow(self, nodes: Sequence[SyntaxTreeNode]) -> None:
         """Draws the document, page by page."""
         starts = [node for node in nodes if node.tag in ("h1", "h2")]
-        names = [plain(node) for node in starts]
-        fallbacks = ["text", *(name for name in self.fonts if name.startswith("other"))]
-        for pages in (self.trial, self):
-            pages.set_fallback_fonts(fallbacks, exact_match=False)
-            pages.add_page()
-        self.set_title(names[0] if names else "")
-        waiting: list[SyntaxTreeNode] = []  # headings, which stay with what follows them
-        for i, node in enumerate(nodes):
-            if node in starts:
+        groups: list[list[SyntaxTreeNode]] = []  # other headings stay with what follows them
+        for node in nodes:
+            last = groups[-1][-1] if groups else None
+            if last and last.type == "heading" and not {last, node} & {*starts}:
+                groups[-1].append(node)
+            else:
+                groups.append([node])
+        self.set_title(plain(starts[0]) if starts else "")
+        self.add_page()
+        for group in groups:
+            if group[0] in starts:
                 self.question = ""
-                if node in starts[1:2]:
+                if group[0] in starts[1:2]:
                     self.leave_room_for_contents(len(starts) - 1)
-                elif i:
+                elif group is not groups[0]:
                     self.add_page()
-            waiting.append(node)
-            if node in starts or node.type != "heading" or i == len(nodes) - 1:
-                self.keep_together(waiting)
-                waiting = []
-            if node in starts:
-                self.question = plain(node)
+            self.keep_together(group)
+            if group[0] in starts:
+                self.question = plain(group[0])
+        self.question = ""
 
     def leave_room_for_contents(self, count: int) -> None:
         """The list of the pages that follow, drawn when all of them are; then a new page."""
@@ -238,20 +236,19 @@ class Pages(FPDF):
         """Pictures side by side, equally high, each with its caption; a frame where one is missing."""
         slot = (WIDTH - MARGIN - left + GUTTER) / len(images) - GUTTER
         found = [self.figures.get(str(image.attrs["src"])) for image in images]
-        sizes = [picture.size if picture else (slot, FRAME) for picture in found]
         # A picture fills its part of the width, but is not enlarged beyond 72 pixels per inch.
-        height = min(MAX_PICTURE, *(min(slot * high / wide, high) for wide, high in sizes))
+        fitting = (min(slot * p.height / p.width, p.height) if p else FRAME for p in found)
+        height = min(MAX_PICTURE, *fitting)
         self.skip(GAP + 4)
         self.pen(SMALL, GREY)
         below = 5 + max(self.caption(image.content, slot, dry_run=True) for image in images)
         if self.y + MIN_SHARE * height + below > self.page_break_trigger:
             self.add_page()
         top, height = self.y, min(height, max(self.page_break_trigger - self.y - below, 20))
-        for x, image, picture, (wide, high) in zip(
-            (left + i * (slot + GUTTER) for i in range(len(images))), images, found, sizes, strict=True
-        ):
-            width = height * wide / high
+        for i, (image, picture) in enumerate(zip(images, found, strict=True)):
+            x = left + i * (slot + GUTTER)
             if picture and self.trial:
+                width = height * picture.width / picture.height
                 self.image(self.encoded(picture, width, height), x + (slot - width) / 2, top, width, height)
             elif not picture:
                 with self.local_context(draw_color=ALARM, dash_pattern={"dash": 4, "gap": 3, "phase": 0}):
