@@ -6,9 +6,11 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import cast
 from urllib.parse import unquote
 
 from fpdf import FPDF, FontFace, FPDFException, TextStyle
+from fpdf.enums import WrapMode
 from fpdf.outline import TableOfContents
 from markdown_it.tree import SyntaxTreeNode
 from PIL import Image
@@ -51,7 +53,7 @@ def typeset(
 class Pages(FPDF):
     """The document. On `trial`, a second one, blocks are drawn first to see how high they are; nobody reads it."""
 
-    MARKDOWN_LINK_COLOR, MARKDOWN_LINK_UNDERLINE = LINK, False  # in tables
+    MARKDOWN_LINK_COLOR, MARKDOWN_LINK_UNDERLINE = LINK, False  # type: ignore[assignment]  # in tables
 
     def __init__(
         self, figures: Mapping[str, Image.Image], author: str, resolution: int, trial: "Pages | None" = None
@@ -68,7 +70,7 @@ class Pages(FPDF):
         self.set_lang("en-US")
         self.set_author(author)
         self.set_draw_color(*RULE)
-        self.boxes = trial.boxes if trial else {}  # instead of characters that no font has
+        self.boxes: dict[int, str] = trial.boxes if trial else {}  # instead of characters that no font has
         if trial:
             self.fonts.update(trial.fonts)
             self.set_fallback_fonts(
@@ -167,7 +169,7 @@ class Pages(FPDF):
                 level, size = int(node.tag[1]), HEADINGS[int(node.tag[1]) - 1]
                 self.skip(1.2 * size)
                 self.start_section(plain(node), level - 1, strict=False)
-                self.text(node.children[0].children, left, size, INK, "B")
+                self.paragraph(node.children[0].children, left, size, INK, "B")
             case "paragraph":
                 for part in parts(node.children[0].children):
                     if part[0].type == "image":
@@ -175,11 +177,11 @@ class Pages(FPDF):
                             self.pictures(part[i : i + PER_ROW], left)
                     else:
                         self.skip(3 if node.hidden else GAP)  # hidden: in a list without empty lines
-                        self.text(part, left, size, color, bullet=bullet)
+                        self.paragraph(part, left, size, color, bullet=bullet)
                     bullet = ""
             case "html_block":
                 self.skip(GAP)
-                self.text([node], left, size, color)
+                self.paragraph([node], left, size, color)
             case "bullet_list" | "ordered_list":
                 for number, item in enumerate(node.children, int(node.attrs.get("start", 1))):
                     bullet = "•" if node.type == "bullet_list" else f"{number}."
@@ -204,7 +206,7 @@ class Pages(FPDF):
                 self.set_x(left)
                 code = node.content.rstrip("\n").expandtabs(4)
                 self.multi_cell(
-                    0, CODE * LEADING, code, fill=True, align="L", wrapmode="CHAR", padding=(3, 5)
+                    0, CODE * LEADING, code, fill=True, align="L", wrapmode=WrapMode.CHAR, padding=(3, 5)
                 )
             case "table":
                 self.skip(GAP)
@@ -217,7 +219,7 @@ class Pages(FPDF):
         """Leaves space, but not at the top of a page."""
         self.y += space if self.y > MARGIN else 0
 
-    def text(
+    def paragraph(
         self, nodes: Sequence[SyntaxTreeNode], left: float, size: float, color: tuple[int, int, int],
         style: str = "", bullet: str = "",
     ) -> None:  # fmt: skip
@@ -226,11 +228,13 @@ class Pages(FPDF):
         self.set_x(MARGIN)
         with (
             self.text_columns(line_height=LEADING) as columns,
-            columns.paragraph(indent=left - MARGIN, bullet_string=bullet, bullet_r_margin=6) as paragraph,
+            columns.paragraph(
+                indent=left - MARGIN, bullet_string=bullet, bullet_r_margin=6
+            ) as open_paragraph,
         ):
             for content, face, code, link in runs(nodes, style):
                 self.pen(size, LINK if link else color, "" if code else face, "code" if code else "text")
-                paragraph.write(content, link)
+                open_paragraph.write(content, link)
 
     def pictures(self, images: Sequence[SyntaxTreeNode], left: float) -> None:
         """Pictures side by side, equally high, each with its caption; a frame where one is missing."""
@@ -263,7 +267,8 @@ class Pages(FPDF):
 
     def caption(self, text: str, width: float, *, dry_run: bool = False) -> float:
         """Text in the middle of `width`; returns its height."""
-        return self.multi_cell(width, SMALL * LEADING, text, align="C", dry_run=dry_run, output="HEIGHT")
+        height = self.multi_cell(width, SMALL * LEADING, text, align="C", dry_run=dry_run, output="HEIGHT")
+        return cast(float, height)
 
     def encoded(self, picture: Image.Image, width: float, height: float) -> io.BytesIO:
         """The picture as JPEG, reduced to what this size shows."""
@@ -299,7 +304,7 @@ class Pages(FPDF):
         self.l_margin = MARGIN
         if table in self.too_large:
             for cell in (cell for row in rows for cell in row):
-                self.text(cell.children[0].children, left, QUOTE, INK)
+                self.paragraph(cell.children[0].children, left, QUOTE, INK)
 
 
 def _markdown(cell: SyntaxTreeNode, style: str) -> str:

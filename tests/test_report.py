@@ -264,11 +264,7 @@ def test_a_table_keeps_styles_links_and_marks(tmp_path):
     links = {note.get_object()["/A"]["/URI"] for note in reader.pages[0]["/Annots"]}
     assert links == {"https://a.b/c"}
     used = {str(font.get_object()["/BaseFont"]) for font in reader.pages[0]["/Resources"]["/Font"].values()}
-    assert {name.partition("+")[2] for name in used} >= {
-        "DejaVuSans",
-        "DejaVuSans-Bold",
-        "DejaVuSans-BoldOblique",
-    }
+    assert {name.partition("DejaVuSans")[2] for name in used} >= {"Book", "Bold", "BoldOblique"}
 
 
 def test_a_table_too_large_for_a_page_loses_no_words(tmp_path):
