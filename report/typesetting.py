@@ -1,6 +1,5 @@
 """Sets a Markdown document as a PDF with fpdf2. Lengths are in points, 72 to an inch; y grows downwards."""
 
-import contextlib
 import datetime
 import io
 import math
@@ -30,12 +29,11 @@ FRAME, MAX_PICTURE = 130.0, 430.0  # heights: of a missing picture's frame; of a
 MIN_SHARE = 0.6  # a picture gets smaller down to this share of its size before it moves to the next page
 WHOLE, START = 200.0, 60.0  # what is lower is not split between pages; the room to begin something higher
 TOTAL = "\ue000" * 3  # stands for the number of pages: characters for private use, which no report has
+Figures = Mapping[str, Image.Image]
 EPOCH = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)  # the same report gives the same bytes
 
 
-def typeset(
-    tree: SyntaxTreeNode, figures: Mapping[str, Image.Image], *, author: str = "", resolution: int = 220
-) -> bytes:
+def typeset(tree: SyntaxTreeNode, figures: Figures, *, author: str = "", resolution: int = 220) -> bytes:
     """A Markdown document -> a PDF. Each heading of the first two levels begins a page; the first page ends with the
     list of the others.
 
@@ -43,9 +41,7 @@ def typeset(
     reduced to `resolution` pixels per inch. The bytes depend on the arguments and, for characters that DejaVu lacks,
     on the system's fonts.
     """
-    trial = Pages(figures, author, resolution)
-    trial.boxes = str.maketrans(dict.fromkeys(add_fonts(trial, plain(tree)), "□"))
-    pages = Pages(figures, author, resolution, trial)
+    pages, pages.trial = [Pages(figures, author, resolution, plain(tree)) for _ in range(2)]
     pages.flow([node for node in tree.children if not is_note(node)])
     return bytes(pages.output())
 
@@ -54,14 +50,14 @@ class Pages(FPDF):
     """The document. On `trial`, a second one, blocks are drawn first to see how high they are; nobody reads it."""
 
     MARKDOWN_LINK_COLOR, MARKDOWN_LINK_UNDERLINE = LINK, False  # type: ignore[assignment]  # in tables
+    trial: "Pages | None" = None
 
-    def __init__(
-        self, figures: Mapping[str, Image.Image], author: str, resolution: int, trial: "Pages | None" = None
-    ) -> None:
+    def __init__(self, figures: Figures, author: str, resolution: int, text: str) -> None:
         super().__init__(unit="pt", format=(WIDTH, HEIGHT))
-        self.figures, self.writer, self.resolution, self.trial = figures, author, resolution, trial
+        self.figures, self.author_line, self.resolution = figures, author, resolution
         self.question = ""  # the title of the question that goes on when a page is full
-        self.too_large: set[SyntaxTreeNode] = trial.too_large if trial else set()  # tables
+        self.too_large: set[SyntaxTreeNode] = set()  # tables
+        self.boxes = str.maketrans(dict.fromkeys(add_fonts(self, text), "□"))
         self.set_margin(MARGIN)
         self.set_auto_page_break(True, MARGIN)
         self.c_margin = 0
@@ -70,12 +66,6 @@ class Pages(FPDF):
         self.set_lang("en-US")
         self.set_author(author)
         self.set_draw_color(*RULE)
-        self.boxes: dict[int, str] = trial.boxes if trial else {}  # instead of characters that no font has
-        if trial:
-            self.fonts.update(trial.fonts)
-            self.set_fallback_fonts(
-                [font for font in self.fonts if font == "text" or "other" in font], exact_match=False
-            )
 
     def normalize_text(self, text: str) -> str:
         """What is written for a text: fpdf2 asks this for every text."""
@@ -89,7 +79,7 @@ class Pages(FPDF):
 
     def footer(self) -> None:
         """The author on the left, the page's number on the right."""
-        self.label(self.writer, HEIGHT - MARGIN + 22)
+        self.label(self.author_line, HEIGHT - MARGIN + 22)
         self.label(f"page {self.page} of {TOTAL}", HEIGHT - MARGIN + 22, align="R")
 
     def label(self, text: str, y: float, align: str = "L") -> None:
@@ -108,11 +98,10 @@ class Pages(FPDF):
     def flow(self, nodes: Sequence[SyntaxTreeNode]) -> None:
         """Draws the document, page by page."""
         starts = [node for node in nodes if node.tag in ("h1", "h2")]
-        groups: list[list[SyntaxTreeNode]] = []  # other headings stay with what follows them
+        groups: list[list[SyntaxTreeNode]] = []
         for node in nodes:
-            last = groups[-1][-1] if groups else None
-            if last and last.type == "heading" and not {last, node} & {*starts}:
-                groups[-1].append(node)
+            if groups and groups[-1][-1].tag in ("h3", "h4", "h5", "h6") and node not in starts:
+                groups[-1].append(node)  # headings stay with what follows them
             else:
                 groups.append([node])
         self.set_title(plain(starts[0]) if starts else "")
@@ -145,15 +134,16 @@ class Pages(FPDF):
     def keep_together(self, nodes: Sequence[SyntaxTreeNode]) -> None:
         """Draws headings and the block after them, on a new page where the block would hardly begin on this one."""
         assert self.trial
-        room, height = self.page_break_trigger - self.y, 0.0
+        heights = []
         for node in nodes:
             self.trial.add_page()
-            page, self.trial.y, before = self.trial.page, self.y, height
+            page, self.trial.y = self.trial.page, self.y
             self.trial.block(node)
-            height += (self.trial.page - page) * self.eph + self.trial.y - self.y
-        if height - before > WHOLE and not any(node.type == "image" for node in nodes[-1].walk()):
-            height = before + START
-        if self.y > MARGIN and height > room:
+            heights.append((self.trial.page - page) * self.eph + self.trial.y - self.y)
+        self.too_large |= self.trial.too_large
+        if heights[-1] > WHOLE and not any(node.type == "image" for node in nodes[-1].walk()):
+            heights[-1] = START
+        if self.y > MARGIN and self.y + sum(heights) > self.page_break_trigger:
             self.add_page()
         for node in nodes:
             self.block(node)
@@ -228,21 +218,18 @@ class Pages(FPDF):
         self.set_x(MARGIN)
         with (
             self.text_columns(line_height=LEADING) as columns,
-            columns.paragraph(
-                indent=left - MARGIN, bullet_string=bullet, bullet_r_margin=6
-            ) as open_paragraph,
+            columns.paragraph(indent=left - MARGIN, bullet_string=bullet, bullet_r_margin=6) as lines,
         ):
             for content, face, code, link in runs(nodes, style):
                 self.pen(size, LINK if link else color, "" if code else face, "code" if code else "text")
-                open_paragraph.write(content, link)
+                lines.write(content, link)
 
     def pictures(self, images: Sequence[SyntaxTreeNode], left: float) -> None:
         """Pictures side by side, equally high, each with its caption; a frame where one is missing."""
         slot = (WIDTH - MARGIN - left + GUTTER) / len(images) - GUTTER
         found = [self.figures.get(str(image.attrs["src"])) for image in images]
         # A picture fills its part of the width, but is not enlarged beyond 72 pixels per inch.
-        fitting = (min(slot * p.height / p.width, p.height) if p else FRAME for p in found)
-        height = min(MAX_PICTURE, *fitting)
+        height = min(MAX_PICTURE, *(min(slot * p.height / p.width, p.height) if p else FRAME for p in found))
         self.skip(GAP + 4)
         self.pen(SMALL, GREY)
         below = 5 + max(self.caption(image.content, slot, dry_run=True) for image in images)
@@ -288,19 +275,17 @@ class Pages(FPDF):
         most = room / max(1, len(widths) - 1)  # what a column counts for when there is not room for all
         self.pen(QUOTE, INK)
         self.l_margin = left
-        with contextlib.suppress(
-            FPDFException, ValueError
-        ):  # a row too high, a column narrower than a letter
-            if table not in self.too_large:
-                self.too_large.add(table)
+        if table not in self.too_large:
+            cells = [[_markdown(cell, "" if i else "B") for cell in row] for i, row in enumerate(rows)]
+            try:
                 with self.table(
-                    [[_markdown(cell, "" if i else "B") for cell in row] for i, row in enumerate(rows)],
-                    col_widths=[min(width, most) for width in widths], width=min(sum(widths), room),
+                    cells, col_widths=[min(width, most) for width in widths], width=min(sum(widths), room),
                     align="LEFT", text_align="LEFT", v_align="TOP", padding=(3, 5), line_height=QUOTE * LEADING,
                     borders_layout="HORIZONTAL_LINES", markdown=True, headings_style=FontFace(),
                 ):  # fmt: skip
                     pass
-                self.too_large.remove(table)
+            except (FPDFException, ValueError):  # a row higher than a page, a column narrower than a letter
+                self.too_large.add(table)
         self.l_margin = MARGIN
         if table in self.too_large:
             for cell in (cell for row in rows for cell in row):
@@ -311,9 +296,8 @@ def _markdown(cell: SyntaxTreeNode, style: str) -> str:
     """A cell's text in fpdf2's own Markdown, which its tables read."""
     text, before = "", ""
     for content, now, _, link in (*runs(cell.children[0].children, style), ("", "", False, None)):
-        text += "".join(
-            mark for face, mark in (("B", "**"), ("I", "__")) if (face in before) != (face in now)
-        )
+        for face, mark in (("B", "**"), ("I", "__")):
+            text += mark if (face in before) != (face in now) else ""
         content, before = re.sub(r"(\\|\*\*|__|--|~~)", r"\\\1", content), now
         text += f"[{content}]({link})" if link and not re.search(r"[][()]", link + content) else content
     return text
