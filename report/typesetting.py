@@ -173,6 +173,7 @@ class Pages(FPDF):
                 self.skip(GAP)
                 self.paragraph([node], left, size, color)
             case "bullet_list" | "ordered_list":
+                self.skip(0 if node.parent and node.parent.type == "list_item" else GAP - 3)
                 for number, item in enumerate(node.children, int(node.attrs.get("start", 1))):
                     bullet = "•" if node.type == "bullet_list" else f"{number}."
                     for child in item.children:
