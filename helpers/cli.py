@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import gc
+import importlib.util
 import os
 import sys
 import traceback
@@ -139,6 +140,12 @@ def check_output(
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise CannotError(f"{option} {path} cannot be written: {place} is no folder one may write to")
+
+
+def require_extras(option: str) -> None:
+    """Raises CannotError where the folder extras/ is not part of this copy."""
+    if importlib.util.find_spec("extras") is None:
+        raise CannotError(f"{option} is not part of this copy: it needs the folder extras/")
 
 
 def whole_number(text: str, first: int = 0, last: int | None = None) -> int:

@@ -116,8 +116,8 @@ def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> 
     weight, bias = _conv(*arrays["conv1"])
     weight, bias = weight.double().flip(1), bias.double()
     mean_rgb = torch.tensor(CAFFE_MEAN_BGR[::-1], dtype=torch.float64)
-    scale = 255 * SQUEEZENET_STD.double()
-    offset = 255 * SQUEEZENET_MEAN.double() - mean_rgb
+    scale = 255 * torch.as_tensor(SQUEEZENET_STD).double()
+    offset = 255 * torch.as_tensor(SQUEEZENET_MEAN).double() - mean_rgb
     bias = bias + torch.einsum("ocij,c->o", weight, offset)
     weight = weight * scale[None, :, None, None]
     state["features.0.weight"], state["features.0.bias"] = weight.float(), bias.float()
