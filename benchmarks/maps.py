@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.timing import Row, Side, difference, flops_of, in_turns
+from extras.attribution import methods as attributions
+from extras.attribution.cam import cam_at
 from helpers.data_utils import PHOTOS, load_photo
 from helpers.image_utils import preprocess
 from helpers.models import load_classifier
-from extras.attribution import methods as attributions
-from extras.attribution.cam import cam_at
 
 IMAGES = 25
 LAST, FOUR = "features", ["features.4", "features.7", "features.10", "features"]

@@ -17,10 +17,10 @@ from torch import nn
 
 from benchmarks.maps import LAST, as_torchvision_gives_it, photos
 from benchmarks.timing import Side, in_turns
-from helpers.figures import DPI, save_figure
-from helpers.models import load_classifier
 from extras.attribution import methods as attributions
 from extras.attribution.cam import cam_at
+from helpers.figures import DPI, save_figure
+from helpers.models import load_classifier
 
 BATCHES, SIDES = (1, 2, 4, 8, 16, 32, 64), (128, 192, 256, 384, 512, 768, 1024)
 MEMORY_IMAGES = 25

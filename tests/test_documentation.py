@@ -23,9 +23,9 @@ from PIL import Image
 import collect_submission
 import grading.__main__ as grading_command
 import style_utils
+from extras.painter.schedule import Schedule
 from helpers import style_images
 from helpers.style_images import draw_style
-from extras.painter.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parent.parent
 _spec = importlib.util.spec_from_file_location("gallery", ROOT / "docs/gallery.py")
