@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.data_utils import PHOTOS, load_photo
-from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, square
 from extras.synthesis.feature_visualization import (
     COLOUR_COVARIANCE,
     colour_axes,
@@ -15,10 +13,12 @@ from extras.synthesis.feature_visualization import (
     look,
     pixels,
     random_views,
-    total_variation,
     similarity,
+    total_variation,
     visualize,
 )
+from helpers.data_utils import PHOTOS, load_photo
+from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, square
 
 
 def coordinates(x):
