@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict] = {
         "learning_rate": 50.0,
         "rows": 4,
         "animate": None,
-        "l2_reg": 1e-4,
+        "l2_reg": 1e-3,
         "blur_every": 2,
         "max_jitter": 32,
     },
