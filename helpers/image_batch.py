@@ -3,6 +3,7 @@ maps become rows of a figure.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -128,6 +129,8 @@ def map_picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) ->
 
 def network_note(model: str, weights: str | None) -> str:
     """The sentence of a figure's note that says which network it is of: a map of random weights is no finding."""
+    weights = weights or ("packaged" if model.startswith("squeezenet") else "torchvision")
     if weights == "random":
         return f"Network: {model} with random weights. It has learned nothing."
-    return f"Network: {model}" + (f", weights: {weights}." if weights else ".")
+    known = {"packaged": "packaged weights", "torchvision": "torchvision's weights"}
+    return f"Network: {model}, {known.get(weights, f'weights of {Path(weights).name}')}."
