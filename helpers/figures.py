@@ -34,6 +34,7 @@ INK, GREY = "#1a1a1a", "#6b6b6b"
 GAP, MARGIN = 0.12, 0.22
 TITLE, SUBTITLE, HEADING, NOTE = 9.5, 8.0, 13.0, 8.5
 LINE = 1.35 / 72
+GIF_PIXELS = 10_000_000  # of all frames of an animation together: a GIF takes about a byte per pixel
 LINE_COLORS = ("#c2410c", "#1d4ed8")  # apart for every kind of colour vision, dark enough for small text
 
 
