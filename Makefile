@@ -50,7 +50,7 @@ format: $(VENV)/.dev  ## put the code into the house's format
 submission: $(VENV)/.dev  ## check the work and zip it for the autograder
 	$(BIN)/python collect_submission.py
 
-report: $(VENV)/.runtime  ## set report.md, the written part, as assignment_3_report.pdf
+report: $(VENV)/.runtime  ## set the written part, report/report.md, as assignment_3_report.pdf
 	$(BIN)/python -m report
 
 handout: $(VENV)/.runtime  ## make the student's blank copy, dist/assignment_3_handout.zip
