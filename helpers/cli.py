@@ -222,10 +222,3 @@ def _place_of(error: Exception) -> str:
 def _fail(program: str, message: str, code: int) -> int:
     print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def require_extras(option: str) -> None:  # STAND-IN
-    import importlib.util
-
-    if importlib.util.find_spec("extras") is None:
-        raise CannotError(f"{option} is not part of this copy: it needs the folder extras/")

@@ -236,7 +236,3 @@ def _ready(model: nn.Module, device: torch.device | str) -> nn.Module:
     # On processors the channels-last layout saves about a third of a convolution's time; values are the same.
     # (torch takes device and layout at once, its types do not know.)
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def only_classes(model, y):  # STAND-IN
-    return model, y
