@@ -26,11 +26,12 @@ $(VENV)/.bench: benchmarks/requirements.txt | $(VENV)/.dev
 
 env: $(VENV)/.runtime  ## create the environment in .venv
 
-figures: $(VENV)/.runtime  ## run the four scripts; the pictures go to visualization/
+figures: $(VENV)/.runtime  ## draw the figures of the assignment, and the fourier classes, in visualization/
 	$(RUN) ./class_visualization.py
 	$(RUN) ./saliency_visualization.py
 	$(RUN) ./gradcam_visualization.py
 	$(RUN) ./style_transfer.py
+	$(if $(wildcard extras),$(RUN) ./class_visualization.py --method fourier --output visualization/feature_visualization.png)
 
 test: $(VENV)/.dev  ## run the tests (a few minutes)
 	$(BIN)/python -m pytest
@@ -43,7 +44,7 @@ lint: $(VENV)/.dev  ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/.dev  ## put the code into the house's format
+format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

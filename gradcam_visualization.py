@@ -4,11 +4,22 @@
 Writes visualization/gradcam_visualization.png (Selvaraju et al., 2017; Springenberg et al., 2015).
 """
 
+from __future__ import annotations  # what is only imported for its type costs --help no time
+
 import argparse
+import copy
+import inspect
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from helpers import cli
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from visualizers.mechanisms import Advance
+
+METHODS = ("grad-cam", "grad-cam++", "hires-cam", "layer-cam")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--method",
         default="grad-cam",
         metavar="NAME",
-        help="how a layer's maps are weighed: grad-cam (default), grad-cam++, hires-cam or layer-cam",
+        help="how a layer's maps are weighted: grad-cam (default), grad-cam++, hires-cam or layer-cam",
     )
     parser.add_argument("--fuse", action="store_true", help="add one map of all layers together")
     parser.add_argument(
@@ -38,30 +49,60 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="under each map (by default of the last layer alone): deletion and insertion curves, and the map of "
-        "networks that have forgotten",
+        help="under each map (by default of the last layer alone): deletion and insertion curves, and maps of "
+        "networks with re-initialized layers",
     )
     return parser
 
 
+def grad_cam(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None, layer: str = "") -> Tensor:
+    """`GradCam.grad_cam`, a batch at a time -> (N, H, W); at `layer`, where the student's function knows layers."""
+    from visualizers import GradCam
+    from visualizers.mechanisms import in_batches
+
+    at = {"layer": layer} if layer and knows_layers() else {}
+    return in_batches(lambda X, y: GradCam().grad_cam(X, y, model, **at), X, y, advance)
+
+
+def guided_backprop(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
+    """`GradCam.guided_backprop`, a batch at a time -> (N, H, W, 3)."""
+    from visualizers import GradCam
+    from visualizers.mechanisms import in_batches
+
+    # Of a copy of the model: the published way to do it replaces the ReLUs for good.
+    return in_batches(lambda X, y: GradCam().guided_backprop(X, y, copy.deepcopy(model)), X, y, advance)
+
+
+def knows_layers() -> bool:
+    """Whether `GradCam.grad_cam` has the parameter `layer`: files of other years do not."""
+    from visualizers import GradCam
+
+    return "layer" in inspect.signature(GradCam.grad_cam).parameters
+
+
 def work(args: argparse.Namespace) -> object:
-    import numpy as np
+    from helpers.errors import UsageError, nearest
+
+    if args.method not in METHODS:
+        raise nearest(args.method, METHODS, "method")
+    for option, asked in (
+        ("--method", args.method != "grad-cam"),
+        ("--fuse", args.fuse),
+        ("--trust", args.trust),
+    ):
+        if asked:
+            cli.require_extras(option)
+            from extras.attribution import figures as extra
+            from extras.attribution.cam import cam_at, fuse
     import torch
-    from torch import Tensor, nn
 
     from helpers.data_utils import class_names
-    from helpers.errors import UsageError, nearest
-    from helpers.image_batch import TRUST_NOTE, Block, arranged, load_batch, picture, trust_rows
     from helpers.figures import Cell, save_grid, signed_picture
-    from helpers.models import choose_device, load_classifier
+    from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
+    from helpers.models import choose_device, load_classifier, only_classes
     from helpers.recipe import make_recipe
-    from visualizers import GradCam
-    from extras.attribution.methods import METHODS, cam
-    from extras.attribution.cam import RULES, fuse, cam_at, guided_grad_cam, map_layers, spread_layers
-    from visualizers.mechanisms import Advance, last_map_layer
+    from visualizers.mechanisms import last_map_layer, map_layers, spread_layers
 
-    if args.method not in RULES:
-        raise nearest(args.method, RULES, "method")
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     if args.list_layers:
@@ -69,62 +110,62 @@ def work(args: argparse.Namespace) -> object:
         for name, (channels, height, width) in map_layers(model, empty).items():
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
-    batch = load_batch(args, model, class_names())
-    layers = args.layers
-    if not layers:
+    batch = load_batch(args.images, args.classes, args.size, model, class_names())
+    notes = [NOTES["region"], SCALED]
+    try:
+        last = last_map_layer(model, batch.X)
         alone = args.trust and not args.fuse
-        try:
-            layers = [last_map_layer(model, batch.X)] if alone else spread_layers(model, batch.X)
-        except ValueError as error:  # a transformer, say
-            raise UsageError(f"--model {args.model}: {error}") from error
+        layers = args.layers or ([last] if alone else spread_layers(model, batch.X))
+    except ValueError as error:  # a transformer, say
+        raise UsageError(f"--model {args.model}: {error}") from error
     known = map_layers(model, batch.X)
     for name in layers:
         if name not in known:
             raise nearest(name, known, "layer with maps")
-    blocks = []
+    if args.method == "grad-cam" and not knows_layers():
+        layers = [last]
+        notes.append("This copy's grad_cam has no parameter `layer`: it explains the last layer alone.")
 
-    def add(
-        title: str, cells: list[Cell], explain: Callable[..., Tensor], kind: str, maps: np.ndarray
-    ) -> None:
-        blocks.append(Block([cells], [title]))
-        if args.trust:
-            checks, names = trust_rows(explain, kind, torch.as_tensor(maps), batch, model, seed=args.seed)
-            blocks[-1].rows.extend(checks)
-            blocks[-1].labels.extend(names)
-
-    maps = cam_at(layers, batch.X, batch.y, model, args.method)
-    drawn = [(name, heats, cam(args.method, [name])) for name, heats in maps.items()]
+    narrow, y = only_classes(model, batch.y)
+    with cli.progress(len(y) * len(layers), "Grad-CAM") as advance:
+        if args.method == "grad-cam":
+            maps = {name: grad_cam(batch.X, y, narrow, advance, name).numpy() for name in layers}
+        else:
+            maps = cam_at(layers, batch.X, y, narrow, args.method, advance)
+    shown = dict(maps)
     if args.fuse:
-        drawn.append((f"{len(maps)} layers fused", fuse(maps), cam(args.method, layers, fused=True)))
-    for title, heats, explain in drawn:
+        shown[f"{len(maps)} layers fused"] = fuse(maps)
+    groups = []
+    for title, heats in shown.items():
         cells = [
-            Cell(picture(heat, "region", photo), subtitle="" if heat.any() else "no positive evidence")
+            Cell(map_picture(heat, "region", photo), subtitle="" if heat.any() else "no positive evidence")
             for photo, heat in zip(batch.photos, heats, strict=True)
         ]
-        add(title, cells, explain, "region", heats)
+        groups.append(MapRows([cells], [title]))
+        if args.trust:
+            at = [title] if title in maps else list(maps)
+            method = extra.class_activation_method(
+                args.method, at if knows_layers() else [], title not in maps
+            )
+            extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
     if args.guided:
-        guided = GradCam().guided_backprop(batch.X, batch.y, model)
-        last = layers[-1]
-
-        def product(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
-            region = cam(args.method, [last])(X, y, model)
-            return METHODS["guided-backprop"].explain(X, y, model, advance) * region
-
-        for title, images, explain in (
-            ("guided backpropagation", guided, METHODS["guided-backprop"].explain),
-            ("Guided Grad-CAM", guided_grad_cam(guided, maps[last]), product),
-        ):
-            cells = [Cell(signed_picture(image)) for image in images]
-            add(title, cells, explain, "size", abs(images).max(axis=3))
-    rows, labels = arranged(batch, blocks)
+        guided = guided_backprop(batch.X, y, narrow).numpy()
+        product = guided * maps[layers[-1]][..., None]
+        for title, images in (("guided backpropagation", guided), ("Guided Grad-CAM", product)):
+            groups.append(MapRows([[Cell(signed_picture(image)) for image in images]], [title]))
+            if args.trust:
+                method = extra.METHODS["guided-backprop" if images is guided else "guided-grad-cam"]
+                sizes = torch.as_tensor(abs(images).max(axis=3))
+                extra.add_evaluation(groups[-1], method, sizes, batch, model, args.seed)
+    notes += [extra.EVALUATION_NOTE] if args.trust else []
+    rows, labels = arrange(batch, groups)
     return save_grid(
         args.output,
         rows,
-        metadata=make_recipe(args, model, batch.sources),
+        metadata=make_recipe(vars(args), model, batch.sources),
         row_labels=labels,
         heading="Where is the evidence for the class?",
-        note="Red: the named layer finds strong evidence for the class in the title; untinted: none. "
-        "Each map is scaled by itself." + (f" {TRUST_NOTE}" if args.trust else ""),
+        note=" ".join([*notes, network_note(args.model, args.weights)]),
     )
 
 

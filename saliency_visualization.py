@@ -22,78 +22,67 @@ def build_parser() -> argparse.ArgumentParser:
         "--methods",
         nargs="+",
         metavar="NAME",
-        help="one row of maps for each: saliency, smoothgrad, gradient-x-input, integrated-gradients, "
+        help="one row of maps per method: saliency, smoothgrad, gradient-x-input, integrated-gradients, "
         "guided-backprop, guided-grad-cam, grad-cam, grad-cam++, hires-cam, layer-cam, fused-layer-cam, or all "
         "(default: saliency, also blurred over the photo)",
     )
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="under each map: deletion and insertion curves, and the map of networks that have forgotten",
+        help="under each map: deletion and insertion curves, and maps of networks with re-initialized layers",
     )
     return parser
 
 
 def work(args: argparse.Namespace) -> object:
-    from helpers.data_utils import class_names
-    from helpers.errors import nearest
-    from helpers.image_batch import NOTES, TRUST_NOTE, Block, arranged, load_batch, picture, trust_rows
-    from helpers.figures import Cell, clip_percentile, smoothed_overlay, save_grid
-    from helpers.models import choose_device, load_classifier
-    from helpers.recipe import make_recipe
-    from extras.attribution.methods import METHODS, completeness_error
+    if args.methods or args.trust:
+        cli.require_extras("--methods" if args.methods else "--trust")
+        from extras.attribution import figures as extra
 
-    names = args.methods or ["saliency"]
-    names = list(METHODS) if names == ["all"] else names
-    for name in names:
-        if name not in METHODS:
-            raise nearest(name, [*METHODS, "all"], "method")
+    from helpers.data_utils import class_names
+    from helpers.figures import Cell, clip_percentile, save_grid, smoothed_overlay
+    from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
+    from helpers.models import choose_device, load_classifier, only_classes
+    from helpers.recipe import make_recipe
+    from visualizers import SaliencyMap
+    from visualizers.mechanisms import in_batches
+
     cli.seed_everything(args.seed)
+    methods = extra.chosen_methods(args.methods) if args.methods else []
     model = load_classifier(args.model, args.weights, choose_device(args.device))
-    batch = load_batch(args, model, class_names())
-    blocks = []
-    for name in names:
-        method = METHODS[name]
-        with cli.progress(len(batch.X) * method.passes, method.title) as advance:
-            maps = method.explain(batch.X, batch.y, model, advance)
-        shown = [
-            picture(heat, method.kind, photo)
-            for heat, photo in zip(maps.cpu().numpy(), batch.photos, strict=True)
+    batch = load_batch(args.images, args.classes, args.size, model, class_names())
+    if methods:
+        groups = [extra.method_rows(method, batch, model, args.trust, args.seed) for method in methods]
+    else:
+        narrow, y = only_classes(model, batch.y)
+        with cli.progress(len(y), "saliency map") as advance:
+            maps = in_batches(
+                lambda X, y: SaliencyMap().compute_saliency_maps(X, y, narrow), batch.X, y, advance
+            )
+        heats = maps.cpu().numpy()
+        plain = [Cell(map_picture(heat, "size")) for heat in heats]
+        over = [
+            Cell(smoothed_overlay(photo, clip_percentile(heat)))
+            for photo, heat in zip(batch.photos, heats, strict=True)
         ]
-        captions = [""] * len(shown)
-        if method.complete:
-            sums = maps.flatten(1).sum(dim=1)
-            errors = completeness_error(maps, batch.X, batch.y, model)
-            captions = [
-                f"sum {total:.1f}, score gained {total - error:.1f}"
-                for total, error in zip(sums.tolist(), errors.tolist(), strict=True)
-            ]
-        cells = [Cell(image, caption=text) for image, text in zip(shown, captions, strict=True)]
-        block = Block([cells], [method.title])
-        blocks.append(block)
-        if not args.methods:
-            block.rows.append(
-                [
-                    Cell(smoothed_overlay(photo, clip_percentile(heat)))
-                    for photo, heat in zip(batch.photos, maps.cpu().numpy(), strict=True)
-                ]
-            )
-            block.labels.append("map, blurred, over photo")
+        groups = [MapRows([plain, over], ["saliency map", "map, blurred, over photo"])]
         if args.trust:
-            checks, names_of_checks = trust_rows(
-                method.explain, method.kind, maps, batch, model, passes=method.passes, seed=args.seed
-            )
-            block.rows.extend(checks)
-            block.labels.extend(names_of_checks)
-    notes = [NOTES[kind] for kind in NOTES if kind in {METHODS[name].kind for name in names}]
-    rows, labels = arranged(batch, blocks)
+            extra.add_evaluation(groups[0], extra.METHODS["saliency"], maps, batch, model, args.seed)
+    kinds = {method.kind for method in methods} or {"size"}
+    notes = [NOTES[kind] for kind in NOTES if kind in kinds]
+    notes += [
+        SCALED,
+        *([extra.EVALUATION_NOTE] if args.trust else []),
+        network_note(args.model, args.weights),
+    ]
+    rows, labels = arrange(batch, groups)
     return save_grid(
         args.output,
         rows,
-        metadata=make_recipe(args, model, batch.sources),
+        metadata=make_recipe(vars(args), model, batch.sources),
         row_labels=labels,
         heading="Which pixels matter for the class?",
-        note=" ".join([*notes, "Each map is scaled by itself.", TRUST_NOTE if args.trust else ""]),
+        note=" ".join(notes),
     )
 
 

@@ -15,11 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Row, in_turns
+from extras.painter.optimization import (
+    HISTORY,
+    FeatureNet,
+    StyleSettings,
+    fast_dtype,
+    paint,
+    resize,
+    settings_for,
+    style_grams,
+)
+from extras.painter.schedule import Schedule, scales_of
 from helpers.data_utils import open_image
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 from helpers.models import load_features
-from extras.painter.optimization import HISTORY, FeatureNet, StyleSettings, fast_dtype, settings_for, paint, resize, style_grams
-from extras.painter.schedule import Schedule, scales_of
 
 MODELS, SIZE = ("squeezenet", "vgg16"), 512
 SECONDS = (15, 30, 60, 120)

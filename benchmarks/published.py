@@ -6,13 +6,12 @@ every step. They share nothing with the project but its weights and ImageNet's m
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-
-MEAN, STD = SQUEEZENET_MEAN.double().numpy(), SQUEEZENET_STD.double().numpy()
 
 
 def class_visualization(
@@ -27,6 +26,7 @@ def class_visualization(
     sigma: float = 0.5,
 ) -> Tensor:
     """Gradient ascent on one class from `start` (1, 3, H, W), a step for each of `shifts` (ox, oy)."""
+    mean, std = np.asarray(SQUEEZENET_MEAN, np.float64), np.asarray(SQUEEZENET_STD, np.float64)
     img = start.clone().requires_grad_()
     for t, (ox, oy) in enumerate(shifts):
         img.data.copy_(torch.roll(torch.roll(img.data, oy, 2), ox, 3))
@@ -38,7 +38,7 @@ def class_visualization(
         gradient.zero_()
         img.data.copy_(torch.roll(torch.roll(img.data, -oy, 2), -ox, 3))
         for c in range(3):
-            low, high = float(-MEAN[c] / STD[c]), float((1.0 - MEAN[c]) / STD[c])
+            low, high = float(-mean[c] / std[c]), float((1.0 - mean[c]) / std[c])
             img.data[:, c].clamp_(min=low, max=high)
         if t % blur_every == 0:
             pixels = img.data.numpy()

@@ -1,4 +1,4 @@
-"""What cost depends on: time an image against batch size and image size, and peak memory, each side in a process of
+"""What cost depends on: time per image against batch size and image size, and peak memory, each side in a process of
 its own.
 """
 
@@ -17,10 +17,9 @@ from torch import nn
 
 from benchmarks.maps import LAST, as_torchvision_gives_it, photos
 from benchmarks.timing import Side, in_turns
-from helpers.figures import DPI, save_figure
-from helpers.models import load_classifier
 from extras.attribution import methods as attributions
-from extras.attribution.cam import cam_at
+from helpers.figures import DPI, save_figure
+from helpers.models import load_classifier, only_classes
 
 BATCHES, SIDES = (1, 2, 4, 8, 16, 32, 64), (128, 192, 256, 384, 512, 768, 1024)
 MEMORY_IMAGES = 25
@@ -32,21 +31,22 @@ def techniques(X: torch.Tensor, model: nn.Module, peers: nn.Module) -> dict[str,
     from captum.attr import LayerGradCam, Saliency
 
     y = torch.zeros(len(X), dtype=torch.long, device=X.device)
+    narrow, places = only_classes(model, y)
     saliency, layer_cam = Saliency(peers), LayerGradCam(peers, peers.get_submodule(LAST))
     return {
         "saliency maps": {
-            "ours": lambda: attributions.saliency(X, y, model),
+            "ours": lambda: attributions.saliency(X, places, narrow),
             "captum": lambda: saliency.attribute(X.clone().requires_grad_(), target=y),
         },
         "Grad-CAM": {
-            "ours": lambda: cam_at([LAST], X, y, model),
+            "ours": lambda: attributions.grad_cam(X, places, narrow),
             "captum": lambda: layer_cam.attribute(X, target=y, relu_attributions=True),
         },
     }
 
 
 def draw(path: Path) -> Path:
-    """Milliseconds an image against the batch and against the image's side, ours and captum's, as a picture."""
+    """Milliseconds per image against the batch and against the image's side, ours and captum's, as a picture."""
     model = load_classifier()
     peers = as_torchvision_gives_it(model)
     figure = Figure(figsize=(10, 4), dpi=DPI, layout="constrained")
@@ -70,7 +70,7 @@ def draw(path: Path) -> Path:
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    by_batch.set(xlabel="images at once (224 x 224)", ylabel="milliseconds an image")
+    by_batch.set(xlabel="images at once (224 x 224)", ylabel="milliseconds per image")
     by_side.set(xlabel="side of the image, in pixels (4 at once)")
     by_side.legend(frameon=False)
     return save_figure(path, figure)

@@ -1,20 +1,16 @@
-"""Honest timing: rivals in turns, medians, ratios, and what the machine could do at best."""
+"""Honest timing: both sides in turns, medians, ratios, and the best rate of the machine."""
 
-import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 Side = Callable[[], object]
 
@@ -50,26 +46,6 @@ def in_turns(sides: Mapping[str, Side], rounds: int = 9, warm_up: int = 2) -> di
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def in_processes(sides: Mapping[str, Side], rounds: int = 3) -> dict[str, float]:
-    """The median seconds of each side's second call in processes of its own, in turns.
-
-    What one side teaches the process's allocator the other would profit from, and some processes are faster than
-    others from beginning to end. A side must be picklable: a module's function, or a partial of one.
-    """
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    spawn = multiprocessing.get_context("spawn")
-    for _ in range(rounds):
-        for name, side in sides.items():
-            with ProcessPoolExecutor(1, mp_context=spawn) as process:
-                times[name].append(process.submit(_second_call, side).result())
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _second_call(side: Side) -> float:
-    timed(side)
-    return timed(side)
-
-
 def timed(side: Side) -> float:
     """The seconds that a call takes, the graphics card's work included."""
     _finish()
@@ -85,26 +61,10 @@ def _finish() -> None:
 
 
 def flops_of(side: Side) -> float:
-    """Floating-point operations of the convolutions and matrix products in a call, forward and backward, counted
-    from their shapes.
-    """
-    with _Counter() as counter:
+    """Floating-point operations of the convolutions and matrix products in a call, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
         side()
-    return counter.total
-
-
-class _Counter(TorchDispatchMode):
-    """Sums up what torch knows of the cost of each operation."""
-
-    total = 0.0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if cost := flop_registry.get(func._overloadpacket):
-            self.total += cost(*args, **(kwargs or {}), out_val=result)
-        return result
+    return counter.get_total_flops()
 
 
 def matrix_rate(device: str, dtype: torch.dtype = torch.float32, side: int = 2048) -> float:

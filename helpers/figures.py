@@ -1,10 +1,9 @@
 """The one place that draws: pictures and grids of pictures, written whole or not at all."""
 
-import contextlib
 import json
 import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from PIL import Image, PngImagePlugin
 from scipy.ndimage import gaussian_filter
 
 from helpers.errors import CannotError
+from helpers.files import replace_whole
 from helpers.recipe import EXIF_TAG
 
 DPI = 120
@@ -34,6 +34,7 @@ INK, GREY = "#1a1a1a", "#6b6b6b"
 GAP, MARGIN = 0.12, 0.22
 TITLE, SUBTITLE, HEADING, NOTE = 9.5, 8.0, 13.0, 8.5
 LINE = 1.35 / 72
+GIF_PIXELS = 10_000_000  # of all frames of an animation together: a GIF takes about a byte per pixel
 LINE_COLORS = ("#c2410c", "#1d4ed8")  # apart for every kind of colour vision, dark enough for small text
 
 
@@ -339,7 +340,7 @@ def save_image(
     """Writes a picture in the format of the path's ending, with as little loss as it allows, whole or not at
     all; `metadata` goes into it where `recipe.read_recipe` looks.
     """
-    path = Path(path)
+    path = _picture_path(path)
     options = dict(LITTLE_LOST.get(path.suffix.lower(), {}))
     if metadata and path.suffix.lower() == ".png":
         options["pnginfo"] = PngImagePlugin.PngInfo()
@@ -348,8 +349,8 @@ def save_image(
     elif metadata:
         options["exif"] = Image.Exif()
         options["exif"][EXIF_TAG] = json.dumps(dict(metadata))
-    with whole_file(path) as partial:
-        image.save(partial, **options)
+    with replace_whole(path) as temporary:
+        image.save(temporary, **options)
     return path
 
 
@@ -381,27 +382,16 @@ def save_animation(
     palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
     first, *others = [frame.quantize(palette=palette, dither=dither) for frame in frames]
     times = [80] * len(others) + [2000]
-    with whole_file(path) as partial:
-        first.save(partial, save_all=True, append_images=others, duration=times, loop=0, optimize=True)
+    with replace_whole(_picture_path(path)) as temporary:
+        first.save(temporary, save_all=True, append_images=others, duration=times, loop=0, optimize=True)
     return Path(path)
 
 
-@contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; renamed to `path` at the end, removed after an exception."""
+def _picture_path(path: str | os.PathLike) -> Path:
     path = Path(path)
     if path.suffix.lower() not in Image.registered_extensions():
         raise CannotError(f"{path}: its ending names no picture format; use .png, .jpg, .webp or .tif")
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise CannotError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path
 
 
 def _lines(text: str, size: float, width: float) -> list[str]:

@@ -27,24 +27,26 @@ NOT_THE_PICTURE = {"output", "quiet", "debug", "replay", "animate", "recorded", 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib")
 
 
-def make_recipe(args: argparse.Namespace, model: "nn.Module", images: Mapping[str, object]) -> dict[str, str]:
+def make_recipe(
+    arguments: Mapping[str, object], model: "nn.Module", images: Mapping[str, object]
+) -> dict[str, str]:
     """The text to write into the picture, for the `metadata` of `save_grid` and `save_image`.
 
-    args: as `cli.run` parsed them. model: its weights are hashed. images: the pictures that went in, by path or name.
-    In a replay, raises CannotError where weights or an image are no longer those of the recorded recipe; other
-    versions of packages are only warned of.
+    arguments: of the runner, by name, as `cli.run` parsed them. model: its weights are hashed. images: the pictures
+    that went in, by path or name. In a replay, raises CannotError where weights or an image are no longer those of
+    the recorded recipe; of other versions of packages it only warns.
     """
     from helpers.weights import fingerprint
 
     recipe = {
-        "program": args.program,
-        "arguments": {key: value for key, value in sorted(vars(args).items()) if key not in NOT_THE_PICTURE},
+        "program": arguments["program"],
+        "arguments": {key: value for key, value in sorted(arguments.items()) if key not in NOT_THE_PICTURE},
         "weights": fingerprint(model),
         "images": {name: _pixel_hash(image) for name, image in images.items()},
         "versions": {package: metadata.version(package) for package in PACKAGES},
     }
-    if args.recorded:
-        _compare(recipe, args.recorded)
+    if recorded := arguments["recorded"]:
+        _compare(recipe, recorded)
     return {KEY: json.dumps(recipe, sort_keys=True)}
 
 
@@ -77,11 +79,17 @@ def replayed(args: argparse.Namespace, parser: argparse.ArgumentParser) -> argpa
     if recipe["program"] != args.program:
         raise CannotError(f"--replay {args.replay}: was made by {recipe['program']}; run that")
     known = {action.dest for action in parser._actions}
-    if strange := sorted(set(recipe["arguments"]) - known):
+    recorded = {key: value for key, value in recipe["arguments"].items() if key in known}
+    # An option of an older version matters only where it was used.
+    gone = {
+        key for key, value in recipe["arguments"].items() if key not in known and value not in (None, False)
+    }
+    if gone:
+        options = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(gone))
         raise CannotError(
-            f"--replay {args.replay}: asks for {', '.join(strange)}, which this version does not know"
+            f"--replay {args.replay}: was made with {options}, which this version does not have"
         )
-    return argparse.Namespace(**(vars(args) | recipe["arguments"] | {"recorded": recipe}))
+    return argparse.Namespace(**(vars(args) | recorded | {"recorded": recipe}))
 
 
 def _compare(now: dict, then: dict) -> None:

@@ -9,7 +9,9 @@ from torch import nn
 class ContentLoss(nn.Module):
     """How far are the features of the picture from those of the content image?"""
 
-    def forward(self, content_weight: float, content_current: torch.Tensor, content_original: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, content_weight: float, content_current: torch.Tensor, content_original: torch.Tensor
+    ) -> torch.Tensor:
         """L_c = w_c * sum_ij (F_ij - P_ij)^2.
 
         content_current: F, the features of the picture at one layer (1, C, H, W).

@@ -1,16 +1,13 @@
 """The page of measurements: every section has its place, and writing one leaves the others alone."""
 
-import functools
 import itertools
-import os
-import time
 
 import pytest
 import torch
 
 from benchmarks import __main__ as page
 from benchmarks import published
-from benchmarks.timing import difference, flops_of, in_processes, in_turns
+from benchmarks.timing import difference, flops_of, in_turns
 
 
 def test_every_section_has_a_place_on_the_page(tmp_path, monkeypatch):
@@ -48,18 +45,6 @@ def test_sides_take_turns_and_the_median_counts(monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
     times = in_turns({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, rounds=2, warm_up=1)
     assert seen == list("ababab") and times == {"a": 1.0, "b": 1.0}
-
-
-def test_a_side_in_processes_of_its_own_is_timed_at_its_second_call():
-    times = in_processes({"slow at first": functools.partial(_sleeps_once, os.getpid())}, rounds=2)
-    assert 0 <= times["slow at first"] < 0.5
-
-
-def _sleeps_once(parent, _calls=[]):  # noqa: B006 - it is meant to remember
-    assert os.getpid() != parent
-    if not _calls:
-        time.sleep(0.6)
-    _calls.append(1)
 
 
 def test_operations_are_counted_forward_and_backward():

@@ -1,4 +1,4 @@
-"""The trust checks are held to exact answers, and the real network to what was published about them."""
+"""The evaluation of maps is held to exact answers, and the real network to what was published about them."""
 
 import copy
 
@@ -10,10 +10,6 @@ from torch import nn
 
 import gradcam_visualization
 import saliency_visualization
-from helpers.data_utils import load_photo
-from helpers.image_utils import preprocess, square
-from helpers.models import load_classifier
-from extras.attribution.methods import METHODS
 from extras.attribution.evaluation import (
     area,
     cascade,
@@ -22,6 +18,10 @@ from extras.attribution.evaluation import (
     reinitialize,
     spearman,
 )
+from extras.attribution.methods import METHODS
+from helpers.data_utils import load_photo
+from helpers.image_utils import preprocess, square
+from helpers.models import load_classifier
 
 
 class Share(nn.Module):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from helpers.errors import CannotError
-from helpers.figures import Cell, colorize, smoothed_overlay, overlay, save_grid, save_image, signed_picture
+from helpers.figures import Cell, colorize, overlay, save_grid, save_image, signed_picture, smoothed_overlay
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 

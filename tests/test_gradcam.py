@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from captum.attr import GuidedBackprop, LayerGradCam
 from torch import nn
 
+from extras.attribution.cam import cam_at
 from helpers.models import load_classifier
 from visualizers import GradCam
-from extras.attribution.cam import cam_at, map_layers, spread_layers
-from visualizers.mechanisms import last_map_layer
+from visualizers.mechanisms import last_map_layer, map_layers, spread_layers
 
 
 def test_grad_cam_of_a_network_small_enough_to_do_by_hand():
@@ -75,8 +75,10 @@ def test_equal_to_captum_at_every_default_layer(net, photos, labels):
         np.testing.assert_allclose(
             maps[name], reference_cam(net, net.get_submodule(name), photos, labels), atol=2e-4
         )
-    # Two ways to write one sum over channels: equal but for single precision's rounding.
-    np.testing.assert_allclose(maps["features"], GradCam().grad_cam(photos, labels, net), rtol=0, atol=1e-6)
+        graded = GradCam().grad_cam(photos, labels, net, layer=name)
+        # Two ways to write one sum over channels: equal but for single precision's rounding.
+        np.testing.assert_allclose(maps[name], graded, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(graded, GradCam().grad_cam(photos, labels, net))  # the default is the last
 
 
 def not_in_place(model):
@@ -93,9 +95,9 @@ def test_a_layer_is_explained_as_it_was_returned_though_the_next_works_in_place(
     honest = not_in_place(tiny)
     maps = cam_at(["0", "3"], X, y, tiny)
     for name in ("0", "3"):
-        np.testing.assert_allclose(
-            maps[name], reference_cam(honest, honest.get_submodule(name), X, y), atol=1e-6
-        )
+        expected = reference_cam(honest, honest.get_submodule(name), X, y)
+        np.testing.assert_allclose(maps[name], expected, atol=1e-6)
+        np.testing.assert_allclose(GradCam().grad_cam(X, y, tiny, layer=name), expected, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Setting backward hooks")

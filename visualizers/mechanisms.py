@@ -199,15 +199,16 @@ def batches_of(X: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def in_batches(
-    function: Callable[[Tensor, Tensor], Tensor], X: Tensor, y: Tensor, advance: Advance = None
+    function: Callable[[Tensor, Tensor], Tensor | np.ndarray], X: Tensor, y: Tensor, advance: Advance = None
 ) -> Tensor:
     """`function(X, y)`, which treats each image by itself, a batch of images at a time; results joined.
 
-    advance: called with the number of images after each batch.
+    Each batch is a copy that requires a gradient: techniques of other years count on that. advance: called with the
+    number of images after each batch.
     """
     results = []
-    for some, classes in batches_of(X, y):
-        results.append(function(some, classes))
+    for some, classes in batches_of(X.detach(), y):
+        results.append(torch.as_tensor(function(some.clone().requires_grad_(), classes)).detach())
         if advance is not None:
             advance(len(some))
     return torch.cat(results)

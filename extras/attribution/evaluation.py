@@ -1,4 +1,4 @@
-"""Can a map be trusted? Two checks of any method, on any classifier.
+"""The evaluation of maps: two checks of any method, on any classifier.
 
 Deletion and insertion (Petsiuk, Das and Saenko, 2018, "RISE"): take away the pixels that the map calls most
 important, or show them first; the class's probability should fall, or rise, at once.
@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
-from torchvision.transforms.functional import gaussian_blur
 
-from visualizers.mechanisms import Advance, batch_size_for, check_targets, output_shapes, frozen_eval
+from visualizers.mechanisms import Advance, batch_size_for, check_targets, frozen_eval, output_shapes
 
 PARTS = 24  # parts in which an image's pixels are deleted or inserted
 BLUR = 0.05  # width of insertion's blur as a share of the image's shorter side: no class survives it
@@ -60,7 +60,7 @@ def deletion_insertion(
             rank = torch.empty(H * W, dtype=torch.long)
             rank[shuffled[flat.argsort(descending=True, stable=True)]] = torch.arange(H * W)
             rank = rank.view(1, 1, H, W).to(X.device)
-            blurred = gaussian_blur(X[n], 2 * math.ceil(2 * sigma) + 1, sigma)
+            blurred = _blurred(X[n], sigma)
             for curve, changed, start in ((0, torch.zeros_like(X[n]), X[n]), (1, X[n], blurred)):
                 done = 0
                 for some in edges.to(X.device).split(batch_size_for(X)):
@@ -71,6 +71,17 @@ def deletion_insertion(
                     if advance is not None:
                         advance(len(some))
     return Curves(edges.numpy() / (H * W), *curves)
+
+
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """An image (3, H, W) after a Gaussian blur of `sigma` pixels."""
+    pixels = gaussian_filter(
+        image.detach().cpu().numpy(),
+        (0, sigma, sigma),
+        mode="mirror",
+        radius=(0, *2 * [math.ceil(2 * sigma)]),
+    )
+    return torch.from_numpy(pixels).to(image)
 
 
 def parameter_layers(model: nn.Module, X: Tensor) -> list[str]:

@@ -144,11 +144,9 @@ def saliency(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) ->
 def guided_backprop(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
     """`GradCam.guided_backprop`, a batch at a time and channels first -> (N, 3, H, W)."""
 
-    def guided(x: Tensor, k: Tensor) -> Tensor:
-        # Of a copy: the published way to do it replaces the model's ReLUs for good.
-        return torch.from_numpy(GradCam().guided_backprop(x, k, copy.deepcopy(model)))
-
-    return in_batches(guided, X, y, advance).permute(0, 3, 1, 2)
+    # Of a copy of the model: the published way to do it replaces the ReLUs for good.
+    guided = in_batches(lambda x, k: GradCam().guided_backprop(x, k, copy.deepcopy(model)), X, y, advance)
+    return guided.permute(0, 3, 1, 2)
 
 
 def grad_cam(
@@ -156,7 +154,7 @@ def grad_cam(
 ) -> Tensor:
     """`GradCam.grad_cam`, a batch at a time -> (N, H, W) in [0, 1]."""
     at = {"layer": layer} if layer else {}
-    return in_batches(lambda x, k: torch.from_numpy(GradCam().grad_cam(x, k, model, **at)), X, y, advance)
+    return in_batches(lambda x, k: GradCam().grad_cam(x, k, model, **at), X, y, advance)
 
 
 def guided_grad_cam(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
@@ -176,7 +174,10 @@ def class_activation(
     def explain(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
         names = layers or (spread_layers(model, X) if fused else [last_map_layer(model, X)])
         if rule == "grad-cam":
-            maps = {name: grad_cam(X, y, model, advance, layer=name).numpy() for name in names}
+            # Without a layer where none was asked for: grad_cam functions of other years know only the last.
+            maps = {
+                name: grad_cam(X, y, model, advance, layer=name if layers else None).numpy() for name in names
+            }
         else:
             maps = cam_at(names, X, y, model, rule, advance)
         return torch.from_numpy(fuse(maps) if fused else maps[names[-1]])
@@ -224,5 +225,7 @@ METHODS: dict[str, Method] = {
     "grad-cam++": Method("Grad-CAM++", class_activation("grad-cam++"), "region"),
     "hires-cam": Method("HiResCAM", class_activation("hires-cam"), "region"),
     "layer-cam": Method("LayerCAM", class_activation("layer-cam"), "region"),
-    "fused-layer-cam": Method("LayerCAM, four layers fused", class_activation("layer-cam", fused=True), "region"),
+    "fused-layer-cam": Method(
+        "LayerCAM, four layers fused", class_activation("layer-cam", fused=True), "region"
+    ),
 }

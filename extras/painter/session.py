@@ -256,7 +256,7 @@ class PaintSession:
 
     def _check_memory(self, size: tuple[int, int]) -> float:
         """The bytes that painting takes, as estimated. Raises CannotError where there are not as many."""
-        from helpers.memory import available_bytes
+        from extras.painter.memory import available_bytes
         from extras.painter.optimization import bytes_per_pixel
 
         free = available_bytes(self.device)

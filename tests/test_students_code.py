@@ -1,0 +1,229 @@
+"""What a runner draws by default is the student's own work: right, wrong, not written, or written in another year."""
+
+import importlib
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import class_visualization
+import gradcam_visualization
+import saliency_visualization
+import style_transfer
+from grading.mistakes import correct
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNNERS = {
+    "saliency": (saliency_visualization, ["--images", "coffee", "--size", "96"]),
+    "gradcam": (gradcam_visualization, ["--images", "coffee", "--size", "96"]),
+    "guided": (gradcam_visualization, ["--images", "coffee", "--size", "96", "--guided"]),
+    "class": (class_visualization, ["--classes", "flamingo", "--iterations", "4", "--rows", "1"]),
+    "style": (
+        style_transfer,
+        ["--content", "coffee", "--style", "waves", "--image-size", "48", "--style-size", "48"],
+    ),
+}
+# One typical mistake per task: file, the right code, the wrong code, the figure it must show in.
+MISTAKES = {
+    "Task 1, no absolute value": (
+        "visualizers/saliency_map.py",
+        "gradient.abs().amax(dim=1)",
+        "gradient.amax(dim=1)",
+        "saliency",
+    ),
+    "Task 2, alpha averaged over the wrong axes": (
+        "visualizers/gradcam.py",
+        "gradients.mean(dim=(2, 3), keepdim=True)",
+        "gradients.mean(dim=(1, 2), keepdim=True)",
+        "gradcam",
+    ),
+    "Task 2, a ReLU that lets negative gradients pass": (
+        "visualizers/gradcam.py",
+        "gradient.clamp(min=0) * (x > 0)",
+        "gradient * (x > 0)",
+        "guided",
+    ),
+    "Task 3, descent": (
+        "visualizers/class_visualization.py",
+        "img.data += learning_rate",
+        "img.data -= learning_rate",
+        "class",
+    ),
+    "Task 4, a mean instead of a sum": (
+        "style_modules/content_loss.py",
+        ".square().sum()",
+        ".square().mean()",
+        "style",
+    ),
+    "Task 5, a Gram matrix that is not normalized": (
+        "style_modules/style_loss.py",
+        "return gram / (C * H * W) if normalize else gram",
+        "return gram",
+        "style",
+    ),
+    "Task 6, a mean instead of a sum": (
+        "style_modules/tv_loss.py",
+        "return tv_weight * (down + right)",
+        "return tv_weight * (down + right) / img.numel()",
+        "style",
+    ),
+    "Task 7, the gradient is not zeroed": ("style_utils.py", "optimizer.zero_grad()", "pass", "style"),
+}
+VISIBLE = 2.0  # mean difference of the figures, in levels of 255
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def handed_in(monkeypatch, file: str, source: str) -> None:
+    """Puts what a source defines in the place of our own functions, until the end of the test."""
+    ours = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    theirs = types.ModuleType(ours.__name__)
+    exec(compile(source, file, "exec"), theirs.__dict__)
+    for name, value in vars(theirs).items():
+        if isinstance(value, type) and value.__module__ == ours.__name__ and hasattr(ours, name):
+            for member, function in vars(value).items():
+                if isinstance(function, types.FunctionType | staticmethod):
+                    monkeypatch.setattr(getattr(ours, name), member, function)
+        elif isinstance(value, types.FunctionType) and value.__module__ == ours.__name__:
+            monkeypatch.setattr(ours, name, value)
+
+
+def figure(kind: str) -> np.ndarray:
+    """The default figure of a runner, in a small size."""
+    runner, options = RUNNERS[kind]
+    path = Path("figure.png")
+    assert runner.main([*options, "--quiet", "--output", str(path)]) == 0
+    return np.asarray(Image.open(path).convert("RGB"), dtype=float)
+
+
+@pytest.fixture(scope="module")
+def right() -> dict[str, np.ndarray]:
+    """Figures of our own solutions, kept for the comparisons."""
+    return {}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_shows_in_the_default_figure(mistake, right, monkeypatch):
+    file, code, wrong, kind = MISTAKES[mistake]
+    if kind not in right:
+        right[kind] = figure(kind)
+    source = (ROOT / file).read_text(encoding="utf-8")
+    assert source.count(code) in (1, 2)
+    handed_in(monkeypatch, file, source.replace(code, wrong))
+    shown = figure(kind)
+    assert shown.shape == right[kind].shape
+    difference = np.abs(shown - right[kind]).mean()
+    print(mistake, difference)
+    assert difference > VISIBLE
+
+
+PUBLISHED = {
+    "visualizers/saliency_map.py": correct.PUBLISHED_SALIENCY,
+    "visualizers/gradcam.py": correct.PUBLISHED_GRADCAM,
+    "visualizers/class_visualization.py": correct.PUBLISHED_CLASS,
+    "style_modules/content_loss.py": correct.PUBLISHED_CONTENT,
+    "style_modules/style_loss.py": correct.PUBLISHED_STYLE,
+    "style_modules/tv_loss.py": correct.PUBLISHED_TV,
+    "style_utils.py": correct.PUBLISHED_TRANSFER,
+}
+
+
+def copy_of_the_project(folder: Path, *, without: tuple[str, ...] = ()) -> Path:
+    """The project's program in `folder`."""
+    left_out = shutil.ignore_patterns("__pycache__", ".*", "visualization", "docs", "tests", *without)
+    return Path(shutil.copytree(ROOT, folder / "copy", ignore=left_out))
+
+
+def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, script, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_all_runners_draw_with_files_in_the_published_form(tmp_path, right):
+    copy = copy_of_the_project(tmp_path)
+    for file, source in PUBLISHED.items():
+        (copy / file).write_text(source, encoding="utf-8")
+    for kind in ("saliency", "guided", "class", "style"):
+        runner, options = RUNNERS[kind]
+        done = run(copy, f"{runner.__name__}.py", *options, "--quiet", "--output", f"{kind}.png")
+        assert (done.returncode, done.stderr) == (0, ""), kind
+    for kind in ("saliency", "class", "style"):
+        theirs = np.asarray(Image.open(copy / f"{kind}.png").convert("RGB"), dtype=float)
+        right[kind] = right.get(kind, figure(kind))
+        # 200 steps of rate 3 magnify rounding, so a few pixels of a painting differ.
+        assert np.abs(theirs - right[kind]).mean() < (4.0 if kind == "style" else 0.5), kind
+
+
+def test_a_grad_cam_that_knows_no_layer_gets_the_last_one_and_a_note(monkeypatch):
+    import helpers.figures
+
+    drawn = {}
+
+    def keep(path, rows, **options):
+        drawn.update(rows=rows, **options)
+        return path
+
+    handed_in(monkeypatch, "visualizers/gradcam.py", correct.PUBLISHED_GRADCAM)
+    monkeypatch.setattr(helpers.figures, "save_grid", keep)
+    for more in ([], ["--trust"], ["--layers", "features.4", "features.7"]):
+        assert gradcam_visualization.main([*RUNNERS["gradcam"][1], *more, "--quiet"]) == 0
+        assert drawn["row_labels"][:2] == ["photo", "features"]
+        assert "no parameter `layer`" in drawn["note"]
+
+
+# Options that need extras/, and what stands there instead.
+EXTRA_OPTIONS = [
+    ("saliency_visualization.py", "--methods", "smoothgrad"),
+    ("saliency_visualization.py", "--trust"),
+    ("gradcam_visualization.py", "--method", "layer-cam"),
+    ("gradcam_visualization.py", "--fuse"),
+    ("class_visualization.py", "--method", "fourier"),
+    ("class_visualization.py", "--fool", "coffee"),
+    ("style_transfer.py", "--method", "paint"),
+]
+
+
+def test_the_assignment_works_without_extras(tmp_path, right):
+    copy = copy_of_the_project(tmp_path, without=("extras",))
+    for kind in ("saliency", "guided", "class", "style"):
+        runner, options = RUNNERS[kind]
+        done = run(copy, f"{runner.__name__}.py", *options, "--quiet", "--output", f"{kind}.png")
+        assert (done.returncode, done.stderr) == (0, ""), kind
+        right[kind] = right.get(kind, figure(kind))
+        shown = np.asarray(Image.open(copy / f"{kind}.png").convert("RGB"), dtype=float)
+        assert np.array_equal(shown, right[kind]), kind
+    assert run(copy, "style_transfer.py", "--check").returncode == 0
+    for script, *options in EXTRA_OPTIONS:
+        done = run(copy, script, *options)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "is not part of this copy: it needs the folder extras/" in done.stderr
+        assert options[0] in done.stderr
+
+
+@pytest.mark.slow
+def test_checks_tests_collecting_and_grading_work_without_extras(tmp_path):
+    copy = copy_of_the_project(tmp_path, without=("extras", "benchmarks"))
+    shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    tests = ("saliency", "losses", "class_visualization", "style_utils", "figures", "what_figures_say")
+    done = run(copy, "-m", "pytest", "-q", "-x", *(f"tests/test_{name}.py" for name in tests))
+    assert done.returncode == 0, done.stdout[-2000:]
+    done = run(copy, "collect_submission.py", "--skip-tests")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (copy / "assignment_3_submission.zip").is_file()
+    done = run(copy, "-m", "grading", "check", "assignment_3_submission.zip", "--public")
+    assert done.returncode == 0 and "100" in done.stdout, done.stdout + done.stderr
