@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from extras.painter.figures import FrameRecorder, save_plot, to_image
 from extras.painter import memory
+from extras.painter.figures import FrameRecorder, save_plot, to_image
 from extras.painter.optimization import (
     FeatureNet,
     Progress,
