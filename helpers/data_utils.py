@@ -14,6 +14,7 @@ from helpers.errors import CannotError, UsageError
 from helpers.image_utils import read_image, square
 
 IMAGENET_VAL = Path("data/imagenet_val_25.npz")
+CLASS_NAMES = Path(__file__).with_name("imagenet_classes.txt")
 
 
 class Photo(NamedTuple):
@@ -61,10 +62,9 @@ def open_image(path_or_name: str | os.PathLike, *, style_size: int = 512, seed: 
     if text in style_images.STYLES:
         return style_images.draw_style(text, style_size, seed)
     names = [*PHOTOS, *style_images.STYLES]
-    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5) or names
-    raise CannotError(
-        f"{text}: no such file, and no bundled image of that name (there are: {', '.join(near)})"
-    )
+    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"bundled images: {', '.join(names)}"
+    raise CannotError(f"{text}: no such file, and no bundled image of that name; {hint}")
 
 
 def image_name(path_or_name: str) -> str:
@@ -74,9 +74,7 @@ def image_name(path_or_name: str) -> str:
 
 def class_names() -> list[str]:
     """The names of the thousand ImageNet classes, by index (as torchvision spells them)."""
-    from torchvision.models import SqueezeNet1_1_Weights
-
-    return SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"]
+    return CLASS_NAMES.read_text(encoding="utf-8").splitlines()
 
 
 def find_class(query: str | int, names: Sequence[str] | None = None) -> int:

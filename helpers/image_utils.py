@@ -14,8 +14,8 @@ from torch import Tensor
 from helpers.errors import CannotError
 
 # ImageNet's channel means and deviations, pixels in [0, 1], as every torchvision network expects them.
-SQUEEZENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
-SQUEEZENET_STD = torch.tensor([0.229, 0.224, 0.225])
+SQUEEZENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+SQUEEZENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 
 def preprocess(img: Image.Image | np.ndarray, size: int | tuple[int, int] = 224) -> Tensor:
@@ -26,19 +26,26 @@ def preprocess(img: Image.Image | np.ndarray, size: int | tuple[int, int] = 224)
     """
     img = Image.fromarray(img) if isinstance(img, np.ndarray) else img
     img = resize(img.convert("RGB"), size)
-    pixels = torch.from_numpy(np.asarray(img, dtype=np.float32) / 255).permute(2, 0, 1)
-    return ((pixels - SQUEEZENET_MEAN[:, None, None]) / SQUEEZENET_STD[:, None, None])[None].contiguous()
+    pixels = (np.asarray(img, dtype=np.float32) / 255 - SQUEEZENET_MEAN) / SQUEEZENET_STD
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
-def deprocess(tensor: Tensor) -> Image.Image:
+def deprocess(tensor: Tensor, should_rescale: bool = False) -> Image.Image:
     """The inverse of `preprocess`: (1, 3, H, W) or (3, H, W), normalized -> RGB picture.
 
-    Pixels outside [0, 1] are clipped, never stretched: the picture shows the values that were optimized.
+    Pixels outside [0, 1] are clipped, so the picture shows the values that were optimized; with `should_rescale`
+    all pixels are stretched to [0, 1] instead.
     """
     img = tensor.detach().float().cpu()
-    img = img[0] if img.dim() == 4 else img
-    img = img * SQUEEZENET_STD[:, None, None] + SQUEEZENET_MEAN[:, None, None]
-    return Image.fromarray((img.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+    pixels = (img[0] if img.dim() == 4 else img).permute(1, 2, 0).numpy() * SQUEEZENET_STD + SQUEEZENET_MEAN
+    pixels = rescale(pixels) if should_rescale else pixels.clip(0, 1)
+    return Image.fromarray((pixels * 255).round().astype(np.uint8))
+
+
+def rescale(x: np.ndarray) -> np.ndarray:
+    """x stretched to [0, 1]: its minimum becomes 0, its maximum 1. An x of one value becomes 0."""
+    low, high = x.min(), x.max()
+    return (x - low) / (high - low) if high > low else np.zeros_like(x)
 
 
 def resize(img: Image.Image, size: int | tuple[int, int]) -> Image.Image:

@@ -5,7 +5,7 @@ The answers come from a float64 NumPy computation that shares no code with this 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class LossErrors(NamedTuple):
 
 def check_losses(
     content_loss: Callable[..., Tensor],
-    style_loss: Callable[..., Tensor],
+    style_loss: nn.Module,
     tv_loss: Callable[..., Tensor],
     cnn: nn.Sequential,
 ) -> dict[str, LossErrors]:
@@ -62,13 +62,8 @@ def check_losses(
 
     with torch.no_grad():
         content_target = features(image.flip(3))[content_layer]
-        # By formula, not by the gram_matrix under test: a mistake there must not cancel between picture and
-        # painting.
         painted = features(painting)
-        targets = [
-            torch.einsum("nchw,ndhw->ncd", painted[i], painted[i]) / painted[i][0].numel()
-            for i in style_layers
-        ]
+        targets = [style_loss.gram_matrix(painted[i]) for i in style_layers]  # type: ignore[operator]
 
     losses = {
         "content": lambda x: content_loss(
@@ -90,6 +85,13 @@ def check_losses(
                 style_layers, targets, weights, stored["style"]["layer_values"], strict=True
             )
         ]
+    # A mistake in the Gram matrix of picture and painting alike must not cancel.
+    each += [
+        _gram_error(target, directions, norm)
+        for target, directions, norm in zip(
+            targets, stored["style"]["target_directions"], stored["style"]["target_norms"], strict=True
+        )
+    ]
     errors["style"] = errors["style"]._replace(value=_worst(errors["style"].value, *each))
     return errors
 
@@ -104,15 +106,27 @@ def _errors(loss: Callable[[Tensor], Tensor], image: Tensor, stored: dict, strid
     g = g.double()
     sample = torch.tensor(stored["gradient_sample"], dtype=torch.float64)
     # The sample sees few pixels exactly, the products with cos(k n) all pixels, the norm their size.
-    n = torch.arange(g.numel(), dtype=torch.float64)
-    directions = torch.tensor(stored["gradient_directions"], dtype=torch.float64)
-    products = torch.stack([torch.cos(k * n) @ g.flatten() for k in range(1, len(directions) + 1)])
     gradient = _worst(
         float((g[0, :, ::stride, ::stride] - sample).norm() / sample.norm()),
-        float((products - directions).abs().max() / stored["gradient_norm"]),
-        abs(float(g.norm()) / stored["gradient_norm"] - 1),
+        _off(g, stored["gradient_directions"], stored["gradient_norm"]),
     )
     return LossErrors(value, gradient)
+
+
+def _gram_error(target: Tensor, directions: Sequence[float], norm: float) -> float:
+    channels = target.shape[-1]
+    if target.shape != (1, channels, channels):
+        return float("inf")
+    return _off(target, directions, norm)
+
+
+def _off(x: Tensor, directions: Sequence[float], norm: float) -> float:
+    """How far x is off, in its products with cos(k n) for k = 1, 2, ... and in its norm, relative to the norm."""
+    x = x.double().flatten()
+    n = torch.arange(len(x), dtype=torch.float64)
+    products = [float(torch.cos(k * n) @ x) for k in range(1, len(directions) + 1)]
+    errors = [abs(found - stored) / norm for found, stored in zip(products, directions, strict=True)]
+    return _worst(*errors, abs(float(x.norm()) / norm - 1))
 
 
 def _worst(*values: float) -> float:

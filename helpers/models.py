@@ -1,11 +1,14 @@
-"""Building the networks: SqueezeNet 1.1, VGG-16's convolutions, or any classifier that torchvision knows."""
+"""The networks: SqueezeNet 1.1, VGG-16's convolutions, or any classifier of torchvision.
 
+torchvision is imported only where a network of its own is asked for: that takes about a second.
+"""
+
+import copy
 from pathlib import Path
 from typing import cast
 
 import torch
-import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from helpers import weights as packaged
 from helpers.errors import CannotError, UsageError, nearest
@@ -13,8 +16,84 @@ from helpers.errors import CannotError, UsageError, nearest
 ALIASES = {"squeezenet": "squeezenet1_1", "vgg": "vgg16", "resnet": "resnet50"}
 
 
+class Fire(nn.Module):
+    """Squeeze to few channels, then expand by 1 x 1 and by 3 x 3 convolutions side by side, a ReLU after each."""
+
+    def __init__(self, channels: int, squeeze: int, expand: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeeze, kernel_size=1)
+        self.squeeze_activation = nn.ReLU(inplace=True)
+        self.expand1x1 = nn.Conv2d(squeeze, expand, kernel_size=1)
+        self.expand1x1_activation = nn.ReLU(inplace=True)
+        self.expand3x3 = nn.Conv2d(squeeze, expand, kernel_size=3, padding=1)
+        self.expand3x3_activation = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.squeeze_activation(self.squeeze(x))
+        branches = [
+            self.expand1x1_activation(self.expand1x1(x)),
+            self.expand3x3_activation(self.expand3x3(x)),
+        ]
+        return torch.cat(branches, dim=1)
+
+
+class SqueezeNet(nn.Module):
+    """SqueezeNet 1.1 (Iandola et al., 2016): images (N, 3, H, W) -> raw scores (N, classes).
+
+    Children and state dict are named as torchvision's `squeezenet1_1` names them.
+    """
+
+    def __init__(self, num_classes: int = 1000) -> None:
+        super().__init__()
+
+        def pool() -> nn.Module:
+            return nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
+
+        self.features = nn.Sequential(
+            *(nn.Conv2d(3, 64, kernel_size=3, stride=2), nn.ReLU(inplace=True), pool()),
+            *(Fire(64, 16, 64), Fire(128, 16, 64), pool()),
+            *(Fire(128, 32, 128), Fire(256, 32, 128), pool()),
+            *(Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)),
+        )
+        self.classifier = nn.Sequential(
+            nn.Dropout(),
+            nn.Conv2d(512, num_classes, kernel_size=1),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d((1, 1)),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # He et al. (2015): signals keep their size
+                nn.init.kaiming_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # every convolution here has one
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x)).flatten(1)
+
+
+def only_classes(model: nn.Module, y: Tensor) -> tuple[nn.Module, Tensor]:
+    """A copy of `model` that computes the scores of the classes y (N,) alone, and y as indices of these scores.
+
+    An explanation needs a few of the thousand scores, and SqueezeNet's last layer is a quarter of its work. Other
+    networks, whose last layer is cheap, come back as they are. Raises IndexError for a class that is not there.
+    """
+    if not isinstance(model, SqueezeNet):
+        return model, y
+    count = model.classifier[1].out_channels
+    if beyond := [k for k in y.tolist() if not 0 <= k < count]:
+        raise IndexError(f"class {beyond[0]} does not exist: there are 0 to {count - 1}")
+    classes, places = y.unique(return_inverse=True)
+    narrow = copy.deepcopy(model)
+    last = narrow.classifier[1]
+    last.weight = nn.Parameter(last.weight[classes], requires_grad=last.weight.requires_grad)
+    last.bias = nn.Parameter(last.bias[classes], requires_grad=last.bias.requires_grad)
+    last.out_channels = len(classes)
+    return narrow, places
+
+
 def model_names() -> list[str]:
     """The names of torchvision's image classifiers."""
+    import torchvision
+
     return torchvision.models.list_models(module=torchvision.models)
 
 
@@ -22,6 +101,8 @@ def resolve_name(name: str) -> str:
     """`name` as torchvision spells it. Raises UsageError with the nearest names where there is none."""
     wanted = name.lower().replace("-", "_")
     wanted = ALIASES.get(wanted, wanted)
+    if wanted == "squeezenet1_1":
+        return wanted
     known = model_names()
     if wanted in known:
         return wanted
@@ -83,6 +164,8 @@ def load_features(
     """
     name = resolve_name(name)
     if name == "vgg16" and weights in (None, "packaged"):
+        import torchvision
+
         # Built without memory first: a whole VGG-16 would fill half a gigabyte with numbers we throw away.
         with torch.device("meta"):
             features = torchvision.models.vgg16(weights=None).features
@@ -98,6 +181,10 @@ def load_features(
 
 
 def _build(name: str) -> nn.Module:
+    if name == "squeezenet1_1":
+        return SqueezeNet()
+    import torchvision
+
     # Both would otherwise warn that their slow initialization is to go; their weights are loaded anyway.
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(name, weights=None, **options)
@@ -115,6 +202,8 @@ def _filled(name: str, state: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def _from_torchvision(name: str) -> nn.Module:
+    import torchvision
+
     entry = torchvision.models.get_model_weights(name).DEFAULT
     file = packaged.checkpoint_folder() / Path(entry.url).name
     try:
@@ -147,7 +236,3 @@ def _ready(model: nn.Module, device: torch.device | str) -> nn.Module:
     # On processors the channels-last layout saves about a third of a convolution's time; values are the same.
     # (torch takes device and layout at once, its types do not know.)
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def only_classes(model, y):  # STAND-IN
-    return model, y

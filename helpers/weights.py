@@ -15,7 +15,6 @@ that can rebuild NumPy arrays, and nothing else, reads it.
 import hashlib
 import importlib.util
 import io
-import os
 import pickle
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor
 
 from helpers.errors import CannotError
+from helpers.files import replace_whole
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 
 SQUEEZENET_FILE = "example_models/weights/squeezenet_weights.pkl"
@@ -116,8 +116,8 @@ def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> 
     weight, bias = _conv(*arrays["conv1"])
     weight, bias = weight.double().flip(1), bias.double()
     mean_rgb = torch.tensor(CAFFE_MEAN_BGR[::-1], dtype=torch.float64)
-    scale = 255 * SQUEEZENET_STD.double()
-    offset = 255 * SQUEEZENET_MEAN.double() - mean_rgb
+    scale = 255 * torch.as_tensor(SQUEEZENET_STD).double()
+    offset = 255 * torch.as_tensor(SQUEEZENET_MEAN).double() - mean_rgb
     bias = bias + torch.einsum("ocij,c->o", weight, offset)
     weight = weight * scale[None, :, None, None]
     state["features.0.weight"], state["features.0.bias"] = weight.float(), bias.float()
@@ -199,19 +199,14 @@ def fetch_vgg16(path: Path, *, quiet: bool = False) -> None:
 
 
 def _extract_one(archive: Path, member: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replace_whole(path) as temporary:
         with tarfile.open(archive) as tar:
             source = tar.extractfile(member)
             if source is None:
                 raise CannotError(f"{archive.name} has no file {member}")
-            with partial.open("wb") as target:
+            with temporary.open("wb") as target:
                 shutil.copyfileobj(source, target)
-        read_array_pickle(partial, VGG16_SHA256)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        read_array_pickle(temporary, VGG16_SHA256)
 
 
 def fingerprint(model: torch.nn.Module) -> str:

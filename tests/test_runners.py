@@ -186,7 +186,7 @@ def test_wrong_images_and_classes(name, capsys, photo_file):
     assert "squeezenet" in fails(capsys, 2, name, "--model", "sqeezenet")
     assert "no such file" in fails(capsys, 1, name, "--weights", "absent.pth")
     assert "cannot be written" in fails(capsys, 1, name, "--images", "coffee", "--output", "text.jpg/x.png")
-    assert "names no picture format" in fails(capsys, 1, name, "--images", "coffee", "--output", "x.xyz")
+    assert "unsupported file extension" in fails(capsys, 1, name, "--images", "coffee", "--output", "x.xyz")
 
 
 def test_one_photo_can_be_asked_about_several_classes():
@@ -333,7 +333,7 @@ def test_wrong_options_are_one_line_too(capsys):
 def test_class_visualization_refusals(capsys):
     assert "nearest: flamingo" in fails(capsys, 2, "class_visualization", "--classes", "flamigno")
     assert "from 32 to 2048" in fails(capsys, 2, "class_visualization", "--method", "pixels", "--size", "8")
-    assert "names no picture format" in fails(capsys, 1, "class_visualization", "--output", "no_ending")
+    assert "unsupported file extension" in fails(capsys, 1, "class_visualization", "--output", "no_ending")
 
 
 def test_style_transfer_takes_no_text_and_no_half_a_photo(capsys, photo_file):

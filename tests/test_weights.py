@@ -121,7 +121,7 @@ def test_no_network_for_vgg_is_one_helpful_line(tmp_path, monkeypatch):
         load_features("vgg16", quiet=True)
     assert "vgg16_convolutions.ckpt" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_vgg_arrays_become_torchvisions_features(tmp_path, monkeypatch):
