@@ -134,12 +134,12 @@ def check_output(
     """
     is_folder = path.is_dir() or not path.suffix
     if not (folder and is_folder) and (is_folder or path.suffix.lower() not in endings):
-        raise CannotError(f"{option} {path}: its ending names no picture format; use {', '.join(endings)}")
+        raise CannotError(f"{option} {path}: unsupported file extension; use {', '.join(endings)}")
     place = path.absolute() if is_folder else path.absolute().parent
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK):
-        raise CannotError(f"{option} {path} cannot be written: {place} is no folder one may write to")
+        raise CannotError(f"{option} {path} cannot be written: there is no permission to write to {place}")
 
 
 def require_extras(option: str) -> None:
