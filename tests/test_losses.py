@@ -158,6 +158,9 @@ GRAM_MISTAKES = {
     "divided by the positions alone": lambda right, F, normalize: right(F) * F.shape[1],
     "positions instead of channels": lambda right, F, normalize: right(F.transpose(1, 2), normalize),
     "channels out of order": lambda right, F, normalize: right(F.flip(1), normalize),
+    "reshaped with the channels last": lambda right, F, normalize: right(
+        F.permute(0, 2, 3, 1).reshape(F.shape), normalize
+    ),
     "no batch": lambda right, F, normalize: right(F, normalize)[0],
 }
 

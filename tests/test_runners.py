@@ -167,7 +167,7 @@ def test_wrong_images_and_classes(name, capsys, photo_file):
     broken = Path("broken.jpg")
     broken.write_bytes(photo_file.read_bytes()[:-500])
     assert "damaged or incomplete" in fails(capsys, 1, name, "--images", broken)
-    assert "nearest: flamingo" in fails(capsys, 2, name, "--classes", "flamigno")
+    assert "did you mean flamingo" in fails(capsys, 2, name, "--classes", "flamigno")
     assert "ambiguous" in fails(capsys, 2, name, "--classes", "cat")
     assert "3 classes for 2 images" in fails(
         capsys, 2, name, "--images", "coffee", "chelsea", "--classes", "1", "2", "3"
@@ -321,7 +321,7 @@ def test_wrong_options_are_one_line_too(capsys):
 
 
 def test_class_visualization_refusals(capsys):
-    assert "nearest: flamingo" in fails(capsys, 2, "class_visualization", "--classes", "flamigno")
+    assert "did you mean flamingo" in fails(capsys, 2, "class_visualization", "--classes", "flamigno")
     assert "--size goes with" in fails(capsys, 2, "class_visualization", "--method", "pixels", "--size", "64")
     assert "unsupported file extension" in fails(capsys, 1, "class_visualization", "--output", "no_ending")
 
