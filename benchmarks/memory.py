@@ -16,12 +16,12 @@ from helpers.models import load_classifier, only_classes
 def rows(_device: str = "cpu") -> Iterator[Row]:
     """Megabytes that each technique adds to a process that holds the network and the photos."""
     for technique in ("saliency maps", "Grad-CAM"):
-        grown = []
+        grown = {}
         for side in ("ours", "captum"):
             command = [sys.executable, "-m", "benchmarks.memory", technique, side]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            grown.append(float(done.stdout))
-        yield Row(f"{technique} of {IMAGES} photos", "captum", *grown, unit="MB")
+            grown[side] = float(done.stdout)
+        yield Row(f"{technique} of {IMAGES} photos", "captum", grown["ours"], grown["captum"], unit="MB")
 
 
 def technique_of(technique: str, side: str, X: torch.Tensor) -> Side:
