@@ -26,11 +26,12 @@ $(VENV)/.bench: benchmarks/requirements.txt | $(VENV)/.dev
 
 env: $(VENV)/.runtime  ## create the environment in .venv
 
-figures: $(VENV)/.runtime  ## run the four scripts; the pictures go to visualization/
+figures: $(VENV)/.runtime  ## draw the figures of the assignment, and the fourier classes, in visualization/
 	$(RUN) ./class_visualization.py
 	$(RUN) ./saliency_visualization.py
 	$(RUN) ./gradcam_visualization.py
 	$(RUN) ./style_transfer.py
+	$(if $(wildcard extras),$(RUN) ./class_visualization.py --method fourier --output visualization/feature_visualization.png)
 
 test: $(VENV)/.dev  ## run the tests (a few minutes)
 	$(BIN)/python -m pytest
@@ -43,14 +44,14 @@ lint: $(VENV)/.dev  ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/.dev  ## put the code into the house's format
+format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 submission: $(VENV)/.dev  ## check the work and zip it for the autograder
 	$(BIN)/python collect_submission.py
 
-report: $(VENV)/.runtime  ## set report.md, the written part, as assignment_3_report.pdf
+report: $(VENV)/.runtime  ## set the written part, report/report.md, as assignment_3_report.pdf
 	$(BIN)/python -m report
 
 handout: $(VENV)/.runtime  ## make the student's blank copy, dist/assignment_3_handout.zip

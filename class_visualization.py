@@ -1,58 +1,52 @@
 #!/usr/bin/env python3
-"""Draws what a network believes classes look like, or what one channel of a layer looks for.
+"""Draws what a network believes classes look like, or what channels of a layer respond to.
 
-Writes visualization/class_visualization.png. --method fourier (Olah et al., 2017) makes pictures that a person
-can name; --method pixels is the assignment's own ascent (Simonyan et al., 2014; Yosinski et al., 2015), stage by
-stage. With --fool, changes photos until the network calls them something else (Szegedy et al., 2014), and writes
-visualization/fooling_image.png.
+Writes visualization/class_visualization.png. --method pixels (default) is the assignment's own gradient ascent
+(Simonyan et al., 2014; Yosinski et al., 2015), at several numbers of iterations. --method fourier (Olah et al., 2017)
+makes pictures that a person can name. --fool changes photos until the network predicts another class (Szegedy et al.,
+2014), and writes visualization/fooling_image.png.
 """
 
 from __future__ import annotations  # what is only imported for its type costs --help no time
 
 import argparse
+import functools
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers import cli
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from helpers.figures import Cell
-    from visualizers.class_ascent import AscentState
-
 CLASSES = ["gorilla", "flamingo", "tiger", "hourglass", "daisy"]
-COLUMNS = 5
-# A GIF takes about a byte a pixel: ten megabytes in all, whatever is drawn.
-FRAMES, GIF_PIXELS = 48, 10_000_000
-# A fooled photo is pushed on until its new class leads by this: rounded to 8 bits, it must still fool.
-MIN_MARGIN = 4.0
+SIDE = 224  # of the pictures of create_class_visualization
+FRAMES = 20  # of an animation with --method pixels
+HEADING = "What the network believes a class looks like"
 OUTPUT = "visualization/class_visualization.png"
-# What goes with which task, and its default there; None: there is none.
+# The options that go with each task, and their defaults. None: off, or chosen later.
 OPTIONS: dict[str, dict] = {
+    "--method pixels": {
+        "iterations": 100,
+        "learning_rate": 50.0,
+        "rows": 4,
+        "animate": None,
+        "l2_reg": 1e-3,
+        "blur_every": 4,
+        "max_jitter": 32,
+    },
     "--method fourier": {
         "iterations": 256,
         "learning_rate": 0.05,
-        "rows": None,  # settled when it is known how many pictures there are
+        "rows": None,
+        "animate": None,
+        "size": 224,
         "variations": 1,
         "layer": None,
         "channel": None,
-        "animate": None,
     },
-    "--method pixels": {
-        "iterations": 200,
-        "learning_rate": 25.0,
-        "rows": 4,
-        "init": "noise",
-        "l2_reg": 1e-3,
-        "blur_every": 4,
-        "blur_sigma": (1.2, 0.35),
-        "max_jitter": 16,
-        "animate": None,
-    },
-    "--fool": {"iterations": 100, "learning_rate": 1.0},
+    "--fool": {"iterations": 100, "learning_rate": 1.0, "size": 224},
 }
 
 
@@ -61,94 +55,75 @@ def build_parser() -> argparse.ArgumentParser:
         "class_visualization.py",
         __doc__,
         output=OUTPUT,
-        epilog="examples: ./class_visualization.py --classes flamingo 'tiger cat' 417 --variations 3\n"
-        "          ./class_visualization.py --layer features.7 --channel 12 40 --animate visualization/channels.gif\n"
-        "          ./class_visualization.py --method pixels --iterations 300\n"
+        epilog="examples: ./class_visualization.py --classes flamingo 'tiger cat' 417 --iterations 200\n"
+        "          ./class_visualization.py --method fourier --animate visualization/ascent.gif\n"
+        "          ./class_visualization.py --layer features.7 --channel 12 40\n"
         "          ./class_visualization.py --fool my_dog.jpg --classes flamingo",
     )
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        metavar="NAME",
-        help="any part of an ImageNet name, or an index (default: five; with --fool: flamingo)",
+    add = parser.add_argument
+    text = "any part of an ImageNet name, or an index (default: five classes; with --fool: flamingo)"
+    add("--classes", nargs="+", metavar="NAME", help=text)
+    text = (
+        "what to optimize: pixels, by your own create_class_visualization (default), or frequencies (default where "
+        "an option of --method fourier is given)"
     )
-    parser.add_argument(
-        "--method",
-        choices=("fourier", "pixels"),
-        help="how to climb: on a spectrum, under random views (default), or on pixels, as the assignment does",
+    add("--method", choices=("pixels", "fourier"), help=text)
+    add("--iterations", type=cli.positive_int, help=f"steps of the ascent ({_default('iterations')})")
+    add("--learning-rate", type=cli.non_negative, help=f"length of a step ({_default('learning_rate')})")
+    add("--rows", type=cli.positive_int, help="rows to draw after the first iteration (default 4)")
+    text = (
+        f"write the ascent as an animation, too; with --method pixels each of its {FRAMES} frames is an ascent of its "
+        "own, and takes as long"
     )
-    parser.add_argument(
-        "--size", type=cli.positive_int, default=224, help="side of the pictures in pixels (default 224)"
-    )
-    parser.add_argument(
-        "--iterations", type=cli.positive_int, help=f"steps to climb ({_defaults('iterations')})"
-    )
-    parser.add_argument(
-        "--learning-rate", type=cli.non_negative, help=f"length of a step ({_defaults('learning_rate')})"
-    )
-    parser.add_argument("--animate", metavar="FILE.gif", help="write the climb as an animation, too")
+    add("--animate", metavar="FILE.gif", help=text)
 
-    fourier = parser.add_argument_group("--method fourier")
-    fourier.add_argument(
-        "--variations",
-        type=cli.positive_int,
-        metavar="N",
-        help="different pictures of each class (default 1)",
-    )
-    fourier.add_argument("--layer", metavar="NAME", help="draw channels of this layer instead of classes")
-    fourier.add_argument("--channel", nargs="+", type=int, metavar="K", help="which channels, from 0")
-    parser.add_argument(
-        "--rows", type=cli.positive_int, help="how many stages to show after the first (default 4)"
-    )
+    add = parser.add_argument_group("--method pixels").add_argument
+    add("--l2-reg", type=cli.non_negative, help=f"weight of ||I||^2 ({_default('l2_reg')})")
+    add("--blur-every", type=cli.positive_int, help=f"steps from blur to blur ({_default('blur_every')})")
+    jitter = functools.partial(cli.whole_number, last=SIDE - 1)
+    add("--max-jitter", type=jitter, help=f"largest shift of a step in pixels ({_default('max_jitter')})")
 
-    pixels = parser.add_argument_group("--method pixels")
-    pixels.add_argument(
-        "--init", choices=("noise", "zero"), help="start from noise (default) or a grey image"
-    )
-    pixels.add_argument("--l2-reg", type=cli.non_negative, help="weight of ||I||^2 (default 0.001)")
-    pixels.add_argument("--blur-every", type=cli.positive_int, help="steps between two blurs (default 4)")
-    pixels.add_argument(
-        "--blur-sigma",
-        type=cli.non_negative,
-        nargs=2,
-        metavar=("FIRST", "LAST"),
-        help="width of the blur in pixels, at the start and at the end (default 1.2 0.35)",
-    )
-    pixels.add_argument("--max-jitter", type=int, help="largest shift of a step in pixels (default 16)")
+    add = parser.add_argument_group("--method fourier (each of these options chooses it)").add_argument
+    size = functools.partial(cli.whole_number, first=32, last=2048)
+    add("--size", type=size, help=f"side of the pictures in pixels, also with --fool ({_default('size')})")
+    add("--variations", type=cli.positive_int, help="different pictures of each class (default 1)")
+    add("--layer", metavar="NAME", help="draw channels of this layer instead of classes")
+    add("--channel", nargs="+", type=int, metavar="K", help="which channels, from 0")
 
-    fooling = parser.add_argument_group("fooling images")
-    fooling.add_argument(
-        "--fool",
-        nargs="+",
-        metavar="PATH-or-NAME",
-        help="image files or bundled photos, to be changed until the network sees the class of --classes in them",
-    )
+    add = parser.add_argument_group("fooling images").add_argument
+    text = "image files or bundled photos, to be changed until the network predicts the class of --classes"
+    add("--fool", nargs="+", metavar="PATH-or-NAME", help=text)
     return parser
 
 
-def _defaults(option: str) -> str:
-    values = [f"{options[option]:g} with {task}" for task, options in OPTIONS.items()]
-    return f"default {', '.join(values)}"
+def _default(option: str) -> str:
+    values = {task: f"{options[option]:g}" for task, options in OPTIONS.items() if option in options}
+    if len(set(values.values())) == 1:
+        return f"default {values.popitem()[1]}"
+    return "default " + ", ".join(f"{value} with {task}" for task, value in values.items())
 
 
 def settle(args: argparse.Namespace) -> None:
-    """Fills in the defaults of what was asked for. Raises UsageError for an option that does not go with it."""
+    """Fills in the method and the defaults. Raises UsageError for options that do not go together, CannotError where
+    they need a folder that is missing.
+    """
     from helpers.errors import UsageError
 
     if args.fool and args.method:
         raise UsageError("--method goes with drawing, not with --fool")
-    args.method = args.method or (None if args.fool else "fourier")
-    task = "--fool" if args.fool else f"--method {args.method}"
-    for other, options in OPTIONS.items():
-        for option in options:
-            if option not in OPTIONS[task] and getattr(args, option) is not None:
-                name = "--" + option.replace("_", "-")
-                raise UsageError(f"{name} goes with {other}, not with {task}")
-    for option, default in OPTIONS[task].items():
-        if getattr(args, option) is None:
-            setattr(args, option, default)
-    if not 32 <= args.size <= 2048:
-        raise UsageError(f"--size {args.size} must be from 32 to 2048")
+    given = [name for options in OPTIONS.values() for name in options if getattr(args, name) is not None]
+    fourier = [name for name in given if name not in OPTIONS["--method pixels"]]
+    asked = "--fool" if args.fool else "--method fourier" if args.method else f"--{[*fourier, ''][0]}"
+    if not args.fool:
+        args.method = args.method or ("fourier" if fourier else "pixels")
+    task = f"--method {args.method}" if args.method else "--fool"
+    for name in given:
+        if name not in OPTIONS[task]:
+            other = next(other for other, options in OPTIONS.items() if name in options)
+            raise UsageError(f"--{name.replace('_', '-')} goes with {other}, not with {task}")
+    for name, default in OPTIONS[task].items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
     if args.animate:
         if Path(args.animate).suffix.lower() != ".gif":
             raise UsageError(f"--animate {args.animate}: an animation is a GIF; call it FILE.gif")
@@ -159,258 +134,133 @@ def settle(args: argparse.Namespace) -> None:
         raise UsageError("--layer and --channel go together, as in --layer features.7 --channel 12")
     if args.fool and args.output == OUTPUT:
         args.output = "visualization/fooling_image.png"
+    if args.method != "pixels":
+        cli.require_extras(asked)
 
 
-def work(args: argparse.Namespace) -> object:
+def work(args: argparse.Namespace) -> Path:
     settle(args)
     from helpers.data_utils import class_names, find_class
+    from helpers.image_batch import load_batch, network_note
     from helpers.models import choose_device, load_classifier
+    from helpers.recipe import make_recipe
 
     names = class_names()
     targets = [find_class(text, names) for text in args.classes or (["flamingo"] if args.fool else CLASSES)]
-    cli.seed_everything(args.seed)
-    model = load_classifier(args.model, args.weights, choose_device(args.device))
-    if args.fool:
-        return draw_fooled(args, model, targets, names)
-    if args.method == "pixels":
-        return draw_stages(args, model, targets, names)
-    return draw_pictures(args, model, targets, names)
-
-
-def draw_pictures(args: argparse.Namespace, model: nn.Module, targets: list[int], names: list[str]) -> Path:
-    """--method fourier: one column a target; one row a stage, or one a variation. Where that would be too wide,
-    or variations of one target a tower: the last pictures alone, row after row.
-    """
-    from helpers.errors import UsageError
-    from helpers.figures import save_grid
-    from helpers.recipe import make_recipe
-    from extras.synthesis.feature_visualization import visualize
-
     titles = [names[target] for target in targets]
+    device = choose_device(args.device)
+    if args.method == "pixels" and device.type == "mps":
+        device = choose_device("cpu")  # published code makes its image there: no tensor type names MPS
+    cli.seed_everything(args.seed)
+    model = load_classifier(args.model, args.weights, device)
+    network = network_note(args.model, args.weights)
+    if args.method == "pixels":
+        return draw_pixels(args, model, targets, titles, network)
+    from extras.synthesis import figures
+
+    if args.fool:
+        batch = load_batch(args.fool, None, args.size, model, names)
+        return figures.draw_fooled(
+            args.output,
+            batch,
+            targets,
+            names,
+            model,
+            iterations=args.iterations,
+            learning_rate=args.learning_rate,
+            network=network,
+            metadata=make_recipe(vars(args), model, batch.sources),
+        )
     if args.layer:
-        check_layer(args, model)
         targets, titles = args.channel, [f"channel {k}" for k in args.channel]
-    one_row_each = args.variations == 1 and len(targets) <= COLUMNS
-    if args.rows and not one_row_each:
-        raise UsageError(f"--rows goes with up to {COLUMNS} pictures, and not with --variations")
-    row_every, frame_every = cadence(args, rows=args.rows or (4 if one_row_each else 1))
-    steps = visualize(
+    return figures.draw_pictures(
+        args.output,
         targets,
+        titles,
         model,
         layer=args.layer,
         variations=args.variations,
-        num_iterations=args.iterations,
-        show_every=frame_every,
-        size=args.size,
+        rows=args.rows,
+        animation=args.animate,
+        iterations=args.iterations,
         learning_rate=args.learning_rate,
+        size=args.size,
         seed=args.seed,
-    )
-    states = climbed(steps, args)
-    column_each = args.variations > 1 and len(targets) > 1
-    pictures = len(targets) * args.variations
-    animate(args, states, columns=args.variations if column_each else min(pictures, COLUMNS))
-    if one_row_each:
-        rows, labels = stage_rows(args, states, titles, row_every)
-    elif column_each:
-        cells = cells_of(states[-1])
-        for cell, title in zip(cells[:: args.variations], titles, strict=True):
-            cell.title = title
-        labels = [f"variation {v + 1}" for v in range(args.variations)]
-        rows = [cells[v :: args.variations] for v in range(args.variations)]
-    else:  # side by side: one of each, or several of one
-        if args.variations > 1:
-            titles = [f"{titles[0]}, variation {v + 1}" for v in range(args.variations)]
-        cells, labels = cells_of(states[-1], titles), []
-        rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
-    return save_grid(
-        args.output,
-        rows,
-        metadata=make_recipe(args, model, {}),
-        row_labels=labels,
-        heading=f"What channels of {args.layer} look for" if args.layer else heading_of(targets),
-        note="Drawn by nobody: each picture was changed, in its frequencies, until the network answered as strongly "
-        "as it would, from whichever side it looked. No photo went in.",
+        heading=f"What channels of {args.layer} respond to" if args.layer else HEADING,
+        network=network,
+        metadata=make_recipe(vars(args), model, {}),
     )
 
 
-def heading_of(targets: list[int]) -> str:
-    """What stands above pictures of classes."""
-    classes = "this class looks" if len(targets) == 1 else "these classes look"
-    return f"What the network believes {classes} like"
-
-
-def cells_of(state: AscentState, titles: list[str] | None = None) -> list[Cell]:
-    """The pictures of a state, each with what the network answers to it."""
-    from helpers.figures import Cell
-    from helpers.image_utils import deprocess
-
-    if state.probabilities is None:  # a layer's channels
-        answers = [f"mean activation {score:.2f}" for score in state.scores.tolist()]
-    else:
-        answers = [
-            f"score {score:.1f}, probability {probability:.3f}"
-            for score, probability in zip(state.scores.tolist(), state.probabilities.tolist(), strict=True)
-        ]
-    titles = titles or [""] * len(answers)
-    return [Cell(deprocess(image), *text) for image, *text in zip(state.images, titles, answers, strict=True)]
-
-
-def stage_rows(
-    args: argparse.Namespace, states: list[AscentState], titles: list[str], row_every: int
-) -> tuple[list[list[Cell]], list[str]]:
-    """One row of cells a stage, the titles above the first; and the rows' labels."""
-    shown = [s for s in states if s.iteration in (1, args.iterations) or s.iteration % row_every == 0]
-    rows = [cells_of(state, titles if state is shown[0] else None) for state in shown]
-    return rows, [f"iteration {state.iteration}" for state in shown]
-
-
-def cadence(args: argparse.Namespace, rows: int) -> tuple[int, int]:
-    """Iterations from one row to the next, and from one state to the next: with --animate about ten a row."""
-    row_every = -(-args.iterations // rows)  # rounded up: never a row more than asked for
-    if not args.animate:
-        return row_every, row_every
-    wanted = max(1, row_every // max(1, FRAMES // rows))
-    return row_every, max(step for step in range(1, wanted + 1) if row_every % step == 0)
-
-
-def check_layer(args: argparse.Namespace, model: nn.Module) -> None:
-    """Raises UsageError where --layer or --channel name nothing that can be drawn."""
+def draw_pixels(
+    args: argparse.Namespace, model: nn.Module, targets: list[int], titles: list[str], network: str
+) -> Path:
+    """One column per class, one row per number of iterations, all by the graded `create_class_visualization`."""
     import torch
 
-    from helpers.errors import UsageError, nearest
-    from extras.attribution.cam import map_layers
-
-    known = map_layers(model, torch.zeros(1, 3, args.size, args.size).to(next(model.parameters())))
-    if args.layer not in known:
-        raise nearest(args.layer, known, "layer with maps")
-    channels = known[args.layer][0]
-    for k in args.channel:
-        if not 0 <= k < channels:
-            raise UsageError(f"--channel {k}: {args.layer} has channels 0 to {channels - 1}")
-
-
-def draw_stages(args: argparse.Namespace, model: nn.Module, targets: list[int], names: list[str]) -> Path:
-    """--method pixels: one column a class, one row a stage."""
-    from helpers.errors import UsageError
-    from helpers.figures import save_grid
+    from helpers.figures import GIF_PIXELS, Cell, save_animation, save_grid, tile
+    from helpers.image_utils import preprocess
+    from helpers.models import only_classes
     from helpers.recipe import make_recipe
-    from visualizers.class_ascent import climb
+    from visualizers import ClassVisualization
 
-    if not 0 <= args.max_jitter < args.size:
-        raise UsageError(f"--max-jitter {args.max_jitter} must be from 0 to less than --size {args.size}")
-    row_every, frame_every = cadence(args, args.rows)
-    steps = climb(
-        targets,
-        model,
-        num_iterations=args.iterations,
-        show_every=frame_every,
-        l2_reg=args.l2_reg,
-        learning_rate=args.learning_rate,
-        blur_every=args.blur_every,
-        blur_sigma=args.blur_sigma,
-        max_jitter=args.max_jitter,
-        size=args.size,
-        init=args.init,
-        seed=args.seed,
-    )
-    states = climbed(steps, args)
-    rows, labels = stage_rows(args, states, [names[target] for target in targets], row_every)
-    animate(args, states, columns=len(targets))
-    return save_grid(
-        args.output,
-        rows,
-        metadata=make_recipe(args, model, {}),
-        row_labels=labels,
-        heading=heading_of(targets),
-        note="Each picture was changed, pixel by pixel, to raise the raw score of its class. The probability is the "
-        "network's own, and says nothing about how a person would name the picture.",
-    )
-
-
-def climbed(steps: Iterable[AscentState | None], args: argparse.Namespace) -> list[AscentState]:
-    """All states that the ascent shows, under a progress bar."""
-    states = []
-    with cli.progress(args.iterations, "ascent") as advance:
-        for state in steps:
-            advance()
-            if state is not None:
-                states.append(state)
-    return states
-
-
-def animate(args: argparse.Namespace, states: list[AscentState], columns: int) -> None:
-    """Writes what --animate asks for, if it does."""
-    if args.animate:
-        from helpers.figures import save_animation, tile
-        from helpers.image_utils import deprocess
-
-        kept = [*states[: -1 : -(-len(states) // FRAMES)], states[-1]]
-        pictures = [[deprocess(image) for image in state.images] for state in kept]
-        save_animation(args.animate, [tile(row, columns, GIF_PIXELS / len(kept)) for row in pictures])
-
-
-def draw_fooled(args: argparse.Namespace, model: nn.Module, targets: list[int], names: list[str]) -> Path:
-    """--fool: one row a photo: the photo, the photo that fools the network, and the difference, magnified."""
-    import numpy as np
-    import torch
-
-    from helpers.errors import CannotError, UsageError
-    from helpers.image_batch import load_batch
-    from helpers.figures import Cell, save_grid
-    from helpers.image_utils import deprocess, preprocess
-    from helpers.recipe import make_recipe
-    from visualizers import FoolingImage
-
-    if len(targets) not in (1, len(args.fool)):
-        raise UsageError(
-            f"{len(targets)} classes for {len(args.fool)} images: give one for all, or one for each"
-        )
-    asked = argparse.Namespace(images=args.fool, classes=None, size=args.size)
-    batch = load_batch(asked, model, names)
-    rows = []
-    targets = targets * len(args.fool) if len(targets) == 1 else targets
-    with cli.progress(len(targets), "fooling") as advance:
-        for n, target in enumerate(targets):
-            X = batch.X[n : n + 1]
-            try:
-                fooled = FoolingImage().make_fooling_image(
-                    X,
-                    target,
-                    model,
+    shown = counts(args.iterations, args.rows)
+    frames = counts(args.iterations, FRAMES) if args.animate else []
+    needed = sorted({*shown, *frames})
+    like = next(model.parameters())
+    # Published code makes its image on the CPU, unless a tensor type such as torch.cuda.FloatTensor says otherwise.
+    dtype: Any = like.dtype if like.device.type == "cpu" else like.type()
+    pictures: dict[int, list] = {count: [] for count in needed}
+    with cli.progress(sum(needed) * len(targets), "gradient ascent") as advance:
+        for target, title in zip(targets, titles, strict=True):
+            # The score of one class is enough for its gradient.
+            narrow, y = only_classes(model, torch.tensor([target], device=like.device))
+            for count in needed:
+                cli.seed_everything(args.seed)  # every count is the same ascent, stopped later
+                picture = ClassVisualization().create_class_visualization(
+                    int(y),
+                    {int(y): title},
+                    narrow,
+                    dtype,
+                    l2_reg=args.l2_reg,
                     learning_rate=args.learning_rate,
-                    max_iterations=args.iterations,
-                    min_margin=MIN_MARGIN,
+                    num_iterations=count,
+                    blur_every=args.blur_every,
+                    max_jitter=args.max_jitter,
+                    show_every=count,
+                    generate_plots=False,
                 )
-            except RuntimeError as error:
-                raise CannotError(f"{args.fool[n]} as {names[target]}: {error}") from error
-            photo, changed = batch.photos[n], np.asarray(deprocess(fooled))
-            # Asked about the picture as it is written, rounded to 8 bits, not about the tensor.
-            with torch.no_grad():
-                answer = model(preprocess(changed, changed.shape[:2]).to(X)).softmax(dim=1)[0]
-            seen = int(answer.argmax())
-            difference = changed.astype(float) - photo
-            factor = max(1, int(127 / max(np.percentile(np.abs(difference), 99.5), 1)))
-            magnified = (127.5 + factor * difference).round().clip(0, 255).astype(np.uint8)
-            rows.append(
-                [
-                    Cell(photo, batch.titles[n], batch.subtitles[n]),
-                    Cell(changed, f"{names[seen]} ({answer[seen]:.2f})", "the same, changed"),
-                    Cell(
-                        magnified,
-                        f"the difference, {factor} times",
-                        f"{np.abs(difference).mean():.1f} of 255 on average, {np.abs(difference).max():.0f} at most",
-                    ),
-                ]
-            )
-            advance()
+                pictures[count].append(picture)
+                advance(count)
+    rows = []
+    for count in shown:
+        with torch.no_grad():
+            scores = model(torch.cat([preprocess(picture) for picture in pictures[count]]).to(like))
+        cells = zip(pictures[count], titles, targets, scores, scores.softmax(dim=1), strict=True)
+        rows.append(
+            [
+                Cell(picture, title if count == 1 else "", f"score {s[k]:.1f}, probability {p[k]:.3f}")
+                for picture, title, k, s, p in cells
+            ]
+        )
+    if args.animate:
+        sheets = [tile(pictures[count], len(targets), GIF_PIXELS / len(frames)) for count in frames]
+        save_animation(args.animate, sheets)
     return save_grid(
         args.output,
         rows,
-        metadata=make_recipe(args, model, batch.sources),
-        heading="Can you see why the network does?",
-        note="Titles: what the network sees, and how sure it is. The middle picture is the photo after a few steps "
-        "towards another class; the right one shows, magnified, all that was changed (grey: nothing).",
+        metadata=make_recipe(vars(args), model, {}),
+        row_labels=[f"iteration {count}" for count in shown],
+        heading=HEADING,
+        note="Gradient ascent from random noise: pixels were adjusted to raise the score of the class. Scores and "
+        f"probabilities are the network's; they do not say whether a person recognizes the class. {network}",
     )
+
+
+def counts(iterations: int, rows: int) -> list[int]:
+    """After which iterations to show a picture: the first, then at most `rows`, evenly spaced, to the last."""
+    every = -(-iterations // rows)
+    return sorted({1, *range(every, iterations + 1, every), iterations})
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,8 +1,8 @@
-"""Makes the pictures of README.md and docs/*.md again, by the commands that stand beside them.
+"""Makes the pictures of README.md and docs/*.md again, by the commands beside them: `make gallery`.
 
 A picture's title in the Markdown names the file that a command of the same text writes; its path is a copy
-small enough for a web page: ![a cat](docs/cat.jpg "visualization/cat.png"). Where several commands of a text
-write that file, the first one counts. docs/gallery.py is called by `make gallery`.
+small enough for a web page: ![a cat](docs/cat.jpg "visualization/cat.png"). If several commands of a text
+write that file, the first one counts.
 """
 
 import argparse
@@ -23,15 +23,14 @@ from helpers.errors import CannotError, nearest  # noqa: E402
 
 RUNNERS = ("class_visualization", "saliency_visualization", "gradcam_visualization", "style_transfer")
 WIDEST = 1400  # pixels
-# Bytes of a copy, by its folder: docs/methods/ holds dozens, and one page shows them all.
+# Bytes of a copy, by its folder: one page shows all the pictures of docs/methods/.
 LARGEST = {"docs": 300_000, "methods": 120_000}
 QUALITIES = range(88, 30, -6)
-MEASURED = {"benchmarks_scaling.png"}  # what `make bench` draws
 
 
 class Picture(NamedTuple):
-    """A picture of a text: the copy shown, the file that it is a copy of ("" where the text names none), and the
-    command that writes that file, if one does.
+    """A picture of a text: the copy shown, the file it is a copy of ("" if the text names none), and the command
+    that writes that file, if there is one.
     """
 
     text: Path
@@ -41,12 +40,12 @@ class Picture(NamedTuple):
 
 
 def texts() -> list[Path]:
-    """README.md and what lies beside this file."""
+    """README.md and the pages in this folder."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def tokens(text: Path) -> Iterator:
-    """The tokens of a Markdown file, those inside paragraphs too."""
+    """The tokens of a Markdown file, including those inside paragraphs."""
     from markdown_it import MarkdownIt
 
     for token in MarkdownIt().enable("table").parse(text.read_text(encoding="utf-8")):
@@ -55,7 +54,7 @@ def tokens(text: Path) -> Iterator:
 
 
 def commands(text: Path) -> list[str]:
-    """The command lines of a text: those in ```sh fences, and those that stand indented; comments taken off."""
+    """The command lines of a text, those in ```sh fences and indented ones, without comments."""
     blocks = [
         t.content for t in tokens(text) if t.type == "code_block" or (t.type, t.info) == ("fence", "sh")
     ]
@@ -74,12 +73,11 @@ def pictures(text: Path) -> list[Picture]:
         Picture(text, (text.parent / image.attrs["src"]).resolve(), original, writers.get(original))
         for image in images
         for original in [str(image.attrs.get("title", ""))]
-        if Path(str(image.attrs["src"])).name not in MEASURED
     ]
 
 
 def files_of(command: str) -> list[str]:
-    """The files that a runner writes when it is called like this; none for other commands."""
+    """The files that this command writes if it calls a runner; none for other commands."""
     script, *words = shlex.split(command)
     if Path(script).stem not in RUNNERS:
         return []
@@ -129,7 +127,7 @@ def reduce(original: Path, copy: Path) -> None:
 
 
 def rebuild(chosen: Iterable[Picture]) -> list[str]:
-    """Runs the commands, each once, and writes the copies; returns what went wrong, a line each."""
+    """Runs the commands, each once, and writes the copies; returns what went wrong, one line per problem."""
     wrong = []
     by_command: dict[str, list[Picture]] = {}
     for picture in chosen:
@@ -184,7 +182,7 @@ def work(args: argparse.Namespace) -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.OneLineParser(prog="gallery.py", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="these pictures alone, by their names in docs/"
+        "--only", nargs="+", metavar="NAME", help="make only these pictures, by their names in docs/"
     )
     return parser
 

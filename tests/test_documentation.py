@@ -1,8 +1,8 @@
-"""README and docs cannot rot: every command in them runs, every link leads somewhere, every option exists.
+"""README and docs stay true: every command in them works, every link has a target, every option exists.
 
-A command is a line of a ```sh fence, or one that stands indented. The runners are run, with arguments appended
-that make the work small (of an option given twice, the last one counts); of commands that have tests of their
-own, or need what no test has, what can be checked is checked. An unknown kind of command fails.
+A command is a line of a ```sh fence, or an indented line. The runners are run, with arguments appended that make
+the work small (of an option given twice, the last one counts). Commands that have tests of their own, or need what
+no test has, are checked as far as possible. An unknown kind of command fails.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from PIL import Image
 
 import collect_submission
 import grading.__main__ as grading_command
+import report.__main__ as report_command
 import style_utils
 from extras.painter.schedule import Schedule
 from helpers import style_images
@@ -36,7 +37,7 @@ TEXTS = gallery.texts()
 # What each target of the Makefile that a text names must call.
 TARGETS = {
     "env": ["-m pip install", "requirements.txt"],
-    "figures": [f"./{name}.py" for name in gallery.RUNNERS],
+    "figures": [*(f"./{name}.py" for name in gallery.RUNNERS), "--method fourier"],
     "test": ["-m pytest"],
     "test-all": ["-m pytest -m 'slow or not slow'"],
     "lint": ["ruff check .", "ruff format --check .", "mypy"],
@@ -59,8 +60,8 @@ def cases():
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """Runners write into an empty folder. The graded loop takes two steps instead of its 200, style images are
-    drawn small, and a second passes whenever somebody looks at the clock: a --budget is so many steps then,
-    however busy the machine.
+    drawn small, and the clock advances one second each time it is read: a --budget is then a number of steps,
+    however busy the machine is.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(style_utils, "STEPS", 2)
@@ -85,6 +86,8 @@ def test_a_command_works(text, command, elsewhere, capsys):
             collect_submission.build_parser().parse_args(words)
         case ["python", "docs/gallery.py", *words]:
             gallery.build_parser().parse_args(words)
+        case ["python", "-m", "report", *words]:
+            report_command.build_parser().parse_args(words)
         case ["conda", "env", "create", "-f", file]:
             # conda is not in our environment: it gets the file it asks for, with the packages that pip gets.
             assert "- -r requirements.txt\n" in (ROOT / file).read_text()
@@ -98,10 +101,12 @@ def test_a_command_works(text, command, elsewhere, capsys):
 
 
 def works_small(text, script, words, capsys):
-    """Runs a runner in this process, small: exit 0, the files that it promises are there, the last line names one."""
+    """Runs a runner in this process, small: exit 0, the promised files exist, the last line names one of them."""
     runner = importlib.import_module(Path(script).stem)
     assert (ROOT / script).stat().st_mode & 0o111, "not executable"
     args = runner.build_parser().parse_args(words)
+    if hasattr(runner, "settle"):
+        runner.settle(args)
     for asked in ("images", "content", "style", "fool", "init"):
         for value in np.atleast_1d(getattr(args, asked, None) or []):
             if Path(value).suffix and not Path(value).exists():
@@ -118,19 +123,21 @@ def works_small(text, script, words, capsys):
 
 
 def smaller(name, args):
-    """What makes a runner's work small, whatever it was asked for."""
+    """The arguments that make a runner's work small, with the others that it has."""
     if args.replay:
         return []
     if name == "style_transfer" and args.method == "paint":
         return ["--model", "squeezenet", "--size", "64", *([] if args.budget else ["--steps", "1"])]
-    # Weights that would have to be downloaded are drawn at random instead.
+    # Instead of weights that need a download, random ones.
     packaged = args.model in (None, "squeezenet")
     weights = [] if packaged or args.weights else ["--weights", "random"]
     if name == "style_transfer":
         return [*weights, "--image-size", "32", "--style-size", "32"]
     if name == "class_visualization":
-        # A photo is fooled when it is fooled: not in so many steps.
-        return [*weights, "--size", "64", *(["--learning-rate", "3"] if args.fool else ["--iterations", "2"])]
+        if args.fool:  # in as many steps as it takes
+            return [*weights, "--size", "64", "--learning-rate", "3"]
+        # The graded function draws at one size.
+        return [*weights, "--iterations", "2", *(["--size", "64"] if args.method == "fourier" else [])]
     return [*weights, "--size", "64", *([] if args.images else ["--images", "coffee"])]
 
 
@@ -142,7 +149,7 @@ def draw_a_photo(path, size=(90, 60)):
 
 
 def makes(words):
-    """The target is there, documented, and calls what TARGETS says (which is not run)."""
+    """The target exists, has a help text, and calls what TARGETS says (which is not run)."""
     (target,) = [word for word in words if "=" not in word]
     assert target in TARGETS, f"make {target}: teach this test what it calls"
     assert re.search(rf"^{target}:.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -152,7 +159,7 @@ def makes(words):
 
 
 def dry_run(*words):
-    """What make would do, if nothing had been done."""
+    """What make would run if no target were up to date."""
     done = subprocess.run(["make", "-n", "-B", *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout
 
@@ -169,7 +176,9 @@ def test_an_unknown_command_fails(elsewhere, capsys):
 def parsers():
     """Every command line of the project: its name -> parser."""
     runners = {name: importlib.import_module(name).build_parser() for name in gallery.RUNNERS}
-    others = {module.__name__: module.build_parser() for module in (collect_submission, gallery)}
+    others = {
+        module.__name__: module.build_parser() for module in (collect_submission, gallery, report_command)
+    }
     of_grading = grading_command.build_parser()
     (commands,) = (a for a in of_grading._actions if isinstance(a, argparse._SubParsersAction))
     return runners | others | {f"grading {name}": parser for name, parser in commands.choices.items()}
@@ -190,7 +199,7 @@ def test_every_option_that_is_named_exists(text):
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
-def test_every_link_leads_somewhere(text):
+def test_every_link_has_a_target(text):
     tokens = list(gallery.tokens(text))
     for i, token in enumerate(tokens):
         target = token.attrs.get("href") or token.attrs.get("src")
@@ -209,8 +218,8 @@ def test_every_link_leads_somewhere(text):
 
 
 def lines_of(shown, path):
-    """The first and last line of what is defined in a file under a name, `method` or `Class.method`, with () or
-    not; those of the whole file where it is the file that is shown.
+    """The first and last line of the definition of a name in a file (`function`, `method` or `Class.method`, with or
+    without parentheses); of the whole file if `shown` is its path.
     """
     source = path.read_text()
     if path.as_posix().endswith(f"/{shown}"):
@@ -258,7 +267,7 @@ def test_links_are_read_closely():
 def test_every_picture_is_small_is_shown_and_can_be_made_again():
     shown = [picture for text in TEXTS for picture in gallery.pictures(text)]
     drawn = {path for ending in ("jpg", "png", "gif") for path in (ROOT / "docs").rglob(f"*.{ending}")}
-    assert drawn - {picture.copy for picture in shown} == {ROOT / "docs" / name for name in gallery.MEASURED}
+    assert drawn == {picture.copy for picture in shown}
     assert {picture.copy for picture in shown} <= drawn
     for picture in shown:
         assert picture.copy.stat().st_size < gallery.LARGEST[picture.copy.parent.name], picture.copy.name

@@ -1,24 +1,25 @@
-"""Pictures of classes and channels: the parametrization, the views, the climb."""
+"""Pictures of classes and channels: the parametrization, the views, the ascent."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from helpers.data_utils import PHOTOS, load_photo
-from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, square
 from extras.synthesis.feature_visualization import (
     COLOUR_COVARIANCE,
     colour_axes,
     frequency_scale,
-    look,
     pixels,
     random_views,
-    total_variation,
     similarity,
+    total_variation,
     visualize,
+    warp,
 )
+from helpers.data_utils import PHOTOS, load_photo
+from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, square
 
 
 def coordinates(x):
@@ -112,7 +113,7 @@ def test_views_switched_off_change_nothing():
     X = torch.rand(2, 3, 9, 9, dtype=torch.float64)
     views = views_of([0, 1], 0, 0, (1, 1))
     assert torch.equal(views, torch.eye(2, 3).expand(2, 2, 3))
-    torch.testing.assert_close(look(X, views), X, rtol=0, atol=1e-12)
+    torch.testing.assert_close(warp(X, views), X, rtol=0, atol=1e-12)
 
 
 def test_views_keep_within_their_bounds_and_use_them():
@@ -131,17 +132,17 @@ def test_each_picture_draws_its_own_views():
 def test_a_quarter_turn_and_a_shift_by_whole_pixels_are_exact():
     X = torch.rand(1, 3, 8, 8, dtype=torch.float64)
     turn = torch.tensor([[[0.0, -1, 0], [1, 0, 0]]])
-    torch.testing.assert_close(look(X, turn), X.rot90(1, (2, 3)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(warp(X, turn), X.rot90(1, (2, 3)), rtol=0, atol=1e-12)
     right = torch.tensor([[[1.0, 0, 2 * 2 / 8], [0, 1, 0]]])  # looks two pixels further right
-    torch.testing.assert_close(look(X, right)[..., :6], X[..., 2:], rtol=0, atol=1e-12)
+    torch.testing.assert_close(warp(X, right)[..., :6], X[..., 2:], rtol=0, atol=1e-12)
 
 
-def test_looking_is_differentiable():
+def test_warping_is_differentiable():
     X = torch.rand(2, 1, 5, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: look(x, views_of([0, 1])), (X,))
+    assert torch.autograd.gradcheck(lambda x: warp(x, views_of([0, 1])), (X,))
 
 
-def test_roughness_by_hand():
+def test_total_variation_by_hand():
     flat = torch.full((1, 3, 4, 4), 0.3)
     steps = torch.arange(4.0).reshape(1, 1, 1, 4).expand(1, 3, 4, 4) / 10
     torch.testing.assert_close(total_variation(torch.cat([flat, steps])), torch.tensor([0.0, 3 * 0.01]))
@@ -187,9 +188,12 @@ def test_the_values_told_are_those_of_the_picture_shown(net):
 
 
 def test_the_network_is_sure_of_its_pictures_and_they_are_pictures(net):
-    state = last(visualize([130, 1], net, num_iterations=48, size=96))
+    # In float64 every processor, and every number of threads, comes to the same picture. In float32 Adam's first
+    # steps turn rounding errors into visible differences, and the probabilities differ as much as two seeds do.
+    state = last(visualize([130, 1], copy.deepcopy(net).double(), num_iterations=80, size=96))
     assert (state.probabilities > 0.8).all()
-    x = state.images * SQUEEZENET_STD[:, None, None] + SQUEEZENET_MEAN[:, None, None]
+    mean, std = (torch.as_tensor(v)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+    x = state.images * std + mean
     assert -1e-6 < x.min() < x.max() < 1 + 1e-6
     deviations = x.flatten(2).std(dim=2)
     assert (deviations > 0.05).all(), "a grey picture shows nothing"
@@ -235,7 +239,7 @@ def assert_same_state(model, before):
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_the_model_comes_back_untouched_whatever_happens(tiny):
+def test_the_model_comes_back_as_it_was_also_after_an_error(tiny):
     tiny.train()
     before = state_of(tiny)
     list(visualize([1], tiny, num_iterations=2, size=12, variations=2))

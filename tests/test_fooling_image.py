@@ -1,15 +1,11 @@
-"""Fooling images: the target is reached, by little, and what cannot be done is said."""
+"""Fooling images: a small change reaches the target, and an error says where it cannot."""
 
 import pytest
 import torch
 from torch import nn
 
+from extras.synthesis.fooling_image import make_fooling_image as fool
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from visualizers import FoolingImage
-
-
-def fool(X, target, model, **options):
-    return FoolingImage().make_fooling_image(X, target, model, **options)
 
 
 def linear(weights):
@@ -19,7 +15,7 @@ def linear(weights):
     return model
 
 
-def test_on_a_linear_model_the_way_is_straight_and_no_longer_than_needed():
+def test_on_a_linear_model_the_path_is_straight_and_no_longer_than_needed():
     """Scores 0 and w . x with w of ones: from x = -0.1 the boundary is 0.1 * sqrt(12) away."""
     X = torch.full((1, 3, 2, 2), -0.1, dtype=torch.float64)
     fooled = fool(X, 1, linear([0.0, 1.0]), learning_rate=0.1)
@@ -51,7 +47,7 @@ def test_the_real_network_is_fooled_by_a_change_no_eye_sees(net, photos, labels,
 
 
 def test_pixels_stay_within_what_a_picture_can_hold(net):
-    mean, std = SQUEEZENET_MEAN[:, None, None], SQUEEZENET_STD[:, None, None]
+    mean, std = (torch.as_tensor(v)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
     white = ((torch.ones(1, 3, 64, 64) - mean) / std).requires_grad_()
     fooled = fool(white, 130, net, learning_rate=5.0)
     x = fooled * std + mean
@@ -59,7 +55,7 @@ def test_pixels_stay_within_what_a_picture_can_hold(net):
     assert int(net(fooled).argmax()) == 130
 
 
-def test_what_cannot_be_done_is_said_and_the_model_stays_untouched(tiny):
+def test_errors_are_named_and_the_model_comes_back_as_it_was(tiny):
     tiny.train()
     X = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
     other = (int(tiny(X).argmax()) + 1) % 5

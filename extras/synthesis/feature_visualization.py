@@ -1,22 +1,22 @@
-"""Pictures that a class, or one channel of a layer, answers to most strongly (Olah, Mordvintsev and Schubert,
-2017, "Feature Visualization").
+"""Feature visualization: pictures that raise the score of a class, or one channel of a layer, as far as they can
+(Olah, Mordvintsev and Schubert, 2017, "Feature Visualization").
 
-Climbing pixel by pixel finds high frequencies that excite the network and that no eye reads. Three things
-lead to pictures that a person can name: the steps are taken on a spectrum in decorrelated colours instead of
-on pixels; the network sees every step shifted, turned and zoomed at random; and neither contrast nor colours
+Gradient ascent on pixels finds high frequencies that excite the network and that no eye can read. Three things
+lead to pictures that a person can name: the steps change a spectrum in decorrelated colours instead of pixels;
+in every step the network sees the picture shifted, rotated and zoomed at random; and neither contrast nor colours
 can spread wider than they do in photographs.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from visualizers.class_ascent import AscentState
-from visualizers.mechanisms import capture, last_map_layer, select, frozen_eval
+from visualizers.mechanisms import capture, frozen_eval, last_map_layer
 
 # How red, green and blue (pixels in [0, 1]) vary together within a photo: the mean of the covariances of the
 # six bundled photos (helpers.data_utils.PHOTOS), each as the square that the network sees.
@@ -25,22 +25,33 @@ COLOUR_COVARIANCE = torch.tensor(
 )
 
 
+class AscentState(NamedTuple):
+    """The state after an iteration (from 1): images (N, 3, H, W), normalized; the scores (N,) and probabilities (N,)
+    of their classes, or the means of their channels and None.
+    """
+
+    iteration: int
+    images: Tensor
+    scores: Tensor
+    probabilities: Tensor | None
+
+
 def colour_axes(covariance: Tensor = COLOUR_COVARIANCE) -> Tensor:
     """A square root of the colours' covariance, A A^T = covariance, (3, 3).
 
     Its columns are the principal axes, each as long as its standard deviation, the longest first: light and
-    dark, then warm and cold, then green and magenta. Independent coordinates of deviation 1 along them make
-    the colours of photographs, where neighbouring channels nearly agree.
+    dark, then warm and cold, then green and magenta. Independent coordinates of deviation 1 along these axes give
+    the colours of photographs, in which red, green and blue are nearly equal.
     """
     variances, axes = torch.linalg.eigh(covariance)
     return (axes * variances.clamp(min=0).sqrt()).flip(1)
 
 
 def frequency_scale(size: int) -> Tensor:
-    """1 / max(f, 1 / size) for every frequency f, in cycles a pixel, that `rfft2` knows: (size, size//2 + 1).
+    """1 / max(f, 1 / size) for every frequency f of `rfft2`, in cycles per pixel: (size, size//2 + 1).
 
-    The amplitudes of natural pictures fall as 1/f (Field, 1987), so in a spectrum divided by this all
-    coefficients are of one size, and one step rate serves broad shapes and fine detail alike.
+    The amplitudes of natural pictures fall as 1/f (Field, 1987). Divided by this scale, all coefficients of a
+    spectrum have the same size, and one learning rate fits broad shapes and fine detail.
     """
     f = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None])
     return 1 / f.clamp(min=1 / size)
@@ -56,8 +67,7 @@ def pixels(spectrum: Tensor, size: int, contrast: float = 1.0) -> Tensor:
     """
     scale = frequency_scale(size).to(spectrum)
     z = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=(size, size), norm="ortho")
-    # Without this bound the climb ends in pure red, green, blue, black and white: a louder picture always
-    # scores higher.
+    # Without this bound the ascent ends in pure red, green, blue, black and white: more contrast always scores higher.
     spread = z.flatten(2).std(dim=2)[:, :, None, None]
     z = contrast * z / spread.clamp(min=1)
     return torch.sigmoid(torch.einsum("ij,njhw->nihw", 4 * colour_axes().to(z), z))
@@ -69,11 +79,12 @@ def random_views(
     max_rotation: float,
     zoom: tuple[float, float],
 ) -> Tensor:
-    """One random look at each picture, as affine maps (N, 2, 3) from where the network looks to the picture.
+    """One random view of each picture, as affine maps (N, 2, 3) from positions in the view to positions in the
+    picture.
 
-    max_shift: in sides of the picture; max_rotation: in degrees, either way; zoom: from 0.5 (half as large)
-    over 1 (as it is). Each picture draws from its own generator, so it sees the same whatever is drawn beside
-    it.
+    max_shift: as a fraction of the picture's side; max_rotation: in degrees, in both directions; zoom: the smallest
+    and the largest factor (0.5 is half as large). Each picture has its own generator, so its views do not depend on
+    which other pictures are drawn.
     """
     u = torch.stack([torch.rand(4, generator=generator) for generator in generators])
     signed = 2 * u - 1
@@ -85,21 +96,21 @@ def random_views(
     return torch.stack(rows, dim=1)
 
 
-def look(X: Tensor, views: Tensor) -> Tensor:
+def warp(X: Tensor, views: Tensor) -> Tensor:
     """The pictures X (N, C, H, W), normalized, under the affine maps `views` (N, 2, 3); bilinear.
 
-    Beyond the edge lies 0, ImageNet's mean colour. A mirrored edge would count what stands there twice, and draw
-    heads out of the picture.
+    Outside the picture all values are 0, ImageNet's mean colour. Mirrored edges would count what is at an edge twice,
+    and would draw heads across it.
     """
     grid = F.affine_grid(views.to(X), list(X.shape), align_corners=False)
     return F.grid_sample(X, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def similarity(activations: Tensor, variations: int) -> Tensor:
-    """How alike the variations of each target are, (N,): the mean cosine between an image's Gram matrix
+    """How similar the variations of each target are, (N,): the mean cosine between an image's Gram matrix
     G_ij = sum over x, y of a_i(x, y) a_j(x, y) and those of the others of its target.
 
-    activations: (N, K, h, w), where each `variations` images in a row belong to one target.
+    activations: (N, K, h, w); `variations` consecutive images belong to the same target.
     """
     a = activations.flatten(2)
     gram = F.normalize((a @ a.transpose(1, 2)).flatten(1), dim=1)
@@ -110,7 +121,7 @@ def similarity(activations: Tensor, variations: int) -> Tensor:
 
 
 def total_variation(x: Tensor) -> Tensor:
-    """The mean squared difference between neighbours, (N,), summed over channels and both directions: x in [0, 1]."""
+    """The mean squared difference between neighbours, (N,), summed over channels and both directions; x in [0, 1]."""
     down, right = x.diff(dim=2).square(), x.diff(dim=3).square()
     return down.sum(dim=1).mean(dim=(1, 2)) + right.sum(dim=1).mean(dim=(1, 2))
 
@@ -134,21 +145,21 @@ def visualize(
     zoom: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> Iterator[AscentState | None]:
-    """Climbs to pictures of `targets`: classes, or channels of the module called `layer`.
+    """Gradient ascent to pictures of `targets`: classes, or channels of the module called `layer`.
 
-    A class y is drawn by max s_y - logsumexp_weight * log sum_k exp s_k: at logsumexp_weight 0 the raw score, which also rises with
-    what other classes share; at 1 the log probability, which stops climbing once the network is sure. A channel is
-    drawn by the mean of its map. Rough pictures (`total_variation`) lose `smoothness` of the target's value for each unit;
-    `variations` of one target that are alike (`similarity`) lose `diversity` of it.
+    For a class y: max s_y - logsumexp_weight * log sum_k exp s_k. At weight 0 that is the raw score, which also rises
+    with what classes have in common; at 1 it is the log probability, which stops rising once the network is sure. For
+    a channel: the maximum of the mean of its map. Each unit of `total_variation` costs the share `smoothness` of the
+    target's value; each unit of `similarity` between variations of one target costs the share `diversity`.
 
-    contrast: in photos' own, see `pixels`. max_shift, max_rotation, zoom: how differently the network may look at
-    each step, see `random_views`; zoom is by default 0.4 to 1.2 for classes, whose things come in all sizes, and 0.9
-    to 1.1 for channels, whose patterns do not. learning_rate: Adam's.
+    contrast: relative to photographs, see `pixels`. max_shift, max_rotation, zoom: see `random_views`; the default of
+    zoom is 0.4 to 1.2 for classes, whose objects come in all sizes, and 0.9 to 1.1 for channels, whose patterns do
+    not. learning_rate: Adam's.
 
-    The pictures come target by target, all variations of the first target first. Every picture starts from its own
-    noise and sees its own views, seeded by its target and its number among the variations, so it does not depend on
-    which other targets are drawn with it. Yields after each iteration: an AscentState for the iterations 1, show_every,
-    2 * show_every, ... and the last, else None. Raises IndexError for a class or channel that is not there,
+    The pictures come target by target, all variations of the first target first. Every picture has its own noise and
+    its own views, seeded by its target and its number among the variations, so it does not depend on which other
+    targets are drawn with it. Yields after each iteration: an AscentState for the iterations 1, show_every,
+    2 * show_every, ... and the last, else None. Raises IndexError for a class or channel that does not exist,
     ValueError for a layer that returns no maps.
     """
     zoom = zoom or ((0.9, 1.1) if layer else (0.4, 1.2))
@@ -162,31 +173,31 @@ def visualize(
     shape = (3, size, size // 2 + 1, 2)
     spectrum = torch.stack([0.01 * torch.randn(shape, generator=generator) for generator in generators])
     spectrum = spectrum.to(like).requires_grad_()
-    mean, std = (v.to(like)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+    mean, std = (torch.as_tensor(v).to(like)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
     optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
 
     compared = layer
     if variations > 1 and layer is None:
         compared = last_map_layer(model, torch.zeros(1, 3, size, size).to(like))
     watched = {compared: model.get_submodule(compared)} if compared else {}
-    with frozen_eval(model), capture(watched) as seen:
+    with frozen_eval(model), capture(watched) as maps:
 
-        def answers(X: Tensor) -> tuple[Tensor, Tensor]:
-            """The targets' own values, (N,), and all class scores."""
+        def values_of(X: Tensor) -> tuple[Tensor, Tensor]:
+            """The values of the targets, (N,), and the scores of all classes."""
             scores = model(X)
-            heard = seen[layer].mean(dim=(2, 3)) if layer else scores
-            return select(heard, target, "channel" if layer else "class"), scores
+            if layer:
+                return select(maps[layer].mean(dim=(2, 3)), target, "channel"), scores
+            return select(scores, target), scores
 
         for t in range(num_iterations):
             x = pixels(spectrum, size, contrast)
-            value, scores = answers(
-                look((x - mean) / std, random_views(generators, max_shift, max_rotation, zoom))
-            )
+            views = random_views(generators, max_shift, max_rotation, zoom)
+            value, scores = values_of(warp((x - mean) / std, views))
             objective = value if layer else value - logsumexp_weight * scores.logsumexp(dim=1)
             penalty = smoothness * total_variation(x)
             if compared and variations > 1:
-                penalty = penalty + diversity * similarity(seen[compared], variations)
-            # In shares of the value itself: the same weights then serve any network, layer and stage.
+                penalty = penalty + diversity * similarity(maps[compared], variations)
+            # As shares of the value itself, the same weights fit any network, layer and iteration.
             objective = objective - value.detach().abs() * penalty
             (gradient,) = torch.autograd.grad(objective.sum(), spectrum)
             spectrum.grad = -gradient
@@ -194,8 +205,18 @@ def visualize(
             if t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1:
                 with torch.no_grad():
                     X = (pixels(spectrum, size, contrast) - mean) / std
-                    value, scores = answers(X)
+                    value, scores = values_of(X)
                     probabilities = None if layer else select(scores.softmax(dim=1), target)
                 yield AscentState(t + 1, X, value, probabilities)
             else:
                 yield None
+
+
+def select(values: Tensor, index: Tensor, what: str = "class") -> Tensor:
+    """values (N, K), index (N,) -> values[n, index[n]], (N,). Raises IndexError, which says `what` the values belong
+    to, for an index that is not from 0 to K - 1.
+    """
+    wrong = index[(index < 0) | (index >= values.shape[1])]
+    if len(wrong):
+        raise IndexError(f"{what} {int(wrong[0])} does not exist: there are 0 to {values.shape[1] - 1}")
+    return values.gather(1, index[:, None]).squeeze(1)

@@ -5,54 +5,51 @@ that no eye sees it, and the network calls it something else.
 import torch
 from torch import Tensor, nn
 
+from extras.synthesis.feature_visualization import select
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from visualizers.mechanisms import select, frozen_eval
+from visualizers.mechanisms import frozen_eval
 
 
-class FoolingImage:
-    """How little must a picture change for the network to see whatever class we like?"""
+def make_fooling_image(
+    X: Tensor,
+    target_y: int,
+    model: nn.Module,
+    *,
+    learning_rate: float = 1.0,
+    max_iterations: int = 100,
+    min_margin: float = 0.0,
+) -> Tensor:
+    """X <- X + learning_rate * g / ||g||_2 until the model predicts `target_y`, where g is the gradient of
+    the margin s_y(X) - max over k != y of s_k(X).
 
-    def make_fooling_image(
-        self,
-        X: Tensor,
-        target_y: int,
-        model: nn.Module,
-        *,
-        learning_rate: float = 1.0,
-        max_iterations: int = 100,
-        min_margin: float = 0.0,
-    ) -> Tensor:
-        """X <- X + learning_rate * g / ||g||_2 until the model predicts `target_y`, where g is the gradient of
-        the margin s_y(X) - max over k != y of s_k(X).
+    X: one normalized image (1, 3, H, W); it is not changed. Pixels stay within what a picture can hold.
+    The margin, not s_y alone: a network that ends in a ReLU, as SqueezeNet does, gives many classes a score of
+    exactly 0, with no gradient to follow. With `min_margin` the steps go on until the margin is above it.
 
-        X: one normalized image (1, 3, H, W); it is not changed. Pixels stay within what a picture can hold.
-        The margin, not s_y alone: a network that ends in a ReLU, as SqueezeNet does, scores many a class
-        exactly 0, with no gradient to follow. With `min_margin` the steps go on until the margin is above it.
-
-        Returns the fooling image (1, 3, H, W), X itself where the model sees `target_y` already. Raises
-        ValueError for another shape, IndexError for a class that the model does not have, RuntimeError where
-        `max_iterations` steps were not enough.
-        """
-        if X.dim() != 4 or len(X) != 1:
-            raise ValueError(f"X has shape {tuple(X.shape)}, expected one image (1, 3, H, W)")
-        mean, std = (v.to(X)[None, :, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
-        target = torch.tensor([target_y], device=X.device)
-        fooled = X.detach().clone()
-        with frozen_eval(model):
-            for step in range(max_iterations + 1):
-                fooled.requires_grad_()
-                scores = model(fooled)
-                own = select(scores, target)
-                margin = own - scores.scatter(1, target[:, None], -torch.inf).amax(dim=1)
-                if margin > min_margin:
-                    return fooled.detach()
-                if step == max_iterations:
-                    break
-                (g,) = torch.autograd.grad(margin.sum(), fooled)
-                fooled = fooled.detach() + learning_rate * g / g.norm().clamp(min=1e-12)
-                fooled = torch.clamp(fooled, -mean / std, (1 - mean) / std)
-        steps = "1 step" if max_iterations == 1 else f"{max_iterations} steps"
-        raise RuntimeError(
-            f"after {steps} the network still does not see class {target_y}: allow more or longer ones, or a "
-            "larger image"
-        )
+    Returns the fooling image (1, 3, H, W), or a copy of X where the model predicts `target_y` already. Raises
+    ValueError for another shape, IndexError for a class that the model does not have, RuntimeError where
+    `max_iterations` steps were not enough.
+    """
+    if X.dim() != 4 or len(X) != 1:
+        raise ValueError(f"X has shape {tuple(X.shape)}, expected one image (1, 3, H, W)")
+    mean, std = (torch.as_tensor(v).to(X)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+    target = torch.tensor([target_y], device=X.device)
+    fooled = X.detach().clone()
+    with frozen_eval(model):
+        for step in range(max_iterations + 1):
+            fooled.requires_grad_()
+            scores = model(fooled)
+            score = select(scores, target)
+            margin = score - scores.scatter(1, target[:, None], -torch.inf).amax(dim=1)
+            if margin > min_margin:
+                return fooled.detach()
+            if step == max_iterations:
+                break
+            (g,) = torch.autograd.grad(margin.sum(), fooled)
+            fooled = fooled.detach() + learning_rate * g / g.norm().clamp(min=1e-12)
+            fooled = torch.clamp(fooled, -mean / std, (1 - mean) / std)
+    steps = "1 step" if max_iterations == 1 else f"{max_iterations} steps"
+    raise RuntimeError(
+        f"after {steps} the network still does not predict class {target_y}: allow more steps, longer steps, or a "
+        "larger image"
+    )
