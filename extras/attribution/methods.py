@@ -104,7 +104,7 @@ def completeness_error(
     """
 
     def scores(x: Tensor, k: Tensor) -> Tensor:
-        return model(x).gather(1, k[:, None]).squeeze(1)
+        return model(x)[torch.arange(len(k), device=k.device), k]
 
     with frozen_eval(model), torch.no_grad():
         gained = in_batches(scores, X, y) - in_batches(scores, torch.zeros_like(X) + baseline, y)

@@ -3,6 +3,7 @@ that no eye sees it, and the network calls it something else.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extras.synthesis.feature_visualization import select
@@ -46,7 +47,7 @@ def make_fooling_image(
             if step == max_iterations:
                 break
             (g,) = torch.autograd.grad(margin.sum(), fooled)
-            fooled = fooled.detach() + learning_rate * g / g.norm().clamp(min=1e-12)
+            fooled = fooled.detach() + learning_rate * F.normalize(g.flatten(), dim=0).view_as(g)
             fooled = torch.clamp(fooled, -mean / std, (1 - mean) / std)
     steps = "1 step" if max_iterations == 1 else f"{max_iterations} steps"
     raise RuntimeError(
