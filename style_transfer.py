@@ -1,73 +1,50 @@
 #!/usr/bin/env python3
 """Paints a photo in the style of another picture (Gatys, Ecker and Bethge, 2016).
 
-Without arguments it paints three pictures; each is written to visualization/NAME.png, and beside its content
-and its style to visualization/NAME_panel.png.
+Without arguments it paints three pictures. Each is written to visualization/NAME.png, and next to its content and its
+style to visualization/NAME_panel.png.
 """
 
 from __future__ import annotations  # what is only imported for its type costs --help no time
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helpers import cli
-from extras.painter.session import add_paint_options
 
 if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor, nn
+    from torch import nn
 
-# A, B, C: the published settings of the assignment: sizes of content and style, then the weights.
-# D: tuned by eye for the packaged weights, with which the published ones leave nearly all of the style loss
-# to layer 1, that is to colour and grain. V: for VGG-16, content at relu3_3, style at relu1_1 to relu4_1.
-PRESETS: dict[str, dict] = {
-    "A": {
-        "image_size": 192,
-        "style_size": 512,
-        "content_weight": 5e-2,
-        "style_weights": [20000, 500, 12, 1],
-        "tv_weight": 5e-2,
-    },
-    "B": {
-        "image_size": 192,
-        "style_size": 224,
-        "content_weight": 3e-2,
-        "style_weights": [200000, 800, 12, 1],
-        "tv_weight": 2e-2,
-    },
-    "C": {
-        "image_size": 192,
-        "style_size": 192,
-        "content_weight": 6e-2,
-        "style_weights": [300000, 1000, 15, 3],
-        "tv_weight": 2e-2,
-    },
-    "D": {
-        "image_size": 256,
-        "style_size": 256,
-        "content_weight": 5e-2,
-        "style_weights": [30000, 7000, 3000, 800],
-        "tv_weight": 1.0,
-    },
-    "V": {
-        "image_size": 192,
-        "style_size": 192,
-        "content_layer": 15,
-        "content_weight": 0.2,
-        "style_layers": [1, 6, 11, 20],
-        "style_weights": [3e7, 1e6, 1e5, 1.5e5],
-        "tv_weight": 50.0,
-    },
+
+class Preset(NamedTuple):
+    """Shorter sides in pixels, layers as children of the network, and the weights of the losses."""
+
+    image_size: int
+    style_size: int
+    content_layer: int
+    content_weight: float
+    style_layers: list[int]
+    style_weights: list[float]
+    tv_weight: float
+
+
+# A, B, C: the published settings of the assignment. D: chosen by eye for the packaged weights, with which the published
+# settings leave almost all of the style loss to layer 1, which means to colour and grain. V: for VGG-16, with the
+# content at relu3_3 and the style at relu1_1 to relu4_1.
+PRESETS = {
+    "A": Preset(192, 512, 3, 5e-2, [1, 4, 6, 7], [20000, 500, 12, 1], 5e-2),
+    "B": Preset(192, 224, 3, 3e-2, [1, 4, 6, 7], [200000, 800, 12, 1], 2e-2),
+    "C": Preset(192, 192, 3, 6e-2, [1, 4, 6, 7], [300000, 1000, 15, 3], 2e-2),
+    "D": Preset(256, 256, 3, 5e-2, [1, 4, 6, 7], [30000, 7000, 3000, 800], 1.0),
+    "V": Preset(192, 192, 15, 0.2, [1, 6, 11, 20], [3e7, 1e6, 1e5, 1.5e5], 50.0),
 }
-CONTENT_LAYER = 3
-STYLE_LAYERS = [1, 4, 6, 7]
-MODEL = "squeezenet"  # of the assignment
 METHODS = ("course", "paint")
-# What is painted by default: content, style.
+# The pictures of a run without arguments: content, styles.
 PICTURES = [("rocket", ["swirl"]), ("stereo_motorcycle", ["waves"]), ("coffee", ["stained-glass"])]
 
 
@@ -80,61 +57,45 @@ def build_parser() -> argparse.ArgumentParser:
         "          ./style_transfer.py --method paint --content my_dog.jpg --style swirl --budget 2m --output dog.jpg",
     )
     parser.set_defaults(model=None)  # each method has its own
-    parser.add_argument(
-        "--method",
-        choices=METHODS,
-        default="course",
-        help="course (default): the assignment's loop, with squeezenet; paint: from coarse to fine, with vgg16",
+    add = parser.add_argument
+    text = "course (default): the assignment's loop, with squeezenet; paint: from small to large sizes, with vgg16"
+    add("--method", choices=METHODS, default="course", help=text)
+    text = "the photo to paint: a file, or the name of a bundled photo"
+    add("--content", metavar="PATH-or-NAME", help=text)
+    text = (
+        "the picture whose style to use: a file, or the name of a drawn style; --method paint takes several"
     )
-    parser.add_argument(
-        "--content", metavar="PATH-or-NAME", help="the photo to paint: a file, or a bundled photo's name"
-    )
-    parser.add_argument(
-        "--style",
-        metavar="PATH-or-NAME",
-        nargs="+",
-        help="the picture to paint like: a file, or a drawn style's name; --method paint takes several",
-    )
-    parser.add_argument("--name", help="the result is NAME.png (default: CONTENT_STYLE)")
-    parser.add_argument(
-        "--list-images",
-        action="store_true",
-        help="print the names of the bundled photos and styles, and stop",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="compare the three losses with stored answers, and stop"
-    )
-    add_course_options(parser.add_argument_group("--method course"))
-    add_paint_options(parser.add_argument_group("--method paint"))
+    add("--style", metavar="PATH-or-NAME", nargs="+", help=text)
+    add("--name", help="the result is NAME.png (default: CONTENT_STYLE)")
+    text = "print the names of the bundled photos and styles, and stop"
+    add("--list-images", action="store_true", help=text)
+    add("--check", action="store_true", help="compare the three losses with stored answers, and stop")
+
+    # An option of a method is None where it is not given, so that the other method can refuse it.
+    add = parser.add_argument_group("--method course").add_argument
+    text = "sizes, layers and weights to start from: A, B, C as published, D (default), V (default for VGG)"
+    add("--preset", choices=PRESETS, help=text)
+    add("--image-size", type=cli.positive_int, help="shorter side of the result in pixels")
+    add("--style-size", type=cli.positive_int, help="shorter side of the style image in pixels")
+    add("--content-layer", type=int, help="child of the network, from 0")
+    add("--content-weight", type=cli.non_negative, help="of the content loss")
+    add("--style-layers", type=int, nargs="+", help="children of the network, from 0")
+    add("--style-weights", type=cli.non_negative, nargs="+", help="one for each style layer")
+    add("--tv-weight", type=cli.non_negative, help="of the total-variation loss")
+    text = "start from noise instead of the photo"
+    add("--init-random", action="store_true", default=None, help=text)
+
+    try:
+        from extras.painter.options import add_paint_options
+    except ModuleNotFoundError:
+        parser.add_argument_group("--method paint", "not part of this copy: it needs the folder extras/")
+    else:
+        add_paint_options(parser.add_argument_group("--method paint"))
     return parser
 
 
-def add_course_options(group: argparse._ArgumentGroup) -> None:
-    """The options of the assignment's loop; each is None where it was not given, so that the painter can refuse it."""
-    add = group.add_argument
-    add(
-        "--preset",
-        choices=PRESETS,
-        help="sizes and weights to start from: A, B, C as published, D (default), V (for vgg16)",
-    )
-    add("--image-size", type=cli.positive_int, help="shorter side of the result in pixels")
-    add("--style-size", type=cli.positive_int, help="shorter side of the style image in pixels")
-    add("--content-layer", type=int, help=f"child of the network (default {CONTENT_LAYER})")
-    add("--content-weight", type=cli.non_negative, help="of the content loss")
-    add("--style-layers", type=int, nargs="+", help=f"children of the network (default {STYLE_LAYERS})")
-    add("--style-weights", type=cli.non_negative, nargs="+", help="one for each style layer")
-    add("--tv-weight", type=cli.non_negative, help="of the total-variation loss")
-    add("--init-random", action="store_true", default=None, help="start from noise instead of the photo")
-    add(
-        "--fast",
-        action="store_true",
-        default=None,
-        help="the same steps with the gradients written out, in about half the time; the graded losses are not called",
-    )
-
-
 def work(args: argparse.Namespace) -> object:
-    began = time.monotonic()  # loading torch counts against a --budget too
+    began = time.monotonic()  # loading torch counts towards a --budget
     if args.list_images:
         list_images()
         return None
@@ -143,41 +104,12 @@ def work(args: argparse.Namespace) -> object:
         return None
     refuse_other_methods(args)
     jobs = pictures_of(args)
-    picture = painter(args, began) if args.method == "paint" else course(args)
+    draw = painter(args, began) if args.method == "paint" else course(args)
     for job, path in jobs:
-        written = picture(job, path)
+        written = draw(job, path)
         if path != jobs[-1][1] and not args.quiet:
             print(written)
     return written
-
-
-def pictures_of(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Path]]:
-    """The pictures asked for, each with arguments of its own, so that --replay paints the one it is given, and
-    its file. Raises UsageError where names or places are too few.
-    """
-    from helpers.data_utils import image_name
-    from helpers.errors import UsageError
-
-    pairs = PICTURES
-    if args.content or args.style:
-        pairs = [(args.content or PICTURES[0][0], args.style or PICTURES[0][1])]
-    if args.name and (len(pairs) > 1 or Path(args.name).name != args.name):
-        raise UsageError(
-            f"--name {args.name} goes with --content or --style, and is a name, not a path; "
-            "--output takes a path"
-        )
-    target = Path(args.output)
-    one_file = bool(target.suffix) and not target.is_dir()
-    if one_file and len(pairs) > 1:
-        raise UsageError(
-            f"{len(pairs)} pictures do not fit into --output {target}: name a folder, or one --content and --style"
-        )
-    jobs = []
-    for content, styles in pairs:
-        name = args.name or "_".join(image_name(text) for text in (content, *styles))
-        job = argparse.Namespace(**vars(args) | {"content": content, "style": styles, "name": name})
-        jobs.append((job, target if one_file else target / f"{name}.png"))
-    return jobs
 
 
 def refuse_other_methods(args: argparse.Namespace) -> None:
@@ -193,25 +125,79 @@ def refuse_other_methods(args: argparse.Namespace) -> None:
         raise UsageError(f"{len(args.style)} pictures in --style: only --method paint mixes them")
 
 
+def pictures_of(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Path]]:
+    """The pictures asked for, each with its own arguments, so that --replay makes one picture, and its file. Raises
+    UsageError for a name or an output that does not fit their number.
+    """
+    from helpers.data_utils import image_name
+    from helpers.errors import UsageError
+
+    pairs = PICTURES
+    if args.content or args.style:
+        pairs = [(args.content or PICTURES[0][0], args.style or PICTURES[0][1])]
+    if args.name and (len(pairs) > 1 or Path(args.name).name != args.name):
+        raise UsageError(
+            f"--name {args.name} goes with --content or --style, and is a name, not a path; use --output for a path"
+        )
+    target = Path(args.output)
+    one_file = bool(target.suffix) and not target.is_dir()
+    if one_file and len(pairs) > 1:
+        raise UsageError(
+            f"--output {target} is one file for {len(pairs)} pictures: name a folder, or give --content and --style"
+        )
+    jobs = []
+    for content, styles in pairs:
+        name = args.name or "_".join(image_name(text) for text in (content, *styles))
+        job = argparse.Namespace(**vars(args) | {"content": content, "style": styles, "name": name})
+        jobs.append((job, target if one_file else target / f"{name}.png"))
+    return jobs
+
+
 def painter(args: argparse.Namespace, began: float) -> Callable[[argparse.Namespace, Path], Path]:
     """The painter, as a function of a picture's arguments and path."""
+    cli.require_extras("--method paint")
+    from extras.painter.options import paint_options
+
+    options = paint_options(vars(args))
     from extras.painter.session import PaintSession
 
-    return PaintSession(args, began).paint
+    session = PaintSession(options, began)
+    return lambda job, path: session.paint(job.content, job.style, path, vars(job))
 
 
 def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Path]:
     """The graded loop, as a function of a picture's arguments and path."""
     from helpers.models import choose_device, load_features
 
-    cnn = load_features(args.model or MODEL, args.weights, choose_device(args.device), quiet=args.quiet)
-    return lambda job, path: run_course(job, cnn, path)
+    device = choose_device(args.device)
+    if device.type == "mps":
+        device = choose_device("cpu")  # published code makes its images there: no tensor type names MPS
+    cnn = load_features(args.model or "squeezenet", args.weights, device, quiet=args.quiet)
+    settings = settings_of(args, len(cnn))
+    return lambda job, path: run_course(job, settings, cnn, path)
 
 
-def run_course(args: argparse.Namespace, cnn: nn.Sequential, path: Path) -> Path:
-    """One picture by the graded loop; writes it to `path`, and the panel content | style | result beside it."""
-    import torch
+def settings_of(args: argparse.Namespace, depth: int) -> dict[str, Any]:
+    """The preset, with the values of the command line. Raises UsageError for layers or sizes that do not fit."""
+    from helpers.errors import UsageError
 
+    default = "V" if (args.model or "").lower().startswith("vgg") else "D"
+    settings = PRESETS[args.preset or default]._asdict()
+    settings |= {key: getattr(args, key) for key in settings if getattr(args, key) is not None}
+    for layer in (settings["content_layer"], *settings["style_layers"]):
+        if not 0 <= layer < depth:
+            raise UsageError(f"layer {layer} does not exist: this network has layers 0 to {depth - 1}")
+    layers, weights = len(settings["style_layers"]), len(settings["style_weights"])
+    if layers != weights:
+        raise UsageError(f"{layers} style layers but {weights} style weights: give one weight for each layer")
+    for key in ("image_size", "style_size"):
+        if not 32 <= settings[key] <= 4096:
+            raise UsageError(f"--{key.replace('_', '-')} {settings[key]} must be from 32 to 4096")
+    return settings
+
+
+def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Sequential, path: Path) -> Path:
+    """One picture by the graded loop. Writes it to `path`, and the panel content | style | result next to it."""
     from helpers.data_utils import image_name, open_image
     from helpers.figures import Cell, save_grid, save_image
     from helpers.image_utils import deprocess
@@ -219,104 +205,37 @@ def run_course(args: argparse.Namespace, cnn: nn.Sequential, path: Path) -> Path
     from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
     from style_utils import style_transfer
 
-    settings = settings_of(args, len(cnn))
-    content_image = open_image(args.content, seed=args.seed)
-    style_image = open_image(args.style[0], seed=args.seed)
+    content, style = args.content, args.style[0]
+    images = {name: open_image(name, seed=args.seed) for name in (content, style)}
     cli.seed_everything(args.seed)
-    if args.fast:
-        img = run_fast(
-            cnn, path.stem, content_image, style_image, init_random=bool(args.init_random), **settings
-        )
-    else:
+    like = next(cnn.parameters())
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{i}.png" for i, name in enumerate(images)}
+        for name, image in images.items():
+            image.save(files[name])  # published code opens its images with Pillow, and knows no bundled names
         img = style_transfer(
             name=path.stem,
-            content_image=content_image,
-            style_image=style_image,
+            content_image=str(files[content]),
+            style_image=str(files[style]),
             content_loss=ContentLoss(),
             style_loss=StyleLoss(),
             tv_loss=TotalVariationLoss(),
             cnn=cnn,
-            dtype=torch.float32,
+            # Published code has its images on the CPU, unless a type such as torch.cuda.FloatTensor says otherwise.
+            dtype=like.dtype if like.device.type == "cpu" else like.type(),  # type: ignore[arg-type]
             init_random=bool(args.init_random),
             testing=True,
             **settings,
         )
     result = deprocess(img)  # type: ignore[arg-type]  # with `testing` it is a tensor
-    recipe = make_recipe(args, cnn, {args.content: content_image, args.style[0]: style_image})
+    recipe = make_recipe(vars(args), cnn, images)
     save_image(path, result, recipe)
-    return save_grid(
-        path.with_name(f"{path.stem}_panel.png"),
-        [
-            [
-                Cell(content_image, "content", image_name(args.content)),
-                Cell(style_image, "style", image_name(args.style[0])),
-                Cell(result, "result", f"{result.width} x {result.height} pixels"),
-            ]
-        ],
-        height=3.2,
-        metadata=recipe,
-    )
-
-
-def run_fast(
-    cnn: nn.Sequential,
-    name: str,
-    content_image: Image.Image,
-    style_image: Image.Image,
-    image_size: int,
-    style_size: int,
-    **settings: object,
-) -> Tensor:
-    """What the graded loop returns, faster."""
-    from tqdm import tqdm
-
-    import style_utils
-    from helpers.image_utils import preprocess
-    from style_modules.fast_transfer import Schedule, fast_style_transfer
-
-    like = next(cnn.parameters())
-    content, style = (
-        preprocess(image, size).to(like)
-        for image, size in ((content_image, image_size), (style_image, style_size))
-    )
-    schedule = Schedule.of(style_utils)
-    progress = tqdm(
-        fast_style_transfer(cnn, content, style, schedule, **settings),  # type: ignore[arg-type]
-        desc=name,
-        total=schedule.steps,
-        unit="step",
-        leave=False,
-    )
-    for img, _ in progress:
-        result = img
-    return result
-
-
-def settings_of(args: argparse.Namespace, depth: int) -> dict:
-    """The preset, with what the command line says instead. Raises UsageError for layers that do not exist or
-    do not match.
-    """
-    from helpers.errors import UsageError
-
-    default = "V" if (args.model or MODEL).lower().startswith("vgg") else "D"
-    settings: dict = {
-        "content_layer": CONTENT_LAYER,
-        "style_layers": STYLE_LAYERS,
-        **PRESETS[args.preset or default],
-    }
-    settings |= {key: getattr(args, key) for key in settings if getattr(args, key) is not None}
-    for layer in (settings["content_layer"], *settings["style_layers"]):
-        if not 0 <= layer < depth:
-            raise UsageError(f"layer {layer} does not exist: this network's layers are 0 to {depth - 1}")
-    if len(settings["style_layers"]) != len(settings["style_weights"]):
-        counts = (
-            f"{len(settings['style_layers'])} style layers but {len(settings['style_weights'])} style weights"
-        )
-        raise UsageError(f"{counts}: give one for each")
-    for key in ("image_size", "style_size"):
-        if not 32 <= settings[key] <= 4096:
-            raise UsageError(f"--{key.replace('_', '-')} {settings[key]} must be from 32 to 4096")
-    return settings
+    cells = [
+        Cell(images[content], "content", image_name(content)),
+        Cell(images[style], "style", image_name(style)),
+        Cell(result, "result", f"{result.width} x {result.height} pixels"),
+    ]
+    return save_grid(path.with_name(f"{path.stem}_panel.png"), [cells], height=3.2, metadata=recipe)
 
 
 def list_images() -> None:
@@ -329,25 +248,22 @@ def list_images() -> None:
 
 
 def check() -> None:
-    """Prints the relative error of each loss, value and gradient; raises CannotError where one is wrong."""
+    """Prints the relative error of each loss, value and gradient. Raises CannotError where one is wrong."""
     from helpers.errors import CannotError
     from helpers.loss_check import check_losses
     from helpers.models import load_features
     from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
 
-    errors = check_losses(
-        ContentLoss(), StyleLoss(), TotalVariationLoss(), load_features("squeezenet", "packaged")
-    )
-    titles = {"content": "Test content loss", "style": "Test style loss", "tv": "Test total variation loss"}
+    cnn = load_features("squeezenet", "packaged")
+    errors = check_losses(ContentLoss(), StyleLoss(), TotalVariationLoss(), cnn)
+    titles = {"content": "content loss", "style": "style loss", "tv": "total variation loss"}
     for name, title in titles.items():
-        print(
-            f"{title + ':':28} value error {errors[name].value:.3f}, gradient error {errors[name].gradient:.3f}"
-        )
-    wrong = [titles[name].removeprefix("Test ") for name, error in errors.items() if not error.passed]
+        value, gradient = errors[name].value, errors[name].gradient
+        print(f"{f'Test {title}:':28} value error {value:.3f}, gradient error {gradient:.3f}")
+    wrong = [title for name, title in titles.items() if not errors[name].passed]
     if wrong:
-        raise CannotError(
-            f"{' and '.join(wrong)}: not equal to the stored answers (errors above; expected 0.000)"
-        )
+        text = "not equal to the stored answers (errors above; expected 0.000)"
+        raise CannotError(f"{' and '.join(wrong)}: {text}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,10 +21,9 @@ CLAMP, CLAMP_UNTIL = 1.5, 190
 
 
 def extract_features(x: Tensor, cnn: nn.Module) -> list[Tensor]:
-    """What each child of `cnn` returns for x (N, 3, H, W), in order, one tensor a child.
+    """What each child of `cnn` returns for x (N, 3, H, W): a list of tensors in order, one per child.
 
-    A child that works in place (torchvision's ReLUs do) is given a copy, so that the list keeps what every
-    child returned.
+    A child that works in place (many ReLUs do) gets a copy, so that the list keeps what every child returned.
     """
     features = []
     for layer in cnn.children():
@@ -36,8 +35,9 @@ def extract_features(x: Tensor, cnn: nn.Module) -> list[Tensor]:
 def features_from_img(
     imgpath: str | os.PathLike | Image.Image, imgsize: int, cnn: nn.Module, dtype: torch.dtype | type
 ) -> tuple[list[Tensor], Tensor]:
-    """Opens an image (file, bundled name, or picture), its shorter side brought to `imgsize` -> (features,
-    the normalized image).
+    """Opens an image (file, bundled name, or picture) and resizes its shorter side to `imgsize` pixels.
+
+    Returns its features, one tensor per child of `cnn`, and the normalized image (1, 3, H, W).
     """
     img = imgpath if isinstance(imgpath, Image.Image) else open_image(imgpath)
     img_var = preprocess(img, imgsize).to(next(cnn.parameters()).device).type(dtype)
@@ -46,7 +46,7 @@ def features_from_img(
 
 
 def rel_error(x: np.ndarray | Tensor, y: np.ndarray | Tensor) -> float:
-    """max |x - y| / max(1e-8, |x| + |y|): 0 for equal arrays, 1 for nothing in common."""
+    """max |x - y| / max(1e-8, |x| + |y|): 0 for equal arrays, at most 1."""
     x, y = (
         v.detach().cpu().double().numpy() if isinstance(v, Tensor) else np.asarray(v, np.float64)
         for v in (x, y)
@@ -73,19 +73,19 @@ def style_transfer(
     init_random: bool = False,
     testing: bool = False,
 ) -> Tensor | Path:
-    """Minimizes L = L_content + L_style + L_tv over the pixels of a picture with 200 steps of Adam.
+    """Minimizes L = L_content + L_style + L_tv over the pixels of a picture, in 200 steps of Adam.
 
     content_image, style_image: files, bundled names, or pictures.
     image_size, style_size: their shorter sides in pixels.
-    content_layer, style_layers: children of `cnn` by number. The weights are those of the three losses.
+    content_layer, style_layers: children of `cnn`, by number. The weights are those of the three losses.
 
-    The rate is 3.0, and 0.1 from step 180 on (with a fresh Adam); before each of the first 190 steps the
-    pixels are clamped to +-1.5, in normalized units. The picture starts as the content image, or as noise
-    with `init_random`.
+    The learning rate is 3.0, and 0.1 from step 180 on, with a new Adam. Before each of the first 190 steps the pixels
+    are clamped to +-1.5, in normalized units. The picture starts as the content image, or with `init_random` as noise.
 
-    Writes visualization/NAME.png; with `testing` nothing, and returns the normalized picture (1, 3, H, W).
+    Writes visualization/NAME.png and returns its path. With `testing` it writes nothing and returns the normalized
+    picture (1, 3, H, W).
     """
-    # No layer beyond the deepest one used is worth computing.
+    # The layers after the deepest one used need not be computed.
     cnn = nn.Sequential(*list(cnn.children())[: max([content_layer, *style_layers]) + 1])
     feats, content_img = features_from_img(content_image, image_size, cnn, dtype)
     content_target = feats[content_layer]
@@ -102,9 +102,9 @@ def style_transfer(
             if t == DECAY_AT:
                 optimizer = torch.optim.Adam([img], lr=DECAYED_RATE)
             feats = extract_features(img, cnn)
-            # 1. Forget the last step's gradient.
-            # 2. The sum of the three losses; the total variation is that of the picture itself.
-            # 3. Gradients, then a step of the optimizer.
+            # 1. Clear the gradient of the last step.
+            # 2. Add the three losses. The total variation is that of the picture itself.
+            # 3. Compute the gradient, then take a step of the optimizer.
             ### BEGIN SOLUTION
             optimizer.zero_grad()
             loss = content_loss(content_weight, feats[content_layer], content_target)

@@ -26,7 +26,6 @@ WIDEST = 1400  # pixels
 # Bytes of a copy, by its folder: one page shows all the pictures of docs/methods/.
 LARGEST = {"docs": 300_000, "methods": 120_000}
 QUALITIES = range(88, 30, -6)
-MEASURED = {"benchmarks_scaling.png"}  # what `make bench` draws
 
 
 class Picture(NamedTuple):
@@ -74,7 +73,6 @@ def pictures(text: Path) -> list[Picture]:
         Picture(text, (text.parent / image.attrs["src"]).resolve(), original, writers.get(original))
         for image in images
         for original in [str(image.attrs.get("title", ""))]
-        if Path(str(image.attrs["src"])).name not in MEASURED
     ]
 
 

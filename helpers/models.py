@@ -79,14 +79,14 @@ def only_classes(model: nn.Module, y: Tensor) -> tuple[nn.Module, Tensor]:
     """
     if not isinstance(model, SqueezeNet):
         return model, y
-    count = model.classifier[1].out_channels
+    count = cast(nn.Conv2d, model.classifier[1]).out_channels
     if beyond := [k for k in y.tolist() if not 0 <= k < count]:
         raise IndexError(f"class {beyond[0]} does not exist: there are 0 to {count - 1}")
     classes, places = y.unique(return_inverse=True)
     narrow = copy.deepcopy(model)
-    last = narrow.classifier[1]
-    last.weight = nn.Parameter(last.weight[classes], requires_grad=last.weight.requires_grad)
-    last.bias = nn.Parameter(last.bias[classes], requires_grad=last.bias.requires_grad)
+    last = cast(nn.Conv2d, narrow.classifier[1])
+    for name, value in list(last.named_parameters()):
+        setattr(last, name, nn.Parameter(value[classes], requires_grad=value.requires_grad))
     last.out_channels = len(classes)
     return narrow, places
 

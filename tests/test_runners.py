@@ -24,17 +24,7 @@ RUNNERS = {
     "style_transfer": style_transfer,
 }
 SMALL = {
-    "class_visualization": [
-        "--classes",
-        "daisy",
-        "0",
-        "--iterations",
-        "3",
-        "--variations",
-        "2",
-        "--size",
-        "64",
-    ],
+    "class_visualization": ["--classes", "daisy", "0", "--iterations", "6", "--rows", "1"],
     "saliency_visualization": ["--images", "coffee", "chelsea", "--size", "64"],
     "gradcam_visualization": ["--images", "coffee", "chelsea", "--size", "64", "--guided"],
     "style_transfer": [
@@ -332,7 +322,7 @@ def test_wrong_options_are_one_line_too(capsys):
 
 def test_class_visualization_refusals(capsys):
     assert "did you mean flamingo" in fails(capsys, 2, "class_visualization", "--classes", "flamigno")
-    assert "from 32 to 2048" in fails(capsys, 2, "class_visualization", "--method", "pixels", "--size", "8")
+    assert "--size goes with" in fails(capsys, 2, "class_visualization", "--method", "pixels", "--size", "64")
     assert "unsupported file extension" in fails(capsys, 1, "class_visualization", "--output", "no_ending")
 
 

@@ -127,12 +127,12 @@ def _mean(
     means = []
     for n in range(len(X)):
         pictures = neighbours(n)
-        total: Tensor | float = 0.0
+        sums = []
         for k in torch.arange(count).split(batch_size_for(X)):
-            total = total + technique(pictures(k), y[n].expand(len(k)), model).sum(dim=0)
+            sums.append(technique(pictures(k), y[n].expand(len(k)), model).sum(dim=0))
             if advance is not None:
                 advance(len(k))
-        means.append(total / count)
+        means.append(torch.stack(sums).sum(dim=0) / count)
     return torch.stack(means)
 
 

@@ -1,13 +1,13 @@
-"""What a painting takes: its scales, the steps that each of them gets, seconds, bytes."""
+"""The sizes at which a picture is painted, one after another, and the steps that each of them gets."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
 
 COARSEST = 128  # longer side of the first scale, in pixels
-MIN_SIDE = 32  # shorter side: VGG's fifth block still sees 2 x 2 positions
+MIN_SIDE = 32  # of the shorter side: the fifth block of VGG still has 2 x 2 positions
 STEPS, FIRST_STEPS, MAX_STEPS = 60, 150, 250  # at the finest scale, at the first, at any
-MIN_STEPS = 8  # a scale with fewer is not worth beginning
+MIN_STEPS = 8  # a scale that would get fewer is left out
 
 Size = tuple[int, int]  # (H, W)
 
@@ -15,7 +15,7 @@ Size = tuple[int, int]  # (H, W)
 def scales_of(size: Size, coarsest: int = COARSEST) -> list[Size]:
     """Sizes from coarse to fine, a factor of about sqrt(2) apart, ending with `size` (H, W).
 
-    The longer side starts at `coarsest`, or where the shorter one has MIN_SIDE pixels if that is later.
+    The longer side starts at `coarsest`, or larger, so that the shorter one has at least MIN_SIDE pixels.
     """
     start = max(coarsest, math.ceil(MIN_SIDE * max(size) / min(size)))
     count = max(0, round(2 * math.log2(max(size) / start)))
@@ -24,10 +24,10 @@ def scales_of(size: Size, coarsest: int = COARSEST) -> list[Size]:
 
 
 def steps_of(scales: Sequence[Size], steps: int | None = None) -> list[int]:
-    """`steps` at the finest scale, more the coarser: in inverse proportion to the side.
+    """The steps of each scale: `steps` at the finest, and more at coarser ones, in inverse proportion to the side.
 
-    A step costs as much as it has pixels, so each scale takes about sqrt(2) times as long as the one before.
-    The first scale finds the composition: by default it gets FIRST_STEPS at least.
+    The time of a step is proportional to its pixels, so each scale takes about sqrt(2) times as long as the one
+    before. The first scale finds the composition: by default it gets at least FIRST_STEPS.
     """
     finest = max(scales[-1])
     counts = [min(MAX_STEPS, round((steps or STEPS) * finest / max(scale))) for scale in scales]
@@ -37,11 +37,11 @@ def steps_of(scales: Sequence[Size], steps: int | None = None) -> list[int]:
 
 
 class Schedule:
-    """Says at which scale to paint and when to go on to the next: by counted steps, or by the clock.
+    """Decides at which scale to paint, and when to go on to the next: by counting steps, or by the clock.
 
-    By the clock (`deadline`, a time as `clock` tells it) the pace of the first steps, and later of every
-    scale, says which scales fit, the finest before those between; each gets the share of the time that
-    `steps_of` would give it. The last one is painted until the deadline.
+    deadline: by the clock, a time of `clock`. The seconds that steps have taken so far then decide which scales fit;
+    the finest one matters more than those in between. Each gets the share of the time that `steps_of` would give it,
+    and the last one is painted until the deadline.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Schedule:
         self.done = [0] * len(self.scales)
         self.scale = -1
         self.deadline, self.clock = deadline, clock
-        self.seconds_per_pixel = 0.0  # of a step, at the latest pace
+        self.seconds_per_pixel = 0.0  # of the latest steps
         self._began = self._until = 0.0
 
     def next_scale(self) -> Size | None:
@@ -66,17 +66,16 @@ class Schedule:
         if not route:
             return None
         self.scale = route[0]
-        self._began = self.clock()
-        self._until = self.clock()
+        self._began = self._until = self.clock()
         return self.scales[self.scale]
 
     def stepped(self) -> None:
-        """Counts a step and takes its time."""
+        """Counts a step and measures its time."""
         self.done[self.scale] += 1
         now = self.clock()
-        pace = (now - self._began) / _pixels(self.scales[self.scale])
+        pace = (now - self._began) / math.prod(self.scales[self.scale])
         self._began = now
-        # The first step of a scale also made its targets.
+        # The time of the first step of a scale includes that of its targets.
         if self.done[self.scale] == 2 or not self.seconds_per_pixel:
             self.seconds_per_pixel = pace
         elif self.done[self.scale] > 2:
@@ -88,19 +87,19 @@ class Schedule:
             return self.done[self.scale] < self.steps[self.scale]
         if self.done[self.scale] < 2:
             return self.done[self.scale] < 1 or self.clock() < self.deadline
-        if self.done[self.scale] == 2:  # the pace at this size is known now
+        if self.done[self.scale] == 2:  # the time of a step at this scale is known from here on
             self._until = self._share_ends(self.deadline)
         elif self.clock() >= self._until and not self._route():
             self._until = self.deadline
         return self.clock() + self._cost(self.scale) / 2 < self._until
 
     def done_by(self, scale: int, step: int) -> list[int]:
-        """The steps of each scale that led to step `step` of `scale`: what paints the same picture by counting."""
+        """The steps of each scale up to step `step` of `scale`: counting them paints the same picture."""
         return [*self.done[:scale], step, *[0] * (len(self.scales) - scale - 1)]
 
     def _route(self) -> list[int]:
-        """The scales still to come. By the clock: all of them where each can have MIN_STEPS, else every second one,
-        third one, and so on; where even the finest cannot, the finest that can.
+        """The scales still to come. By the clock: all of them if there is time for MIN_STEPS at each, else every second
+        one, every third one, and so on, always with the finest. If there is no time for that, the finest possible.
         """
         coming = range(self.scale + 1, len(self.scales))
         if self.deadline is None or not coming:
@@ -111,7 +110,7 @@ class Schedule:
         return next((route for route in routes if MIN_STEPS * sum(map(self._cost, route)) <= left), [])
 
     def seconds_left(self) -> float:
-        """Until the last step."""
+        """Seconds until the last step."""
         if self.deadline is not None:
             return max(0.0, self.deadline - self.clock())
         return sum(
@@ -119,19 +118,15 @@ class Schedule:
         )
 
     def _cost(self, k: int) -> float:
-        return self.seconds_per_pixel * _pixels(self.scales[k])
+        """Seconds of a step at scale k."""
+        return self.seconds_per_pixel * math.prod(self.scales[k])
 
     def _share_ends(self, deadline: float) -> float:
-        route, k = self._route(), self.scale
-        if not route:
+        """When the next scale should begin."""
+        if not (route := self._route()):
             return deadline
-        scales = [self.scales[j] for j in (k, *route)]
-        steps = steps_of(scales)
-        weights = [_pixels(size) * count for size, count in zip(scales, steps, strict=True)]
+        scales = [self.scales[k] for k in (self.scale, *route)]
+        weights = [math.prod(size) * count for size, count in zip(scales, steps_of(scales), strict=True)]
         share = self.clock() + (deadline - self.clock()) * weights[0] / sum(weights)
-        # What is still to come keeps its fewest steps, and one more for its targets.
+        # The scales to come keep time for their fewest steps, and for one more, because they need targets.
         return min(share, deadline - (MIN_STEPS + 1) * sum(map(self._cost, route)))
-
-
-def _pixels(size: Size) -> int:
-    return size[0] * size[1]

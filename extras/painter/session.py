@@ -1,266 +1,157 @@
-"""What stands around the painter in `style_transfer.py --method paint`: its options, pictures in and out,
-progress, the time it may take, the film and the plot.
+"""What surrounds the painter in `style_transfer.py --method paint`: pictures in and out, the time and the memory that
+a painting may take, progress, the animation and the plot.
 """
 
-from __future__ import annotations  # what is only imported for its type costs --help no time
-
-import argparse
 import contextlib
+import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from extras.painter import memory
+from extras.painter.figures import FrameRecorder, save_plot, to_image
+from extras.painter.optimization import (
+    FeatureNet,
+    Progress,
+    bytes_per_pixel,
+    fast_dtype,
+    paint,
+    resize,
+    settings_for,
+)
+from extras.painter.options import PaintOptions
+from extras.painter.schedule import MIN_SIDE, Schedule, Size, scales_of
 from helpers import cli
+from helpers.data_utils import open_image
 from helpers.errors import CannotError, UsageError
+from helpers.figures import save_image
+from helpers.image_utils import read_alpha
+from helpers.models import choose_device, load_features
+from helpers.recipe import make_recipe
 
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
-
-    from extras.painter.optimization import Progress
-    from extras.painter.schedule import Schedule
-
-SIZE, SMALLEST, LARGEST = 512, 64, 16384
-SMALLEST_DRAWN, LARGEST_DRAWN = 256, 4096
+MIN_DRAWN, MAX_DRAWN = 256, 4096  # side of a drawn style in pixels
 HAS_ALPHA = (".png", ".webp", ".tif", ".tiff")
 
 
-def add_paint_options(group: argparse._ArgumentGroup) -> None:
-    """The options of --method paint; each is None where it was not given, so that another method can refuse it."""
-    add = group.add_argument
-    add("--size", type=cli.positive_int, metavar="PIXELS", help=f"longer side of the result (default {SIZE})")
-    add(
-        "--strength",
-        type=positive,
-        metavar="X",
-        help="1 is the look one expects (default), 2 freer, 0.5 truer",
-    )
-    add("--style-scale", type=positive, metavar="X", help="size of the strokes; 0.5 is half (default 1)")
-    add(
-        "--blend",
-        type=positive,
-        nargs="+",
-        metavar="SHARE",
-        help="how much each --style counts (default: alike)",
-    )
-    add(
-        "--keep-colors",
-        action="store_true",
-        default=None,
-        help="paint the luminance, keep the photo's colours",
-    )
-    add("--init", metavar="WHAT", help="start from content (default), random, or an image file")
-    add(
-        "--steps",
-        type=cli.whole_number,
-        nargs="+",
-        metavar="N",
-        help="at the full size, coarser ones take more (default 60); or one for each, from coarse to fine",
-    )
-    add(
-        "--budget",
-        type=duration,
-        metavar="TIME",
-        help="90, 120s or 10m, for a picture: plans sizes and steps to fit",
-    )
-    add("--optimizer", choices=("lbfgs", "adam"), help="default lbfgs")
-    add(
-        "--precision",
-        choices=("auto", "float32"),
-        help="auto (default): bfloat16 convolutions where they are fast",
-    )
-    add("--animate", metavar="FILE.gif", help="also write a film of the painting")
-    add(
-        "--plot",
-        metavar="FILE.png",
-        help="also draw each layer's loss and its share of the gradient (slower)",
-    )
+class PaintSession:
+    """A network on a device, ready to paint one picture after another.
 
-
-def positive(text: str) -> float:
-    """An argument type: a finite number above 0."""
-    if (value := cli.non_negative(text)) > 0:
-        return value
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-
-
-def duration(text: str) -> float:
-    """An argument type: seconds, from 90, 90s, 1.5m or 1h."""
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
-    with contextlib.suppress(argparse.ArgumentTypeError):
-        return positive(text[:-1]) * unit if unit else positive(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90, 90s or 2m")
-
-
-class Job(NamedTuple):
-    """One picture to paint: photo and paintings as opened, size (H, W) of the result, when to do which step.
-
-    images: all that goes in, by path or name, for the recipe. init: None, "content", "random" or one of them.
+    began: when the time of the first picture began (`time.monotonic`); loading the network counts.
     """
 
-    photo: Image.Image
-    paintings: list[Image.Image]
-    size: tuple[int, int]
-    schedule: Schedule
-    images: dict[str, Image.Image]
-    init: str | None
-
-
-class PaintSession:
-    """A network and a device, ready to paint one picture after the other."""
-
-    def __init__(self, args: argparse.Namespace, began: float | None = None) -> None:
-        self.began = began  # when the first picture's time began
-        self.args = args
-        check_options(args)
-        import torch
-
-        from helpers.models import choose_device, load_features
-        from extras.painter.optimization import FeatureNet, fast_dtype, settings_for
-
-        self.device = choose_device(args.device)
-        self.cnn = load_features(args.model or "vgg16", args.weights, self.device, quiet=args.quiet)
+    def __init__(self, options: PaintOptions, began: float | None = None) -> None:
+        self.options, self.began = options, began
+        self.device = choose_device(options.device)
+        self.cnn = load_features(options.model, options.weights, self.device, quiet=options.quiet)
         try:
-            self.look = settings_for(self.cnn, args.strength or 1.0, args.style_scale or 1.0)
+            self.settings = settings_for(self.cnn, options.strength, options.style_scale)
         except ValueError as error:
-            raise UsageError(f"--model {args.model}: {error}; use vgg16, vgg19 or squeezenet") from error
-        dtype = torch.float32 if args.precision == "float32" else fast_dtype(self.device)
-        self.net = FeatureNet(self.cnn, (*self.look.style_layers, self.look.content_layer), dtype)
+            raise UsageError(f"--model {options.model}: {error}; use vgg16, vgg19 or squeezenet") from error
+        dtype = torch.float32 if options.precision == "float32" else fast_dtype(self.device)
+        self.net = FeatureNet(self.cnn, (*self.settings.style_layers, self.settings.content_layer), dtype)
 
-    def paint(self, args: argparse.Namespace, path: Path) -> Path:
-        """Paints one picture and writes it to `path`; Ctrl-C writes the best so far and says so."""
-        from helpers.figures import save_image
-        from extras.painter.figures import FrameRecorder, save_plot
-        from helpers.recipe import make_recipe
-        from extras.painter.optimization import paint
+    def paint(self, content: str, styles: Sequence[str], path: Path, arguments: Mapping[str, object]) -> Path:
+        """Paints a picture and writes it to `path`. After Ctrl-C it writes the best picture so far and says so.
 
-        # A second picture's time begins where the first one's ended.
+        content, styles: files or bundled names. arguments: those of the command line, for the recipe.
+        """
+        options = self.options
         began, self.began = self.began or time.monotonic(), None
-        job = self._job(args, began)
-        cli.seed_everything(args.seed)
-        start = self._start(job)
-        recipe: dict = {"animate": None, "plot": None}  # neither changes the picture
-        metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, job.images)
-        film, stopped = FrameRecorder(), False
-        history: list[Progress] = []
+        photo = open_image(content, seed=options.seed)
+        size = size_of(photo, options.size)
+        needed = self._check_memory(size)
+        drawn = math.ceil(math.sqrt(size[0] * size[1]) * self.settings.style_scale)
+        drawn = min(MAX_DRAWN, max(MIN_DRAWN, drawn))
+        paintings = [open_image(style, style_size=drawn, seed=options.seed) for style in styles]
+        images = {content: photo, **dict(zip(styles, paintings, strict=True))}
+        schedule = self._schedule(size, began)
+        self._say(
+            f"{size[1]} x {size[0]} pixels, {len(schedule.scales)} sizes from {max(schedule.scales[0])} up, "
+            f"about {needed / 2**30:.1f} GB of memory"
+        )
+        cli.seed_everything(options.seed)
+        start = None
+        if options.init == "random":
+            start = torch.rand(1, 3, *schedule.scales[0]).to(self.device)
+        elif options.init != "content":
+            images[options.init] = open_image(options.init, seed=options.seed)
+            start = self._tensor(images[options.init])
+        # Animation and plot do not change the picture.
+        arguments = {**arguments, "animate": None, "plot": None}
+        recipe = functools.partial(make_recipe, model=self.cnn, images=images)
+        metadata = recipe(arguments)
+        recorder, history, stopped = FrameRecorder(), [], False
         progress: Progress | None = None
         records = paint(
             self.net,
-            self._tensor(job.photo),
-            [self._tensor(painting) for painting in job.paintings],
-            job.schedule,
-            self.look,
-            shares=shares_of(args.blend, len(job.paintings)),
+            self._tensor(photo),
+            [self._tensor(painting) for painting in paintings],
+            schedule,
+            self.settings,
+            shares=shares_of(options.blend, len(paintings)),
             start=start,
-            keep_colors=bool(args.keep_colors),
-            optimizer=args.optimizer or "lbfgs",
-            watch=bool(args.plot),
+            keep_colors=options.keep_colors,
+            optimizer=options.optimizer,
+            watch=bool(options.plot),
         )
         try:
-            with progress_bar(job.schedule, path.stem) as show:
+            with progress_bar(schedule, path.stem) as show:
                 for progress in records:
                     show(progress)
-                    if args.animate:
-                        film.add(progress.picture)
-                    if args.plot:
+                    if options.animate:
+                        recorder.add(progress.picture)
+                    if options.plot:
                         history.append(progress)
         except KeyboardInterrupt:
             if progress is None:
                 raise
             stopped = True
-        assert progress is not None  # a schedule has a step at least
-        if stopped or args.budget:
-            # What the clock or Ctrl-C decided is replayed by counting.
-            steps = job.schedule.done_by(progress.scale, progress.step)
-            recipe |= {"budget": None, "steps": steps, "recorded": None}
-            metadata = make_recipe(argparse.Namespace(**vars(args) | recipe), self.cnn, job.images)
-        image = to_image(self._full_size(progress.picture, job.size))
-        save_image(path, self._with_alpha(image, args.content, path), metadata)
-        for other, write in ((args.animate, film.save), (args.plot, lambda file: save_plot(file, history))):
-            if other:
-                self._say(write(other))
+        assert progress is not None  # a schedule has at least one step
+        if stopped or options.budget:
+            # The clock or Ctrl-C decided how many steps there were: a replay counts them.
+            steps = schedule.done_by(progress.scale, progress.step)
+            metadata = recipe({**arguments, "budget": None, "steps": steps, "recorded": None})
+        image = to_image(self._full_size(progress.picture, size))
+        save_image(path, self._with_alpha(image, content, path), metadata)
+        if options.animate:
+            self._say(recorder.save(options.animate))
+        if options.plot:
+            self._say(save_plot(options.plot, history))
         if stopped:
             raise KeyboardInterrupt(f"the best picture so far is in {path}")
         return path
 
-    def _job(self, args: argparse.Namespace, began: float) -> Job:
-        """Opens the pictures and plans the painting; says what it will take, and raises for what cannot be done."""
-        from helpers.data_utils import open_image
-        from extras.painter.schedule import Schedule, scales_of
-
-        photo = open_image(args.content, seed=args.seed)
-        size = size_of(photo, args.size or SIZE)
-        needed = self._check_memory(size)
-        side = math.ceil(math.sqrt(size[0] * size[1]) * self.look.style_scale)
-        drawn = min(LARGEST_DRAWN, max(SMALLEST_DRAWN, side))
-        paintings = [open_image(style, style_size=drawn, seed=args.seed) for style in args.style]
-        scales, steps = scales_of(size), args.steps
+    def _schedule(self, size: Size, began: float) -> Schedule:
+        """Scales and steps for a picture of this size. Raises where steps or time do not fit."""
+        scales, steps, budget = scales_of(size), self.options.steps, self.options.budget
         if steps and (len(steps) not in (1, len(scales)) or not any(steps)):
             raise UsageError(
-                f"{len(steps)} numbers in --steps: give one, or one for each of {len(scales)} sizes"
+                f"{len(steps)} numbers in --steps: give one number, or one for each of the {len(scales)} sizes, "
+                "not all 0"
             )
-        deadline = began + args.budget - self._writing(size) if args.budget else None
-        if deadline and time.monotonic() > deadline:
-            spent = time.monotonic() - began
-            raise CannotError(
-                f"--budget {args.budget:g}s was spent on loading, which took {spent:.0f} s: give more"
-            )
-        self._say(
-            f"{size[1]} x {size[0]} pixels, {len(scales)} sizes from {max(scales[0])} up, "
-            f"about {needed / 2**30:.1f} GB of memory"
-        )
-        schedule = Schedule(scales, steps[0] if steps and len(steps) == 1 else steps, deadline=deadline)
-        images = {args.content: photo, **dict(zip(args.style, paintings, strict=True))}
-        if args.init not in (None, "content", "random"):
-            images[args.init] = open_image(args.init, seed=args.seed)
-        return Job(photo, paintings, size, schedule, images, args.init)
+        deadline = None
+        if budget:
+            files = bool(self.options.animate) + bool(self.options.plot)
+            # Less the seconds that writing takes.
+            deadline = began + 0.98 * budget - (0.3 + 4e-7 * size[0] * size[1] + 1.5 * files)
+            if (now := time.monotonic()) > deadline:
+                raise CannotError(
+                    f"--budget {budget:g}s is too short: loading alone took {now - began:.0f} s; give more time"
+                )
+        return Schedule(scales, steps[0] if steps and len(steps) == 1 else steps, deadline=deadline)
 
-    def _start(self, job: Job) -> Tensor | None:
-        """The first picture as a tensor; None for the painter's own, the content."""
-        import torch
-
-        if job.init in (None, "content"):
-            return None
-        if job.init == "random":
-            return torch.rand(1, 3, *job.schedule.scales[0]).to(self.device)
-        return self._tensor(job.images[job.init])
-
-    def _full_size(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
-        """A picture that time did not suffice to paint in full, enlarged; another one as it is."""
-        from extras.painter.optimization import resize
-
-        if tuple(picture.shape[2:]) == size:
-            return picture
-        self._say(f"painted at {picture.shape[3]} x {picture.shape[2]}, enlarged to {size[1]} x {size[0]}")
-        return resize(picture, size).clamp(0, 1)
-
-    def _say(self, text: object) -> None:
-        if not self.args.quiet:
-            print(text, file=sys.stderr)
-
-    def _tensor(self, image: Image.Image) -> Tensor:
-        """A picture as (1, 3, H, W) in [0, 1] on the device."""
-        import numpy as np
-        import torch
-
-        pixels = torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
-        return pixels.permute(2, 0, 1)[None].contiguous().to(self.device)
-
-    def _writing(self, size: tuple[int, int]) -> float:
-        """Seconds kept for what comes after the last step."""
-        seconds = 0.3 + 4e-7 * size[0] * size[1] + 0.02 * self.args.budget
-        return seconds + 1.5 * bool(self.args.animate) + 1.5 * bool(self.args.plot)
-
-    def _check_memory(self, size: tuple[int, int]) -> float:
-        """The bytes that painting takes, as estimated. Raises CannotError where there are not as many."""
-        from extras.painter.memory import available_bytes
-        from extras.painter.optimization import bytes_per_pixel
-
-        free = available_bytes(self.device)
-        needed = bytes_per_pixel(self.net, 1 if self.args.keep_colors else 3) * size[0] * size[1]
+    def _check_memory(self, size: Size) -> float:
+        """The estimated bytes that the painting takes. Raises CannotError where fewer are free."""
+        free = memory.available_bytes(self.device)
+        needed = bytes_per_pixel(self.net, 1 if self.options.keep_colors else 3) * size[0] * size[1]
         if free is not None and needed > free:
             fits = int(max(size) * math.sqrt(free / needed) * 0.98) // 16 * 16
             raise CannotError(
@@ -269,83 +160,65 @@ class PaintSession:
             )
         return needed
 
-    def _with_alpha(self, image: Image.Image, content: str, path: Path) -> Image.Image:
-        """The content's transparency laid on again, where the format has any."""
-        from helpers.image_utils import read_alpha
+    def _full_size(self, picture: Tensor, size: Size) -> Tensor:
+        """The picture, enlarged where the time did not suffice to paint it at its full size."""
+        if tuple(picture.shape[2:]) == size:
+            return picture
+        self._say(f"painted at {picture.shape[3]} x {picture.shape[2]}, enlarged to {size[1]} x {size[0]}")
+        return resize(picture, size).clamp(0, 1)
 
+    def _with_alpha(self, image: Image.Image, content: str, path: Path) -> Image.Image:
+        """The painted picture with the transparency of the content, if the file format has any."""
         alpha = read_alpha(content) if Path(content).exists() else None
-        if alpha is None:
-            return image
-        if path.suffix.lower() not in HAS_ALPHA:
+        if alpha and path.suffix.lower() not in HAS_ALPHA:
             self._say(f"{path.suffix} holds no transparency: painted on white")
-            return image
-        image.putalpha(alpha.resize(image.size))
+        elif alpha:
+            image.putalpha(alpha.resize(image.size))
         return image
 
+    def _tensor(self, image: Image.Image) -> Tensor:
+        """A picture as (1, 3, H, W) in [0, 1] on the device."""
+        pixels = torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
+        return pixels.permute(2, 0, 1)[None].contiguous().to(self.device)
 
-def check_options(args: argparse.Namespace) -> None:
-    """Raises UsageError for what is wrong before anything is loaded."""
-    styles = len(args.style or [""])
-    if args.blend and len(args.blend) != styles:
-        raise UsageError(f"{len(args.blend)} shares in --blend for {styles} --style: give one each")
-    if not SMALLEST <= (args.size or SIZE) <= LARGEST:
-        raise UsageError(f"--size {args.size} must be from {SMALLEST} to {LARGEST}")
-    if args.budget and args.steps:
-        raise UsageError("--budget plans the steps: give it or --steps")
-    for option, endings in (("animate", (".gif",)), ("plot", (".png", ".jpg", ".jpeg", ".webp"))):
-        path = getattr(args, option)
-        if path and Path(path).suffix.lower() not in endings:
-            raise UsageError(f"--{option} {path}: its ending must be {' or '.join(endings)}")
-        if path:
-            cli.check_output(Path(path).with_suffix(".png"))  # of its folder: the ending has been judged
+    def _say(self, text: object) -> None:
+        if not self.options.quiet:
+            print(text, file=sys.stderr)
 
 
 def shares_of(blend: Sequence[float] | None, count: int) -> list[float]:
-    """How much each of `count` paintings counts, summing to 1."""
+    """How much each of `count` paintings counts; sums to 1."""
     return [share / sum(blend) for share in blend] if blend else [1 / count] * count
 
 
-def size_of(photo: Image.Image, longer: int) -> tuple[int, int]:
-    """(H, W) of a photo brought to `longer` pixels on its longer side. Raises UsageError where the other gets too
-    narrow for the network.
+def size_of(photo: Image.Image, longer: int) -> Size:
+    """(H, W) of a photo resized to `longer` pixels on its longer side. Raises UsageError where the shorter side would
+    be too short for the network.
     """
-    from extras.painter.schedule import MIN_SIDE
-
     ratio = longer / max(photo.size)
     size = (max(1, round(photo.height * ratio)), max(1, round(photo.width * ratio)))
     if min(size) < MIN_SIDE:
-        needed = math.ceil(MIN_SIDE * max(photo.size) / min(photo.size))
+        enough = math.ceil(MIN_SIDE * max(photo.size) / min(photo.size))
         raise UsageError(
-            f"--size {longer} leaves the shorter side {min(size)} pixels of the {MIN_SIDE} that the network "
-            f"needs: use --size {needed} or more, or crop the photo"
+            f"--size {longer} makes the shorter side {min(size)} pixels, and the network needs {MIN_SIDE}: "
+            f"use --size {enough} or more, or crop the photo"
         )
     return size
 
 
-def to_image(picture: Tensor) -> Image.Image:
-    """(1, 3, H, W) in [0, 1] -> RGB picture."""
-    from PIL import Image
-
-    return Image.fromarray((picture[0].permute(1, 2, 0).cpu() * 255).round().byte().numpy())
-
-
 @contextlib.contextmanager
 def progress_bar(schedule: Schedule, label: str) -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr with the scale, the losses and the time left; the block hands it each record."""
-    from tqdm import tqdm
-
+    """A bar on stderr with the size, the losses and the time left; the block passes each record to what it gets."""
     layout = "{percentage:3.0f}%|{bar:24}| {desc}"
     began = time.monotonic()
     with tqdm(total=1.0, desc=label, bar_format=layout, leave=False, mininterval=0.5) as bar:
 
         def show(progress: Progress) -> None:
-            left = schedule.seconds_left()
-            spent = time.monotonic() - began
+            left, spent = schedule.seconds_left(), time.monotonic() - began
             bar.n = spent / (spent + left) if spent + left else 1.0
             losses = f"style {progress.style:.4f}, content {progress.terms['content']:.4f}"
-            bar.set_description_str(
-                f"{label}: {max(progress.size)} px, {losses}, {clock(left)} left", refresh=False
-            )
+            text = f"{label}: {max(progress.size)} px, {losses}, {clock(left)} left"
+            bar.set_description_str(text, refresh=False)
             bar.update(0)
 
         yield show

@@ -1,0 +1,103 @@
+"""The options of `style_transfer.py --method paint`, without torch, so that --help stays fast."""
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers import cli
+from helpers.errors import UsageError
+
+MIN_SIZE, MAX_SIZE = 64, 16384
+PLOT_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class PaintOptions:
+    """How to paint. Each field is the command line's option of that name, or its default."""
+
+    size: int = 512  # longer side of the result in pixels
+    strength: float = 1.0
+    style_scale: float = 1.0
+    blend: Sequence[float] | None = None  # how much each style counts; None: all the same
+    keep_colors: bool = False
+    init: str = "content"  # or random, or an image
+    steps: Sequence[int] | None = None  # one number, or one for each scale
+    budget: float | None = None  # seconds
+    optimizer: str = "lbfgs"
+    precision: str = "auto"
+    animate: str | None = None  # files
+    plot: str | None = None
+    model: str = "vgg16"
+    weights: str | None = None
+    device: str = "auto"
+    seed: int = 0
+    quiet: bool = False
+
+
+def paint_options(arguments: Mapping[str, Any]) -> PaintOptions:
+    """The options of the command line, by name; None stands for the default. Raises UsageError or CannotError for
+    what is wrong before anything is loaded.
+    """
+    names = [field.name for field in dataclasses.fields(PaintOptions)]
+    options = PaintOptions(**{name: arguments[name] for name in names if arguments[name] is not None})
+    styles = len(arguments["style"] or [""])
+    if options.blend and len(options.blend) != styles:
+        raise UsageError(f"{len(options.blend)} values in --blend for {styles} --style: give one for each")
+    if not MIN_SIZE <= options.size <= MAX_SIZE:
+        raise UsageError(f"--size {options.size} must be from {MIN_SIZE} to {MAX_SIZE}")
+    if options.budget and options.steps:
+        raise UsageError("--budget chooses the steps: give --budget or --steps")
+    if options.animate:
+        cli.check_output(Path(options.animate), "--animate", (".gif",))
+    if options.plot:
+        cli.check_output(Path(options.plot), "--plot", PLOT_EXTENSIONS)
+    return options
+
+
+def add_paint_options(group: argparse._ArgumentGroup) -> None:
+    """Adds the options of --method paint. Each is None where it is not given, so that another method can refuse it."""
+    default, add = PaintOptions(), group.add_argument
+    add(
+        "--size",
+        type=cli.positive_int,
+        metavar="PIXELS",
+        help=f"longer side of the result (default {default.size})",
+    )
+    text = "how far the style changes the photo: 1 (default), 2 is freer, 0.5 is closer to the photo"
+    add("--strength", type=positive, metavar="X", help=text)
+    text = "size of the brush strokes: 1 (default), 0.5 is half as large"
+    add("--style-scale", type=positive, metavar="X", help=text)
+    text = "how much each --style counts (default: all the same)"
+    add("--blend", type=positive, nargs="+", metavar="SHARE", help=text)
+    text = "paint the brightness only and keep the photo's colours"
+    add("--keep-colors", action="store_true", default=None, help=text)
+    add("--init", metavar="WHAT", help="start from content (default), random, or an image file")
+    text = "steps at the full size, smaller sizes take more (default 60); or one number for each size, smallest first"
+    add("--steps", type=cli.whole_number, nargs="+", metavar="N", help=text)
+    text = "time for one picture: 90, 120s or 10m; sizes and steps are chosen to fit"
+    add("--budget", type=duration, metavar="TIME", help=text)
+    add("--optimizer", choices=("lbfgs", "adam"), help=f"default {default.optimizer}")
+    text = "auto (default): bfloat16 convolutions where the device is fast at them"
+    add("--precision", choices=("auto", "float32"), help=text)
+    add("--animate", metavar="FILE.gif", help="also write an animation of the painting")
+    text = "also plot the loss of each layer and its share of the gradient (slower)"
+    add("--plot", metavar="FILE.png", help=text)
+
+
+def positive(text: str) -> float:
+    """An argument type: a finite number above 0."""
+    if (value := cli.non_negative(text)) > 0:
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
+def duration(text: str) -> float:
+    """An argument type: seconds, from 90, 90s, 1.5m or 1h."""
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        return positive(text[:-1]) * unit if unit else positive(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90, 90s or 2m")
