@@ -1,7 +1,7 @@
-"""Style paintings drawn from a seed, so that style transfer has its style and no painting is shipped.
+"""Style paintings drawn from a seed: style transfer needs a style, and no painting is shipped.
 
-`draw_style("swirl", 512, seed=3)` gives a square RGB picture. Each style is an idiom, not a copy of a work:
-the seed moves its suns, ridges and currents and keeps its manner.
+`draw_style("swirl", 512, seed=3)` returns a square RGB picture. Each style is a manner of painting, not a copy of a
+work. The seed changes where its suns, ridges and currents are.
 """
 
 from collections.abc import Callable
@@ -34,15 +34,15 @@ from helpers.style_images.brushes import (
 
 Draw = Callable[[int, np.random.Generator], Image.Image]
 
-SMALLEST, LARGEST = 64, 4096
+MIN_SIZE, MAX_SIZE = 64, 4096
 
 
 def draw_style(name: str, size: int = 512, seed: int = 0) -> Image.Image:
     """The style painting `name`, RGB, `size` by `size` pixels; the same `seed` gives the same bytes."""
     if name not in STYLES:
         raise UsageError(f"unknown style '{name}'; the styles are {', '.join(STYLES)}")
-    if not SMALLEST <= size <= LARGEST:
-        raise UsageError(f"size {size} is outside {SMALLEST}..{LARGEST}")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise UsageError(f"size {size} is outside {MIN_SIZE}..{MAX_SIZE}")
     return STYLES[name](size, np.random.default_rng(seed))
 
 
@@ -50,7 +50,7 @@ def draw_style(name: str, size: int = 512, seed: int = 0) -> Image.Image:
 
 
 def swirl(size: int, rng: np.random.Generator) -> Image.Image:
-    """A night sky of whirling currents and haloed lights over blue ridges and a field, in thick strokes."""
+    """A night sky of whirling currents and haloed lights above blue ridges and a field, in thick strokes."""
     side = rng.choice([-1, 1])
     whirls = np.array([[0.5 - 0.13 * side, 0.36, 0.15], [0.5 + 0.2 * side, 0.47, 0.1]])
     whirls[:, :2] += rng.normal(0, 0.03, (2, 2))
@@ -87,7 +87,7 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
     def colour(x: Array, y: Array) -> Array:
         flow = stream(x, y)
         turns = [np.arctan2(y - cy, x - cx) for cx, cy, _ in whirls]
-        # Whole numbers of turns keep the phase continuous all round each whirl: arms instead of a seam.
+        # With whole numbers of turns the phase is continuous around each whirl, without a seam.
         bands = np.sin(2 * np.pi * 5.5 * flow + 2 * turns[0] - 2 * turns[1] + 1.2 * drift(y, x))
         near = sum(np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (1.8 * r) ** 2) for cx, cy, r in whirls)
         tone = 0.3 + 0.16 * bands + 0.25 * smoothstep(0.25, 0.7, y) + 0.06 * grain(x, y)
@@ -117,7 +117,7 @@ def swirl(size: int, rng: np.random.Generator) -> Image.Image:
         return 0.25 + 0.5 * sum(np.exp(-((np.hypot(x - cx, y - cy) / r / 2.2) ** 2)) for cx, cy, r in orbs)
 
     canvas.cover(rng, Brush(0.035, 0.005, hue=0.2, light=0.09, nodes=6), colour, angle, lively)
-    # No stroke can turn as tightly as the middle of a light: a few dabs close it.
+    # Strokes cannot turn tightly enough for the middle of a light: a few dabs fill it.
     cores = np.repeat(orbs, 6, 0) + rng.normal(0, 1, (6 * len(orbs), 3)) * orbs[:, 2].mean() * [0.14, 0.14, 0]
     canvas.strokes(rng, Brush(0.013, 0.01, body=0.2), cores[:, 0], cores[:, 1], colour, angle)
     return canvas.finish(relief=1.1)
@@ -186,11 +186,11 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
     def colour(x: Array, y: Array) -> Array:
         below = y - horizon
         wave = ripple(x, y)
-        # Sky and its reflection are one evaluation, at the point itself or at the point mirrored.
+        # One evaluation for the sky and its reflection: at the point itself, or at its mirror image.
         wet = below > 0
         height = 0.9 * below - 0.03 * wave * smoothstep(0, 0.1, below)
         seen = above(np.where(wet, x + 0.03 * wave, x), np.where(wet, horizon - height, y))
-        # A dab of water shows either the sky or the depth: mixed, orange and blue would make grey.
+        # A dab of water shows either the sky or the depth: a mixture of orange and blue would be grey.
         depth = ramp(below / 0.4 + 0.4 * fine(x, y), palette("4f9fd8 2460c0 12287f"))
         water = blend(seen * 0.95, depth, 0.9 * smoothstep(0.05, 0.2, wave + 0.5 * below - 0.08))
         path = np.exp(-(((x - sun[0]) / (0.03 + 0.2 * np.abs(below))) ** 2))
@@ -237,7 +237,7 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
 
 
 def discs(size: int, rng: np.random.Generator) -> Image.Image:
-    """Interlocking colour wheels in broken rings, painted along the turn with a loaded flat brush."""
+    """Interlocking colour wheels in broken rings, painted around their centres with a flat brush."""
     tints = palette(
         "d7263d f46036 ffb627 f9e784 2e9e5b 1b998b 2274a5 1b2a8a 6a2c91 c04cad f4ece0 14142b e8602c 7fc8e8"
     )
@@ -250,7 +250,7 @@ def discs(size: int, rng: np.random.Generator) -> Image.Image:
     sectors = rng.choice([2, 2, 4, 4, 3, 6, 8], (len(wheels), rings))
     spin = rng.uniform(0, 2 * np.pi, (len(wheels), 1))
     spin = spin + rng.choice([0, 0, np.pi / 4, np.pi / 8], (len(wheels), rings))
-    # Steps of nearly half the wheel of tints set contrasts side by side, from ring to ring and across.
+    # Steps of nearly half the list of tints make neighbouring rings and sectors contrast.
     start = rng.integers(0, len(tints), (len(wheels), 1))
     order = (start + np.arange(rings) * 5 + rng.integers(0, 2, (len(wheels), rings))) % len(tints)
 
@@ -275,7 +275,7 @@ def discs(size: int, rng: np.random.Generator) -> Image.Image:
         inner = np.where(ring > 0, edges[top, np.maximum(ring - 1, 0)], 0)
         within = (radius - inner) / (edges[top, ring] - inner)
         fade = 0.42 * (place - sector - 0.5) + 0.3 * (within - 0.5) + 0.2 * worn(x, y)
-        # Four beams from one wheel cross all the others and hold the picture together.
+        # Four beams from one wheel cross all the others, which unites the picture.
         beam = np.cos(2 * np.arctan2(y - wheels[0, 1], x - wheels[0, 0]) - beams)
         return shift(tint, 0.7 * fade, 1.0, 0.34 * fade + 0.07 * np.tanh(9 * beam))
 
@@ -300,7 +300,7 @@ def _place_wheels(rng: np.random.Generator) -> Array:
     for _ in range(400):
         r = 0.3 * 0.86 ** (len(wheels) - under)
         x, y = rng.uniform(0.02, 0.98, 2)
-        # Wheels overlap a little, as coins dropped on a table, and never hide one another.
+        # Wheels overlap a little, but do not hide each other.
         if all(np.hypot(x - cx, y - cy) > 0.82 * (r + other) for cx, cy, other in wheels[under:]):
             wheels.append((x, y, r))
         if len(wheels) == under + 10:
@@ -312,7 +312,7 @@ def _place_wheels(rng: np.random.Generator) -> Array:
 
 
 def autumn(size: int, rng: np.random.Generator) -> Image.Image:
-    """Birches in an October wood above still water, laid on with a palette knife."""
+    """Birches in an autumn wood above still water, painted with a palette knife."""
     shore = 0.66 + rng.uniform(-0.03, 0.03)
     mass, leaf, fine, ripple = Noise(rng, 2.6, 2), Noise(rng, 7, 2), Noise(rng, 20, 1), Noise(rng, (4, 30), 2)
     glow = np.array([rng.uniform(0.35, 0.65), shore - 0.22])
@@ -406,7 +406,7 @@ MAX_CELLS = 300
 class Pane:
     """One part of the window: `count` cells, relaxed in the coordinates `chart` `(..., 2)`.
 
-    With no `count`, `chart` gives the numbers of the cells itself, below `MAX_CELLS`.
+    Without `count`, `chart` returns the numbers of the cells itself, below `MAX_CELLS`.
     """
 
     tints: str
@@ -415,7 +415,7 @@ class Pane:
 
 
 def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
-    """A window: rose sun, rayed sky, tree, hills and river in leaded cells of streaky, bubbled glass."""
+    """A window with a rose sun, a sky of rays, a tree, hills and a river, in leaded cells of streaky glass."""
     side = rng.choice([-1, 1])
     sun = np.array([0.5 + side * rng.uniform(0.1, 0.16), rng.uniform(0.28, 0.34)])
     rose = rng.uniform(0.15, 0.17)
@@ -453,7 +453,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
 
     def sky_chart(x: Array, y: Array) -> Array:
         radius, turn = polar(x, y)
-        # The angle as a point of the circle has no seam, and counting more than the radius it draws rays.
+        # The angle as a point on a circle has no seam. It weighs more than the radius, so the cells become rays.
         return np.stack([1.3 * np.log(radius + 0.3), 2.4 * np.cos(turn), 2.4 * np.sin(turn)], -1)
 
     def hill_chart(x: Array, y: Array) -> Array:
@@ -488,7 +488,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     x, y = canvas.grid()
     parts = region(x, y)
     cells = _cells(rng, region, panes, x, y)
-    # Every cell there can be draws its numbers: one too small to show must not shift those of the others.
+    # Random numbers for all possible cells: a cell too small to be seen must not change those of the others.
     count = MAX_CELLS * len(panes)
     area = np.maximum(np.bincount(cells.ravel(), minlength=count), 1)
     cx, cy = (np.bincount(cells.ravel(), w.ravel(), count) / area for w in (x, y))
@@ -536,7 +536,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _cells(rng: np.random.Generator, region: Scalar, panes: list[Pane], x: Array, y: Array) -> Array:
-    """The number of the cell at each of the points `x`, `y`; those of pane p start at `p * MAX_CELLS`."""
+    """The number of the cell at each of the points `x`, `y`; the cells of pane p start at `p * MAX_CELLS`."""
     parts = region(x, y)
     cells = np.zeros(x.shape, np.int32)
     sample = rng.uniform(0, 1, (2, 24000)).astype(np.float32)
@@ -572,7 +572,7 @@ INK = dict(
 
 
 def waves(size: int, rng: np.random.Generator) -> Image.Image:
-    """Clawed breakers over a sea of fish-scale swell under a red sun, printed from wood blocks."""
+    """Breakers with claws of foam above a swell drawn as fish scales, under a red sun: a woodblock print."""
     side = rng.choice([-1, 1])
     canvas = Canvas(size)
     block = Block(canvas.side)
@@ -586,7 +586,7 @@ def waves(size: int, rng: np.random.Generator) -> Image.Image:
         9: (0.5 - side * rng.uniform(0.14, 0.28), rng.uniform(0.56, 0.74), side),
         12: (0.5 + side * rng.uniform(0.24, 0.4), rng.uniform(0.22, 0.34), rng.choice([-1, 1])),
     }
-    # From the horizon to the front: each row of swell stands before the breaker that rises from it.
+    # From the horizon to the front: each row of swell is drawn over the breaker behind it.
     for index, base in enumerate(rows):
         depth = index / (len(rows) - 1)
         if index in breakers:
@@ -608,7 +608,7 @@ def waves(size: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _mist(block: Block, rng: np.random.Generator, side: int) -> tuple[float, float, float]:
-    """A graded sky with round-ended bands of mist that leave the red sun free; gives its x, y, radius."""
+    """A sky of graded colour with bands of mist around the red sun. Returns the sun's x, y and radius."""
     sky = palette("2f6f9f 7fb0b8 e6d8b0 f4e2b8 f2c088 e59a68")
     for y in np.linspace(0, 0.7, 180):
         block.box(0, y, 1, y + 0.006, ramp(y / 0.62, sky))
@@ -642,7 +642,7 @@ def _breaker(block: Block, rng: np.random.Generator, foot: Array, tall: float, w
     """A ribbed wave of scale `tall` that rises from `foot` (x, y) and curls over towards `way` (-1 or 1)."""
     back = _curl((0.2, 0.75, 1.1, 0.75, -0.2, -1.5, -2.5), 2.1)
     face = _curl((2.9, 2.6, 2.0, 1.2, 0.2, -1.1, -2.3), 1.75) + [1.42, 0]
-    # Both outlines end in one tip, or the lip of the wave would be open.
+    # Both outlines must end in one point, or the wave would be open there.
     face += (back[-1] - face[-1]) * np.linspace(0, 1, len(face))[:, None] ** 1.5
     place = np.array([way * tall, -tall])
     ribs = [foot + place * (back + (face - back) * share) for share in np.linspace(0, 1, 10)]
@@ -686,14 +686,14 @@ def _claws(block: Block, rng: np.random.Generator, crest: Array, size: float, wa
 
 
 def _foam(block: Block, points: Array, radii: Array, outline: float) -> None:
-    """White drops; all the outlines come first, so that touching drops melt into one."""
+    """White drops. All outlines are drawn first, so that drops that touch become one."""
     for grow, tint in ((outline, "line"), (0, "foam")):
         for (x, y), radius in zip(points, radii, strict=True):
             block.disc(x, y, radius + grow, INK[tint])
 
 
 def _printed(canvas: Canvas, block: Block, rng: np.random.Generator) -> Image.Image:
-    """The sheet as printed: wood grain in the ink, ink pooled at the edges of shapes, fibres in the paper."""
+    """The print: wood grain in the ink, more ink at the edges of shapes, fibres in the paper."""
     x, y = canvas.grid()
     colour = block.colour()
     soft = ndimage.gaussian_filter(colour, (0.006 * canvas.side,) * 2 + (0,))

@@ -1,13 +1,13 @@
-"""A small paint box: palettes, noise, flow fields, brush strokes with relief, and the light that shows them.
+"""Palettes, noise, flow fields, brush strokes with relief, and the light on them.
 
-Every length is a fraction of the picture's side and every random number belongs to a stroke, a cell or a
-noise lattice, never to a pixel: a picture drawn at 256 and at 1024 is the same picture, only sharper.
+Lengths are fractions of the picture's side, and random numbers belong to strokes, cells or noise lattices, never to
+pixels. So a picture of 1024 pixels is the same picture as one of 256, only sharper.
 
 Colours are float arrays `(..., 3)` in [0, 1]; x runs right and y runs down, both 0 to 1 over the picture.
 
-The layered strokes, coarse to fine, that follow a field and stop where the colour changes, are the idea of
-Hertzmann, "Painterly Rendering with Curved Brush Strokes of Multiple Sizes" (SIGGRAPH 1998). The noise is
-Perlin's, "Improving Noise" (SIGGRAPH 2002).
+Strokes in layers, from coarse to fine, that follow a field and stop where the colour changes: Hertzmann, "Painterly
+Rendering with Curved Brush Strokes of Multiple Sizes" (SIGGRAPH 1998). The noise: Perlin, "Improving Noise" (SIGGRAPH
+2002).
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 Array = np.ndarray
-Scalar = Callable[[Array, Array], Array]  # (x, y) -> one number a point: an angle, a stream function, a noise
+Scalar = Callable[[Array, Array], Array]  # (x, y) -> one number per point: an angle, a noise
 Colouring = Callable[[Array, Array], Array]  # (x, y) -> colours (..., 3)
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-# Fine relief beyond this many pixels a side is invisible, and the working canvas would not fit in memory.
-LARGEST_SUPERSAMPLED = 1536
-SAMPLES_AT_ONCE = 1_500_000
+# Larger pictures are not supersampled: fine relief is invisible in them, and the canvas would not fit in memory.
+MAX_SUPERSAMPLED = 1536
+MAX_SAMPLES = 1_500_000
 UNDERPAINTING = 160
 
 
@@ -44,7 +44,7 @@ def ramp(t: Array, colours: Array) -> Array:
 
 
 def blend(under: Array, over: Array, amount: Array | float) -> Array:
-    """`over` laid on `under` `(..., 3)` with opacity `amount` `(...)`."""
+    """`over` on top of `under` `(..., 3)`, with opacity `amount` `(...)`."""
     return under + (over - under) * np.asarray(amount, np.float32)[..., None]
 
 
@@ -80,7 +80,7 @@ def shift(
 
 
 class Noise:
-    """Perlin's gradient noise summed over octaves; calling it on x, y gives values about in [-1, 1]."""
+    """Perlin's gradient noise summed over octaves; calling it with x, y returns values in about [-1, 1]."""
 
     LATTICE = 64
 
@@ -94,7 +94,7 @@ class Noise:
         self.frequency = np.broadcast_to(np.asarray(frequency, np.float32), 2)
         self.gain = gain
         angle = rng.uniform(0, 2 * np.pi, (octaves, self.LATTICE, self.LATTICE))
-        # One more row and column, so that a corner's neighbours need no wrapping of their own.
+        # One more row and column, so that the neighbours of a corner need not be wrapped.
         angle = np.pad(angle, ((0, 0), (0, 1), (0, 1)), mode="wrap").reshape(octaves, -1)
         self.gradient = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
         self.offset = rng.uniform(0, self.LATTICE, (octaves, 2)).astype(np.float32)
@@ -136,7 +136,7 @@ def along(stream: Scalar, step: float = 1e-3) -> Scalar:
 
 
 def scatter(rng: np.random.Generator, spacing: float, margin: float = 0.04) -> tuple[Array, Array]:
-    """One point in each square of a grid of side `spacing`, in random order: even cover without a pattern."""
+    """One point in each square of a grid of side `spacing`, in random order: evenly spread, without a pattern."""
     count = int(np.ceil((1 + 2 * margin) / spacing))
     jitter = rng.uniform(0, 1, (2, count * count))
     cells = rng.permutation(count * count)
@@ -166,7 +166,7 @@ class Brush:
     width: float
     coverage: float = 1.6  # how many strokes lie over a point on average
     bluntness: float = 4.0  # 2 paints ellipses, 4 round-ended strokes, 12 the squares of a knife
-    streak: float = 0.10  # how much the bristles differ in lightness
+    streak: float = 0.10  # how much bristles differ in lightness
     dryness: float = 0.25  # share of bristles that have run out of paint at the end of the stroke
     body: float = 0.10  # thickness of the paint, as a ratio of the width
     ridge: float = 0.5  # paint pushed to the edges of the stroke, as a ratio of the body
@@ -174,7 +174,7 @@ class Brush:
     chroma: float = 0.15
     light: float = 0.05
     tolerance: float = 0.22  # a stroke stops where the colour beneath has changed by this much
-    nodes: int = 10  # points of the path at which the field is asked; a dab needs few
+    nodes: int = 10  # points of the path at which the field is evaluated; a dab needs few
 
 
 class Canvas:
@@ -184,13 +184,13 @@ class Canvas:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.scale = 2 if size <= LARGEST_SUPERSAMPLED else 1
+        self.scale = 2 if size <= MAX_SUPERSAMPLED else 1
         self.side = size * self.scale
         self.colour = np.zeros((self.side, self.side, 3), np.float32)
         self.height: Array = np.zeros((self.side, self.side), np.float32)
 
     def underpaint(self, colour: Colouring, shade: float = 0.8) -> None:
-        """Lays `colour` thinly, darkened by `shade`, so that gaps between strokes are deep and not empty."""
+        """Fills the canvas with `colour` times `shade`: what shows in the gaps between strokes."""
         x, y = _centres(UNDERPAINTING)
         nearest = np.arange(self.side) * UNDERPAINTING // self.side
         self.colour[:] = shade * colour(x, y)[nearest[:, None], nearest[None, :]]
@@ -212,7 +212,7 @@ class Canvas:
         angle: Scalar,
         where: Scalar | None = None,
     ) -> None:
-        """Covers the picture with strokes of `brush`; `where` is the share of them laid at a point."""
+        """Covers the picture with strokes of `brush`; `where` is the share of them that is kept at a point."""
         x, y = scatter(rng, np.sqrt(brush.length * brush.width / brush.coverage))
         draw = rng.uniform(0, 1, len(x))
         if where is not None:
@@ -233,11 +233,11 @@ class Canvas:
         changed = np.abs(colour(*nodes) - base[:, None]).max(-1) > brush.tolerance
         extent = _unchanged_extent(changed)
 
-        # A sample and a half a pixel, at the widest and longest a stroke gets, leaves no pixel unpainted.
+        # 1.5 samples per pixel for the longest and widest stroke: no pixel in it is missed.
         samples = (max(3, int(np.ceil(1.5 * 1.3 * w * self.side)) + 1) for w in (brush.length, brush.width))
         t, u = np.linspace(0, 1, next(samples)), np.linspace(-1, 1, next(samples))
         t, u = t.astype(np.float32), u.astype(np.float32)
-        chunk = max(1, SAMPLES_AT_ONCE // (len(t) * len(u)))
+        chunk = max(1, MAX_SAMPLES // (len(t) * len(u)))
         for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
             self._splat(brush, t, u, nodes[:, part], extent[part], width[part], bristles[part], paint[part])
@@ -279,13 +279,13 @@ class Canvas:
         tone = brush.streak * bristle[owner, across]
         profile = (1 - u * u) + brush.ridge * np.abs(u) ** 3
         thickness = brush.body * width[owner] * (profile[across] + 0.35 * bristle[owner, across])
-        # NumPy assigns repeated indices in order, so the last stroke laid is the one that shows.
+        # NumPy assigns repeated indices in order, so the last stroke is on top.
         self.colour.reshape(-1, 3)[pixel] = paint[owner] * (1 + tone[:, None])
         flat = self.height.reshape(-1)
         flat[pixel] = thickness + 0.3 * flat[pixel]
 
     def finish(self, relief: float = 1.0, gloss: float = 0.25, weave: float = 0.0) -> Image.Image:
-        """The lit picture, `size` by `size`: light from the upper left, `relief` and `gloss` its strength."""
+        """The picture in light from the upper left, `size` by `size`; `relief` and `gloss` are its strength."""
         height = self.height
         if weave:
             x, y = self.grid()
@@ -345,7 +345,7 @@ def to_image(colour: Array, size: int) -> Image.Image:
 
 
 class Block:
-    """A sheet for flat shapes with sharp edges, in picture coordinates; `colour` is what has been drawn."""
+    """A sheet for flat shapes with sharp edges, in picture coordinates; `colour` returns what was drawn."""
 
     def __init__(self, side: int) -> None:
         self.side = side
