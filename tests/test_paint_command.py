@@ -59,13 +59,15 @@ def test_the_same_seed_gives_the_same_bytes(paint):
 @pytest.mark.parametrize(
     "options", [[], ["--keep-colors", "--init", "random", "--strength", "2"], ["--style", "coffee", "rocket"]]
 )
-def test_a_replay_paints_the_same_bytes_and_films_nothing_again(paint, tmp_path, options):
-    film = tmp_path / "film.gif"
-    _, path = paint(*options, "--animate", str(film))
+def test_a_replay_paints_the_same_bytes_and_nothing_else_again(paint, tmp_path, options):
+    film, plot = tmp_path / "film.gif", tmp_path / "plot.png"
+    _, path = paint(*options, "--animate", str(film), "--plot", str(plot))
     film.unlink()
+    plot.unlink()
     again = tmp_path / "again.png"
     assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
-    assert again.read_bytes() == path.read_bytes() and not film.exists()
+    assert again.read_bytes() == path.read_bytes()
+    assert not film.exists() and not plot.exists()
 
 
 @pytest.mark.parametrize("ending", ["jpg", "webp", "tif"])

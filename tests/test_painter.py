@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from extras.painter import optimization
 from extras.painter.figures import to_image
 from extras.painter.losses import gram, relative_error, style_terms, total_variation
 from extras.painter.optimization import (
@@ -170,6 +171,16 @@ def test_a_ruined_step_is_undone_and_the_painting_goes_on(factor):
     assert torch.isfinite(records[-1].picture).all()
     assert records[9].picture.equal(records[7].picture)  # the best one stays
     assert min(r.loss for r in records if r.loss == r.loss) < 2 * whole[-1].loss
+
+
+def test_each_restart_halves_the_rate(monkeypatch):
+    rates = []
+    make = optimization._optimizer
+    monkeypatch.setattr(
+        optimization, "_optimizer", lambda name, x, rate: rates.append(rate) or make(name, x, rate)
+    )
+    run(steps=(30,), network=Failing({9, 20}, float("nan")))
+    assert rates == [1.0, 0.5, 0.25]
 
 
 def test_a_network_that_only_fails_gives_up_with_the_picture_it_had():
