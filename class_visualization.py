@@ -33,7 +33,7 @@ OPTIONS: dict[str, dict] = {
         "rows": 4,
         "animate": None,
         "l2_reg": 1e-3,
-        "blur_every": 2,
+        "blur_every": 4,
         "max_jitter": 32,
     },
     "--method fourier": {

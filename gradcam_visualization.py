@@ -7,7 +7,6 @@ Writes visualization/gradcam_visualization.png (Selvaraju et al., 2017; Springen
 from __future__ import annotations  # what is only imported for its type costs --help no time
 
 import argparse
-import copy
 import inspect
 import sys
 from typing import TYPE_CHECKING
@@ -66,11 +65,12 @@ def grad_cam(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None, la
 
 def guided_backprop(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
     """`GradCam.guided_backprop`, a batch at a time -> (N, H, W, 3)."""
+    from helpers.models import working_copy
     from visualizers import GradCam
     from visualizers.mechanisms import in_batches
 
     # Of a copy of the model: the published way to do it replaces the ReLUs for good.
-    return in_batches(lambda X, y: GradCam().guided_backprop(X, y, copy.deepcopy(model)), X, y, advance)
+    return in_batches(lambda X, y: GradCam().guided_backprop(X, y, working_copy(model)), X, y, advance)
 
 
 def knows_layers() -> bool:

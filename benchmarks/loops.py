@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 STEPS = 200
 
 
-def rows() -> Iterator[Row]:
+def rows(_device: str = "cpu") -> Iterator[Row]:
     """Class visualization and style transfer, by the graded files."""
     cli.keep_freed_memory()  # as the scripts do
     # Compared in double precision: over the steps, single precision's rounding grows.

@@ -24,7 +24,7 @@ RUNNERS = {
 }
 
 
-def rows() -> Iterator[Row]:
+def rows(_device: str = "cpu") -> Iterator[Row]:
     """One row a runner: ours is the whole process, theirs the sum of the imports and the second of two calls in one
     process, which finds everything imported.
     """

@@ -17,8 +17,8 @@ Side = Callable[[], object]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: the seconds of both sides, the bar that their ratio is held to, and how far apart their
-    results are. flops: the floating-point operations of ours, or 0 where they say nothing.
+    """A line of the table: the seconds (or what `unit` says) of both sides, the bar that their ratio must not exceed,
+    and how far apart their results are. flops: the floating-point operations of ours; 0 leaves them out.
     """
 
     work: str
@@ -29,6 +29,7 @@ class Row:
     agreement: str = ""
     flops: float = 0.0
     images: int = 0
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:

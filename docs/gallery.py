@@ -26,7 +26,6 @@ WIDEST = 1400  # pixels
 # Bytes of a copy, by its folder: one page shows all the pictures of docs/methods/.
 LARGEST = {"docs": 300_000, "methods": 120_000}
 QUALITIES = range(88, 30, -6)
-MEASURED = {"benchmarks_scaling.png"}  # what `make bench` draws
 
 
 class Picture(NamedTuple):
@@ -74,7 +73,6 @@ def pictures(text: Path) -> list[Picture]:
         Picture(text, (text.parent / image.attrs["src"]).resolve(), original, writers.get(original))
         for image in images
         for original in [str(image.attrs.get("title", ""))]
-        if Path(str(image.attrs["src"])).name not in MEASURED
     ]
 
 
@@ -106,7 +104,7 @@ def reduce(original: Path, copy: Path) -> None:
 
     from PIL import Image
 
-    from helpers.figures import whole_file
+    from helpers.files import replace_whole
 
     largest = LARGEST[copy.parent.name]
     if copy.suffix == ".gif":
@@ -124,8 +122,8 @@ def reduce(original: Path, copy: Path) -> None:
                 break
     if len(sizes[-1]) >= largest:
         raise CannotError(f"{original} is no smaller than {len(sizes[-1]) // 1000} kB: draw it smaller")
-    with whole_file(copy) as partial:
-        partial.write_bytes(sizes[-1])
+    with replace_whole(copy) as temporary:
+        temporary.write_bytes(sizes[-1])
 
 
 def rebuild(chosen: Iterable[Picture]) -> list[str]:

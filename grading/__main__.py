@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="ZIP",
             default=PROJECT / "dist/assignment_3_handout.zip",
         )
+        handout.add_argument("--with-extras", action="store_true", help="put the folder extras/ in, too")
     if check := add("check", "grade one zip (or folder) and print the table"):
         check.add_argument("zip", type=Path)
         check.add_argument("--json", type=Path, metavar="FILE", help="write the result here too")
@@ -94,7 +95,7 @@ def work(args: argparse.Namespace) -> object:
 def make_handout(args: argparse.Namespace) -> Path:
     from grading.handout import build
 
-    return build(PROJECT, args.output)
+    return build(PROJECT, args.output, extras=args.with_extras)
 
 
 def _on_linux() -> None:
@@ -115,6 +116,7 @@ def check(args: argparse.Namespace) -> None:
     from grading.sandbox import notice
     from grading.tasks import TASKS
     from helpers.errors import CannotError, nearest
+    from helpers.files import replace_whole
 
     if not args.zip.exists():
         raise CannotError(f"{args.zip}: no such file")
@@ -127,7 +129,8 @@ def check(args: argparse.Namespace) -> None:
     with cli.progress(len(args.task or TASKS), "grading", "task") as advance:
         result = assess(args.zip, bank=bank, secret=secret, tasks=args.task, on_task=lambda _task: advance())
     if args.json:
-        args.json.write_text(json.dumps(result.as_dict(), indent=1), encoding="utf-8")
+        with replace_whole(args.json) as temporary:
+            temporary.write_text(json.dumps(result.as_dict(), indent=1), encoding="utf-8")
     print(table(result))
     if args.show_inputs:
         _show_inputs(bank, result)

@@ -6,6 +6,7 @@ from grading.assess import PRIVATE_BANK, PUBLIC_BANK, own_secret
 from grading.handout import JUDGE, find_leaks, given_away, marked_regions, pack, solutions
 from grading.submission import BESIDE_GRADED
 from helpers.errors import CannotError
+from helpers.files import replace_whole
 
 SCRIPTS = ("setup.sh", "run_autograder")
 GRADESCOPE = ("__init__.py", "__main__.py")
@@ -19,11 +20,10 @@ def build(project: Path, output: Path, *, public: bool = False) -> Path:
     known = given_away(sources, {name: marked_regions(source, name) for name, source in sources.items()})
     if leaks := find_leaks(files, known):
         raise CannotError(f"a solution would be in the bundle: {'; '.join(leaks[:5])}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    partial.write_bytes(pack(files))
-    partial.chmod(0o600)  # it holds the secret
-    return partial.replace(output)
+    with replace_whole(output) as temporary:
+        temporary.touch(mode=0o600)  # it holds the secret
+        temporary.write_bytes(pack(files))
+    return output
 
 
 def bundle_files(project: Path, *, public: bool = False) -> dict[str, bytes]:

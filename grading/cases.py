@@ -18,6 +18,7 @@ import numpy as np
 
 from grading.protocol import Arrays, ChildError, Execute
 from grading.tasks import OPERATIONS, tolerance
+from helpers.files import replace_whole
 
 SAMPLE = 24  # numbers of each array that are kept of a mistake's answer
 FORMAT = 1
@@ -290,19 +291,13 @@ def save_bank(bank: CaseBank, path: Path | str) -> Path:
     mistakes = [asdict(mistake) for mistake in bank.mistakes.values()]
     index = json.dumps({"format": FORMAT, "mistakes": mistakes, "cases": cases}, separators=(",", ":"))
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            # The types fear a row that is called allow_pickle.
-            np.savez_compressed(
-                file,
-                index=np.frombuffer(index.encode(), np.uint8),
-                **{row: np.concatenate(parts or [np.zeros(0, row)]) for row, parts in rows.parts.items()},  # type: ignore[arg-type]
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replace_whole(path) as temporary, temporary.open("wb") as file:
+        # To mypy a row could be named allow_pickle, which is an option.
+        np.savez_compressed(
+            file,
+            index=np.frombuffer(index.encode(), np.uint8),
+            **{row: np.concatenate(parts or [np.zeros(0, row)]) for row, parts in rows.parts.items()},  # type: ignore[arg-type]
+        )
     return path
 
 

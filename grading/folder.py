@@ -15,6 +15,7 @@ from grading.sandbox import Zygote
 from grading.submission import GRADED_FILES, UnreadableError, read_submission
 from helpers import cli
 from helpers.errors import CannotError
+from helpers.files import replace_whole
 
 METADATA = "submission_metadata.yml"
 RESULTS = "results"
@@ -106,7 +107,6 @@ def grade_folder(
     """
     entries = find_submissions(folder)
     results = out / RESULTS
-    results.mkdir(parents=True, exist_ok=True)
     terms = _terms(bank, secret)
     stop = threading.Event()
     with cli.progress(len(entries), "grading", "zip") as advance, Zygote() as zygote:
@@ -116,7 +116,9 @@ def grade_folder(
                 return
             path = results / f"{entry.key}.json"
             if not _is_current(path, entry, terms):
-                _write(path, _graded(entry, bank, secret, zygote) | {"terms": terms})
+                record = _graded(entry, bank, secret, zygote) | {"terms": terms}
+                with replace_whole(path) as temporary:
+                    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
             advance()
             on_done(entry)
 
@@ -165,17 +167,12 @@ def _terms(bank: CaseBank, secret: bytes) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write(path: Path, record: dict) -> None:
-    partial = path.with_name(f".{path.name}.{threading.get_ident()}")
-    partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    partial.replace(path)
-
-
 def load_results(out: Path) -> list[dict]:
     """The records of a graded folder, by key. Raises CannotError where there are none."""
-    records = [
-        json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / RESULTS).glob("*.json"))
-    ]
+    paths = sorted(
+        (out / RESULTS).glob("[!.]*.json")
+    )  # a run that was killed may leave a half-written .*.json
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     if not records:
         raise CannotError(f"{out} holds no results: run `python -m grading grade FOLDER --out {out}` first")
     return records

@@ -1,6 +1,6 @@
-"""The student's copy: the solved package with every solution region emptied, and nothing of the instructor's.
+"""The student's copy: the assignment half of the package, without solutions and without what is for staff.
 
-What is built is tried before it is kept: see `check_handout`.
+The handout is tried before it is written: see `check_handout`.
 """
 
 import ast
@@ -19,51 +19,46 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from grading.submission import GRADED_FILES
+from grading.submission import BESIDE_GRADED, GRADED_FILES, PACKAGES
 from helpers.errors import CannotError
+from helpers.files import replace_whole
 
 NAME = "assignment_3_handout.zip"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-# Around the instructor's answers to the written part, each on a line of its own, in any page.
+# The instructor's answers to the written part stand between these, each on a line of its own, in any page.
 BEGIN_KEY, END_KEY = "<!-- BEGIN KEY -->", "<!-- END KEY -->"
+# The assignment half; the graded files without their solutions.
 PATTERNS = (
     "*.py",
-    "README.md",
-    "report.md",
-    "LICENSE",
-    "NOTICE",
-    "environment.yaml",
-    "requirements*.txt",
-    "pyproject.toml",
-    "Makefile",
-    ".gitignore",
-    "helpers/*.py",
-    "helpers/*.json",
-    "visualizers/*.py",
-    "style_modules/*.py",
-    "docs/*.md",
-    "docs/**/*.png",
-    "docs/**/*.jpg",
+    *GRADED_FILES,
+    *BESIDE_GRADED,
+    *(f"{package}/__init__.py" for package in PACKAGES),
+    *("report/*.py", "report/report.md"),
+    *("README.md", "LICENSE", "NOTICE", "environment.yaml", "requirements*.txt", "pyproject.toml"),
+    *("Makefile", ".gitignore"),
+    *("docs/*.md", "docs/**/*.png", "docs/**/*.jpg"),
 )
-# Of the instructor's side the judge and its hints. The names of mistakes are in the bank, their sources are not.
+EXTRAS = ("extras/**/*.py",)  # only if asked for
+# The judge, for a student's own check. It names mistakes, since the bank does; their sources stay here.
 JUDGE = (
     *("__init__", "__main__", "assess", "cases", "channel", "drivers", "judge", "protocol", "sandbox"),
     *("submission", "tasks", "zygote"),
 )
 BANK = "grading/cases.npz"
-# Tests that show how to call what is to be written, and compute no answer by themselves.
+# Tests that show how to call the functions to be written, and do not compute an answer themselves. Those that import
+# extras/ are handed out together with it.
 TESTS = (
-    *("__init__.py", "conftest.py", "test_gradcam.py", "test_untouched.py"),
+    *("__init__.py", "conftest.py", "test_gradcam.py", "test_frozen_eval.py"),
     *("test_figures.py", "test_runners.py"),
 )
-# Pages for those who teach with it or change it: they speak of what students do not have.
+# Pages for instructors and maintainers.
 LEFT_OUT = {
     f"docs/{page}.md"
     for page in ("instructor", "adding_a_technique", "CONTRIBUTING", "CHANGELOG", "benchmarks")
 }
-# What the README says of the solved project, -> what it says in the student's copy.
+# Words of the README -> the words in the student's copy.
 STUDENTS_WORDS = {
-    "course, complete and solved: what": "course: what",
+    "course, complete and solved. It shows": "course. It shows",
     "that student code runs in; handout, bundle, reports | grade |": "that your code runs in | see how it is graded |",
     "the work in them stands between\n`### BEGIN SOLUTION` and `### END SOLUTION`.": (
         'your work in them takes the place of each\n`raise NotImplementedError("Task N: ...")`.'
@@ -74,31 +69,30 @@ STYLE_TRANSFER = (
     *("style_transfer.py", "--content", "coffee", "--style", "swirl"),
     *("--image-size", "64", "--style-size", "64"),
 )
+# Each draws with graded files: in the blank copy it stops at a stub, in the solved copy it succeeds.
 RUNNERS = (
     ("saliency_visualization.py", "--images", "coffee"),
-    ("gradcam_visualization.py", "--images", "coffee", "--guided"),  # its maps alone need no graded file
-    ("class_visualization.py", "--method", "pixels", "--iterations", "1", "--classes", "gorilla"),
+    ("gradcam_visualization.py", "--images", "coffee"),
+    ("gradcam_visualization.py", "--images", "coffee", "--guided"),
+    ("class_visualization.py", "--iterations", "1", "--classes", "gorilla"),
     STYLE_TRANSFER,
     ("style_transfer.py", "--check"),
 )
-# With the graded files filled in, and nothing else, these end well.
-SOLVED_RUNNERS = (
-    *RUNNERS,
-    ("gradcam_visualization.py", "--images", "coffee"),
-    ("class_visualization.py", "--iterations", "1", "--classes", "gorilla"),
-    (*STYLE_TRANSFER, "--fast"),
+# These succeed in the solved copy if it has extras/.
+EXTRAS_RUNNERS = (
+    ("class_visualization.py", "--method", "fourier", "--iterations", "1", "--classes", "gorilla"),
     (
         *("style_transfer.py", "--method", "paint", "--model", "squeezenet", "--content", "coffee"),
         *("--style", "swirl", "--size", "64", "--steps", "1"),
     ),
 )
-# A shorter line, or a smaller expression, says too little to be a solution.
+# Shorter lines and smaller expressions are too common to give a solution away.
 MIN_CHARACTERS, MIN_NODES = 24, 9
-MIN_WORDS = 6  # of a sentence that tells of the key
+MIN_WORDS = 6  # shorter sentences are too common to give an answer away
 
 
 class Region(NamedTuple):
-    """A solution region: its first and last line (from 1, markers included), its source, its stub's message."""
+    """A solution region: its first and last line (from 1, markers included), its source, the message of its stub."""
 
     first: int
     last: int
@@ -106,12 +100,12 @@ class Region(NamedTuple):
     stub: str
 
 
-def build(project: Path, output: Path) -> Path:
-    """Builds the handout from the solved project, tries it, and writes it to `output`, whole or not at all.
+def build(project: Path, output: Path, *, extras: bool = False) -> Path:
+    """Builds the handout from the solved project, tries it, and writes it to `output`. `extras`: with extras/ in it.
 
-    Raises CannotError with the first reason why it is not fit to be handed out.
+    Raises CannotError with the first reason not to hand it out.
     """
-    files = blank_files(project)
+    files = blank_files(project, extras=extras)
     solved = solutions(project)
     sources = {name: (project / name).read_text(encoding="utf-8") for name in solved}
     marked = {name: marked_regions(source, name) for name, source in sources.items()}
@@ -121,21 +115,21 @@ def build(project: Path, output: Path) -> Path:
     check_stubs(files, project)
     data = pack(files)
     with TemporaryDirectory() as folder:
-        check_handout(data, project, Path(folder))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    partial.write_bytes(data)
-    return partial.replace(output)
+        check_handout(data, project, Path(folder), extras=extras)
+    with replace_whole(output) as temporary:
+        temporary.write_bytes(data)
+    return output
 
 
 # What goes in
 
 
-def blank_files(project: Path) -> dict[str, bytes]:
-    """The handout's files, name -> content, every solution region replaced by its stub."""
-    paths = {path for pattern in PATTERNS for path in project.glob(pattern)}
+def blank_files(project: Path, *, extras: bool = False) -> dict[str, bytes]:
+    """The handout's files, name -> content, with a stub in place of each solution region."""
+    paths = {path for pattern in PATTERNS + EXTRAS * extras for path in project.glob(pattern)}
     paths |= {project / "grading" / f"{name}.py" for name in JUDGE} | {project / BANK}
-    paths |= {project / "tests" / name for name in TESTS}
+    tests = {project / "tests" / name for name in TESTS}
+    paths |= {path for path in tests if extras or not _imports_extras(path)}
     solved, files = solutions(project), {}
     for path in sorted(paths):
         name = path.relative_to(project).as_posix()
@@ -148,7 +142,7 @@ def blank_files(project: Path) -> dict[str, bytes]:
             data = students_makefile(data.decode()).encode()
         elif name.endswith(".md"):
             page, _ = split_key(data.decode(), name)
-            data = (students_readme(page) if name == "README.md" else page).encode()
+            data = (students_readme(page, extras=extras) if name == "README.md" else page).encode()
         files[name] = data
     unseen = {name for name in files if name.endswith((".png", ".jpg"))} - shown_pictures(files)
     files = {name: data for name, data in files.items() if name not in unseen}
@@ -157,8 +151,14 @@ def blank_files(project: Path) -> dict[str, bytes]:
     return files
 
 
+def _imports_extras(path: Path) -> bool:
+    return (
+        path.is_file() and re.search(r"^\s*(from|import) extras\b", path.read_text("utf-8"), re.M) is not None
+    )
+
+
 def shown_pictures(files: Mapping[str, bytes]) -> set[str]:
-    """The pictures that the pages among the files show, as names of files."""
+    """The names of the pictures that the pages among the files show."""
     return {
         posixpath.normpath(posixpath.join(posixpath.dirname(name), picture))
         for name, page in files.items()
@@ -168,25 +168,25 @@ def shown_pictures(files: Mapping[str, bytes]) -> set[str]:
 
 
 def solutions(project: Path) -> dict[str, list[Region]]:
-    """What the handout must not show, graded file -> the regions between its markers.
+    """Graded file -> its solution regions, which the handout must not show.
 
-    Raises CannotError for a region elsewhere: a student who has filled the graded files would miss it.
+    Raises CannotError for a region in another file: students fill in the graded files only.
     """
-    places = (".", "helpers", "visualizers", "style_modules")
     sources = {
         path.relative_to(project).as_posix(): path.read_text(encoding="utf-8")
-        for place in places
-        for path in sorted((project / place).glob("*.py"))
+        for pattern in PATTERNS + EXTRAS
+        for path in sorted(project.glob(pattern))
+        if path.suffix == ".py"
     }
     found = {name: marked_regions(source, name) for name, source in sources.items()}
     found = {name: here for name, here in found.items() if here}
     for name in found.keys() - set(GRADED_FILES):
-        raise CannotError(f"{name}:{found[name][0].first}: a solution region beside the graded files")
+        raise CannotError(f"{name}:{found[name][0].first}: a solution region, but this is not a graded file")
     return found
 
 
 def marked_regions(source: str, name: str) -> list[Region]:
-    """The regions between markers. Raises CannotError where a marker has no partner."""
+    """The regions between markers. Raises CannotError for a marker without a partner."""
     if BEGIN not in source and END not in source:
         return []
     lines, found, begin = source.splitlines(), [], None
@@ -209,7 +209,7 @@ def marked_regions(source: str, name: str) -> list[Region]:
 
 
 def given_away(sources: Mapping[str, str], marked: Mapping[str, list[Region]]) -> dict[str, str]:
-    """What tells of a solution, -> its task: the traces of the regions that the files around them do not show."""
+    """Lines and expressions of the solutions that the blank graded files do not show -> their tasks."""
     visible = [emptied(sources[name], regions) for name, regions in marked.items() if regions]
     shown = {trace for source in visible for trace in _traces(source)}
     shown |= {_form(line) for source in visible for line in source.splitlines()}
@@ -258,16 +258,17 @@ def students_makefile(text: str) -> str:
     return phony.sub(lambda match: drop.sub("", match[0]), "\n\n".join(kept).rstrip("\n") + "\n")
 
 
-def students_readme(text: str) -> str:
-    """The README without the paragraphs that send the reader to a page that is left out, and true of a blank copy."""
+def students_readme(text: str, *, extras: bool = False) -> str:
+    """The README without the paragraphs that link to a page that is left out, and true of a blank copy."""
     for solved, blank in STUDENTS_WORDS.items():
         text = text.replace(solved, blank)
-    paragraphs = re.sub(r"^\| `benchmarks/` .*\n", "", text, flags=re.MULTILINE).split("\n\n")
+    missing = "benchmarks/" if extras else "(benchmarks|extras)/"
+    paragraphs = re.sub(rf"^\| `{missing}.*\n", "", text, flags=re.MULTILINE).split("\n\n")
     return "\n\n".join(part for part in paragraphs if not any(f"({page})" in part for page in LEFT_OUT))
 
 
 def split_key(text: str, name: str) -> tuple[str, str]:
-    """A page without the instructor's answers, and the answers. Raises CannotError where a marker has no partner."""
+    """A page without the instructor's answers, and the answers. Raises CannotError for a marker without a partner."""
     shown: list[str] = []
     key: list[str] = []
     begin = None
@@ -287,8 +288,8 @@ def split_key(text: str, name: str) -> tuple[str, str]:
 
 
 def key_sentences(project: Path) -> dict[str, str]:
-    """What tells of the key, -> its page: the sentences that neither the page around it nor a question says too."""
-    questions = project / "report.md"
+    """Sentences of the key -> their page; without those that the page around it or a question contains, too."""
+    questions = project / "report/report.md"
     asked = questions.read_text(encoding="utf-8").splitlines() if questions.is_file() else []
     asked = "\n".join(line for line in asked if line.startswith((">", "#")))
     found = {}
@@ -306,13 +307,13 @@ def key_sentences(project: Path) -> dict[str, str]:
 
 
 def _words(text: str) -> str:
-    """The words of a text in lower case, one space around each, whatever marks and line breaks are between them."""
+    """The words of a text in lower case, with single spaces in place of punctuation and line breaks."""
     words = re.findall(r"[^\W_]+", text.lower())
     return f" {' '.join(words)} "
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """A zip whose bytes depend on names and contents alone."""
+    """A zip whose bytes depend only on names and contents."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
@@ -344,7 +345,7 @@ def _function_at(tree: ast.Module, line: int) -> str:
 
 
 def find_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str]:
-    """Where the handout still holds a line of a solution, or an expression that differs in names alone."""
+    """Where the handout still holds a line of a solution, or an expression that differs only in names."""
     leaks = []
     for name, text in _texts(files):
         for number, line in enumerate(map(_squeezed, text.splitlines()), 1):
@@ -362,7 +363,7 @@ def _texts(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
 
 
 def find_key_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str]:
-    """Where the handout still holds a marker of the key, or a sentence of it in whatever line breaks."""
+    """Where the handout still holds a marker of the key, or one of its sentences."""
     leaks = []
     for name, text in _texts(files):
         words = _words(text)
@@ -375,7 +376,7 @@ def find_key_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list
 
 
 def _form(line: str) -> str:
-    """A line of code with its variables' names left open."""
+    """A line of code without the names of its variables."""
     try:
         return ast.unparse(_Anonymous().visit(ast.parse(line.strip())))
     except SyntaxError:
@@ -388,10 +389,10 @@ def _squeezed(line: str) -> str:
 
 @functools.cache
 def _shapes(source: str) -> frozenset[str]:
-    """The larger expressions of a source that call something, with its variables' names left open."""
+    """The larger expressions of a source that call something, without the names of variables."""
     try:
         tree = ast.parse(source)
-    except SyntaxError:  # a region may return, which only a function can
+    except SyntaxError:  # a region may contain `return`, which needs a function around it
         tree = ast.parse(f"def region():\n{textwrap.indent(source, ' ')}")
     shapes = set()
     for node in ast.walk(tree):
@@ -409,7 +410,7 @@ class _Anonymous(ast.NodeTransformer):
 
 
 def check_stubs(files: Mapping[str, bytes], project: Path) -> None:
-    """Every region became a statement that raises, and the regions fit back in exactly."""
+    """Every region was replaced by a statement that raises, and the regions fit back in exactly."""
     for name, regions in solutions(project).items():
         blank, original = files[name].decode(), (project / name).read_text(encoding="utf-8")
         raised = [_stub_of(node) for node in ast.walk(ast.parse(blank)) if isinstance(node, ast.Raise)]
@@ -429,8 +430,8 @@ def _stub_of(node: ast.Raise) -> str:
     return ""
 
 
-def check_handout(data: bytes, project: Path, scratch: Path) -> None:
-    """Unpacks the handout and uses it as a student would. Raises CannotError at the first surprise."""
+def check_handout(data: bytes, project: Path, scratch: Path, *, extras: bool = False) -> None:
+    """Unpacks the handout and uses it as a student would. Raises CannotError at the first failure."""
     from grading.assess import assess
     from grading.cases import load_bank
     from grading.sandbox import Zygote
@@ -444,11 +445,12 @@ def check_handout(data: bytes, project: Path, scratch: Path) -> None:
         text = (blank / name).read_text(encoding="utf-8")
         (solved / name).write_text(solved_again(text, regions, name), encoding="utf-8")
     bank = load_bank(blank / BANK)
-    with cli.progress(len(RUNNERS) + len(SOLVED_RUNNERS) + 2, "trying the handout") as advance:
+    solved_runners = RUNNERS + EXTRAS_RUNNERS * extras
+    with cli.progress(len(RUNNERS) + len(solved_runners) + 2, "trying the handout") as advance:
         for command in RUNNERS:
             check_runner(blank, command)
             advance()
-        for command in SOLVED_RUNNERS:
+        for command in solved_runners:
             check_solved_runner(solved, command)
             advance()
         with Zygote() as zygote:
@@ -464,7 +466,7 @@ def check_handout(data: bytes, project: Path, scratch: Path) -> None:
 
 
 def check_runner(blank: Path, command: tuple[str, ...]) -> None:
-    """The runner ends with the stub's message on one line, and nothing else."""
+    """The runner must end with status 1 and the stub's message, on one line."""
     result = _run(blank, command)
     lines = result.stderr.strip().splitlines()
     shown = " | ".join(lines[-3:])
@@ -474,7 +476,7 @@ def check_runner(blank: Path, command: tuple[str, ...]) -> None:
 
 
 def check_solved_runner(solved: Path, command: tuple[str, ...]) -> None:
-    """The runner ends well."""
+    """The runner must succeed."""
     result = _run(solved, command)
     if result.returncode != 0:
         shown = " | ".join(result.stderr.strip().splitlines()[-3:])

@@ -29,11 +29,8 @@ GRADED_FILES = (
 )
 # What the graded files import; ours, whatever a submission holds.
 BESIDE_GRADED = (
-    "helpers/*.py",
-    "helpers/*.json",
+    *("helpers/**/*.py", "helpers/**/*.json", "helpers/**/*.txt"),
     "visualizers/mechanisms.py",
-    "visualizers/needed_scores.py",
-    "visualizers/picture_gradient.py",
 )
 # The packages' published names, each imported from its own file alone: one broken file costs only its task.
 PACKAGES = {

@@ -75,7 +75,7 @@ OPERATIONS = {
         "visualizers/gradcam.py, guided_backprop", _maps("guided backpropagation"), share=0.35
     ),
     "class_visualization": Operation(
-        "visualizers/class_visualization.py, the gradient step",
+        "visualizers/class_visualization.py, create_class_visualization",
         {
             "first_step": Output(
                 "picture after one step of the class visualization", 2, single=2e-4, double=1e-6

@@ -1,7 +1,8 @@
-"""The command line of all four runners: the same options and errors, and nothing heavy before they are read."""
+"""The command line of all four runners: common options, one-line errors, and no slow import before they are read."""
 
 import argparse
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib.util
@@ -13,27 +14,26 @@ from pathlib import Path
 from typing import NoReturn
 
 from helpers.errors import CannotError, UsageError
-from helpers.memory import keep_freed_memory
 from helpers.recipe import replayed
 
 # If one of these cannot be imported, the environment is wrong or missing.
-OURS = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "PIL", "tqdm", "fpdf", "markdown_it")
-# Imports make some hundred thousand objects that live to the end: by default, a fifth of their time goes into looking
-# for garbage among them.
+REQUIRED = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "PIL", "tqdm", "fpdf", "markdown_it")
+# Imports create some hundred thousand objects that are never freed. By default, Python spends a fifth of the time of
+# importing on looking for garbage among them.
 COLLECT_EVERY = 100_000
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all others are."""
+    """A parser whose errors are one line, like all other errors of a runner."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
 
 def make_parser(program: str, description: str, *, output: str, epilog: str = "") -> argparse.ArgumentParser:
-    """A parser with the options that are spelled the same everywhere; `output` is the default of --output."""
+    """A parser with the options that all runners have; `output` is the default of --output."""
     parser = OneLineParser(
         prog=program,
         description=description,
@@ -48,7 +48,7 @@ def make_parser(program: str, description: str, *, output: str, epilog: str = ""
     common.add_argument(
         "--weights",
         metavar="WHERE",
-        help="packaged (no network needed; the default for squeezenet), torchvision, random, or a checkpoint file",
+        help="packaged (works offline; the default for squeezenet), torchvision, random, or a checkpoint file",
     )
     common.add_argument(
         "--device",
@@ -59,7 +59,9 @@ def make_parser(program: str, description: str, *, output: str, epilog: str = ""
     common.add_argument(
         "--seed", type=seed, default=0, help="same seed, same machine: same picture (default 0)"
     )
-    common.add_argument("--output", metavar="FILE", default=output, help=f"where it goes (default {output})")
+    common.add_argument(
+        "--output", metavar="FILE", default=output, help=f"the file to write (default {output})"
+    )
     common.add_argument("--replay", metavar="FILE", help="make the picture FILE again from the recipe in it")
     common.add_argument("--quiet", action="store_true", help="no progress bars, no last line")
     common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
@@ -107,15 +109,15 @@ def run(
 
 
 def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespace, program: str) -> int:
-    """Does the work with `args` (which say --quiet and --debug), turns an error into one line, prints the path
-    written; returns the exit code.
+    """Does the work with `args` (--quiet and --debug are read here), turns an error into one line, and prints the path
+    written. Returns the exit code.
     """
     if args.quiet:
         os.environ["TQDM_DISABLE"] = "1"
     try:
         written = work(args)
     except KeyboardInterrupt as stop:
-        return _fail(program, f"interrupted; {str(stop) or 'the picture in work was not written'}", 130)
+        return _fail(program, f"interrupted; {str(stop) or 'the current picture was not written'}", 130)
     except Exception as error:
         if args.debug:
             traceback.print_exc()
@@ -128,18 +130,18 @@ def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespa
 def check_output(
     path: Path, option: str = "--output", endings: tuple[str, ...] = ENDINGS, *, folder: bool = False
 ) -> None:
-    """Raises CannotError where no picture can be written to `path`: better said before the work than after it.
+    """Raises CannotError where no picture can be written to `path`: said before the work, not after it.
 
-    With `folder`, a path that is a folder, or has no ending, is where pictures go under names of their own.
+    With `folder`, a path that is a folder or has no extension is allowed: several pictures go into it.
     """
     is_folder = path.is_dir() or not path.suffix
     if not (folder and is_folder) and (is_folder or path.suffix.lower() not in endings):
-        raise CannotError(f"{option} {path}: its ending names no picture format; use {', '.join(endings)}")
+        raise CannotError(f"{option} {path}: unsupported file extension; use {', '.join(endings)}")
     place = path.absolute() if is_folder else path.absolute().parent
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK):
-        raise CannotError(f"{option} {path} cannot be written: {place} is no folder one may write to")
+        raise CannotError(f"{option} {path} cannot be written: {place} is not a folder that you can write to")
 
 
 def require_extras(option: str) -> None:
@@ -149,25 +151,40 @@ def require_extras(option: str) -> None:
 
 
 def whole_number(text: str, first: int = 0, last: int | None = None) -> int:
-    """An argument type: a whole number from `first`, up to `last` if there is one."""
+    """An argument type: a whole number from `first` to `last`, or without an upper limit."""
     with contextlib.suppress(ValueError):
         if first <= int(text) and (last is None or int(text) <= last):
             return int(text)
-    end = "up" if last is None else f"to {last}"
+    end = "upwards" if last is None else f"to {last}"
     raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {first} {end}")
 
 
 positive_int = functools.partial(whole_number, first=1)
-# What torch's and NumPy's generators both take.
+# The seeds that both torch and NumPy accept.
 seed = functools.partial(whole_number, last=2**32 - 1)
 
 
 def non_negative(text: str) -> float:
-    """An argument type: a finite number from 0."""
+    """An argument type: a finite number that is not negative."""
     with contextlib.suppress(ValueError):
         if 0 <= float(text) < float("inf"):
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 upwards")
+
+
+def keep_freed_memory() -> None:
+    """Asks the C library to reuse freed memory.
+
+    By default, glibc returns the large tensors of a step to the system and requests new pages in the next step: up to
+    a fifth of an iteration's time. With another C library this does nothing.
+    """
+    TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            mallopt = ctypes.CDLL(None).mallopt
+            # Both, or neither: the trim threshold alone would return every large tensor at once.
+            if mallopt(MMAP_THRESHOLD, 2**25):
+                mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def seed_everything(seed: int) -> None:
@@ -184,7 +201,7 @@ def seed_everything(seed: int) -> None:
 
 @contextlib.contextmanager
 def progress(total: int, label: str, unit: str = "it") -> Iterator[Callable[..., object]]:
-    """A progress bar on stderr; the block calls what it is given once per step, or with the number of steps."""
+    """A progress bar on stderr. The block gets a function to call after each step, or with the number of steps done."""
     from tqdm import tqdm
 
     with tqdm(total=total, desc=label, unit=unit, leave=False) as bar:
@@ -198,7 +215,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), 1
     if isinstance(error, NotImplementedError):
         return f"{error or 'a task'} is not implemented yet ({_place_of(error)})", 1
-    if isinstance(error, ModuleNotFoundError) and error.name in OURS:
+    if isinstance(error, ModuleNotFoundError) and error.name in REQUIRED:
         return f"the package {error.name} is not installed here: run `make env`, or activate cs7643-a3", 1
     if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
         return "not enough memory: choose fewer images, a smaller size, or --device cpu", 1
@@ -207,7 +224,7 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _place_of(error: Exception) -> str:
-    """The innermost line of ours that the error came through: a student wants to know where to look."""
+    """The innermost line of this project that the error came through: where a student should look."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [
         f

@@ -1,4 +1,4 @@
-"""What the scripts look at: bundled photos, drawn style images, the course's ImageNet sample, class names."""
+"""The data: bundled photos, drawn style images, the course's ImageNet sample, class names."""
 
 import difflib
 import importlib.util
@@ -18,7 +18,7 @@ CLASS_NAMES = Path(__file__).with_name("imagenet_classes.txt")
 
 
 class Photo(NamedTuple):
-    """A photo that another package brings: where it lies inside that package, and its ImageNet class."""
+    """A photo that another package brings: its path inside that package, and its ImageNet class."""
 
     package: str
     file: str
@@ -47,16 +47,16 @@ def load_photo(name: str) -> Image.Image:
 
 
 def open_image(path_or_name: str | os.PathLike, *, style_size: int = 512, seed: int = 0) -> Image.Image:
-    """An image file, a bundled photo's name, or a drawn style's name -> RGB picture. A file wins over a name.
+    """An image file, or the name of a bundled photo or drawn style -> RGB picture. A file is preferred to a name.
 
-    Raises CannotError where it is none of them, with the nearest names.
+    Raises CannotError, with the most similar names, for anything else.
     """
     text = str(path_or_name)
     if Path(text).exists():
         return read_image(text)
     if text in PHOTOS:
         return load_photo(text)
-    # Drawing brings half of SciPy along, which most runs never need.
+    # Imported here: drawing needs SciPy, most runs do not.
     from helpers import style_images
 
     if text in style_images.STYLES:
@@ -78,10 +78,10 @@ def class_names() -> list[str]:
 
 
 def find_class(query: str | int, names: Sequence[str] | None = None) -> int:
-    """A class index from an index or any unambiguous part of a class name, in any case.
+    """A class index from an index or any unambiguous part of a class name; upper and lower case are the same.
 
-    A whole name wins over a whole word in longer names, which wins over a part of a word. Raises UsageError
-    naming the candidates, or the nearest names where nothing matches.
+    A full name is preferred to whole words in a longer name, and these to a part of a word. Raises UsageError with the
+    candidates, or with the most similar names if nothing matches.
     """
     names = class_names() if names is None else names
     text = str(query).strip().lower().replace("_", " ")
@@ -104,12 +104,13 @@ def find_class(query: str | int, names: Sequence[str] | None = None) -> int:
             )
             raise UsageError(f"class {query!r} is ambiguous: {listed}")
     near = difflib.get_close_matches(text, lowered, n=4, cutoff=0.4)
-    hint = ", ".join(f"{names[i]} ({i})" for i in map(lowered.index, near)) or "give an index from 0 to 999"
-    raise UsageError(f"no class is called {query!r}; nearest: {hint}")
+    similar = ", ".join(f"{names[i]} ({i})" for i in map(lowered.index, near))
+    hint = f"did you mean {similar}?" if similar else f"give an index from 0 to {len(names) - 1}"
+    raise UsageError(f"no class is called {query!r}: {hint}")
 
 
 def load_images(num: int | None = None) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    """The images to explain: the course's sample where it is there, else the bundled photos.
+    """The images to explain: the course's sample if its file exists, else the bundled photos.
 
     Returns X uint8 (N, 224, 224, 3), y int64 (N,), a short label of each image, and the thousand class names.
     """
@@ -134,12 +135,12 @@ def load_imagenet_val(num: int | None = None) -> tuple[np.ndarray, np.ndarray, l
 
 def _read_imagenet_val(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        # allow_pickle stays off: the file's pickled label_map could run code, and we have the names.
+        # allow_pickle stays off: the file's pickled label_map could run code, and is not needed.
         with np.load(path, allow_pickle=False) as data:
             X, y = data["X"], data["y"].astype(np.int64)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise CannotError(
-            f"{path} is damaged or not the course's file: remove it, or fetch it again"
+            f"{path} is damaged or not the course's file: remove it, or download it again"
         ) from error
     if X.dtype != np.uint8 or X.ndim != 4 or X.shape[1:] != (224, 224, 3) or y.shape != X.shape[:1]:
         raise CannotError(

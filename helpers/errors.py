@@ -1,6 +1,6 @@
-"""The two errors a user can mend. The runners print them as one line; anything else is a defect.
+"""The two errors that a user can fix. The runners print them as one line; any other exception is a defect.
 
-Kept apart from `cli` so that the loaders can raise them without importing argument parsing.
+They are not in `cli`, so that the loaders can raise them without importing argument parsing.
 """
 
 import difflib

@@ -1,28 +1,31 @@
-"""The one place that draws: pictures and grids of pictures, written whole or not at all."""
+"""The one place that draws: pictures and grids of pictures, written whole or not at all.
 
-import contextlib
+Grids are set by Pillow; matplotlib, which takes as long to import as an explanation to compute, draws curves only.
+"""
+
+import functools
+import importlib.util
 import json
 import os
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image, PngImagePlugin
-from scipy.ndimage import gaussian_filter
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from helpers.errors import CannotError
+from helpers.files import replace_whole
 from helpers.recipe import EXIF_TAG
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 120
 # How each format keeps the most: full colour resolution, or no loss at all.
 JPEG, TIFF = {"quality": 95, "subsampling": "4:4:4"}, {"compression": "tiff_adobe_deflate"}
-LITTLE_LOST: dict[str, dict] = {
+LOW_LOSS: dict[str, dict] = {
     ".jpg": JPEG,
     ".jpeg": JPEG,
     ".tif": TIFF,
@@ -30,10 +33,9 @@ LITTLE_LOST: dict[str, dict] = {
     ".webp": {"lossless": True},
 }
 INK, GREY = "#1a1a1a", "#6b6b6b"
-# Inches. A line of text is as high as its font size (in points, 72 to an inch) and a little air.
-GAP, MARGIN = 0.12, 0.22
-TITLE, SUBTITLE, HEADING, NOTE = 9.5, 8.0, 13.0, 8.5
-LINE = 1.35 / 72
+HEADING, TITLE, NOTE, SUBTITLE = 13.0, 9.5, 8.5, 8.0  # font sizes in points, 72 to an inch
+LEADING = 1.35  # a line's height in font sizes
+GAP, MARGIN, AIR = 14, 26, 6  # pixels: between cells, around the page, between a picture and its text
 GIF_PIXELS = 10_000_000  # of all frames of an animation together: a GIF takes about a byte per pixel
 LINE_COLORS = ("#c2410c", "#1d4ed8")  # apart for every kind of colour vision, dark enough for small text
 
@@ -58,16 +60,14 @@ class Cell:
         height, width = np.asarray(self.image).shape[:2]
         return width / height
 
-    def pixels(self) -> np.ndarray:
-        """The cell as RGB (H, W, 3)."""
+    def drawn(self, width: int, height: int) -> Image.Image:
+        """The cell as a picture of this size."""
         image = np.asarray(self.image)
-        return colorize(image, self.colors) if image.ndim == 2 else image
-
-    def draw(self, axes: Axes) -> None:
-        """Fills axes that have the cell's aspect."""
-        axes.set_axis_off()
-        # Enlarged maps keep smooth edges, reduced photos do not alias.
-        axes.imshow(self.pixels(), aspect="auto", interpolation="antialiased", interpolation_stage="rgba")
+        picture = Image.fromarray(colorize(image, self.colors) if image.ndim == 2 else image).convert("RGB")
+        enlarged = width > picture.width
+        return picture.resize(
+            (width, height), Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS
+        )
 
 
 @dataclass
@@ -85,39 +85,26 @@ class Plot:
 
     aspect = scale = 1.0
 
-    def draw(self, axes: Axes) -> None:
-        """Fills axes of the cell's size, numbers and labels included."""
-        width, height = axes.figure.get_size_inches()  # type: ignore[union-attr]  # never a part of a figure
-        box = axes.get_position()
-        left, bottom, top = 0.32, 0.36, (len(self.lines) + 0.3) * SUBTITLE * LINE
-        axes.set_position(
-            (
-                box.x0 + left / width,
-                box.y0 + bottom / height,
-                box.width - (left + 0.08) / width,
-                box.height - (bottom + top) / height,
-            )
-        )
-        lines = enumerate(zip(self.lines.items(), LINE_COLORS, strict=False))
-        for i, ((label, y), color) in lines:
+    def drawn(self, width: int, height: int) -> Image.Image:
+        """The plot as a picture of this size, numbers and labels included."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+        line = LEADING * SUBTITLE / 72 * DPI / height
+        axes = figure.add_axes((0.14, 0.16, 0.82, 0.82 - (len(self.lines) + 0.3) * line))
+        for i, ((label, y), color) in enumerate(zip(self.lines.items(), LINE_COLORS, strict=False)):
             axes.plot(self.x, y, color=color, linewidth=1.8, clip_on=False, solid_capstyle="round")
             axes.fill_between(self.x, y, color=color, alpha=0.12, linewidth=0)
-            axes.annotate(
-                label,
-                (0, 1),
-                (0, (len(self.lines) - 1 - i) * SUBTITLE * LINE * 72 + 3),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                color=color,
-                fontsize=SUBTITLE,
-            )
-        axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        axes.set_xticklabels(("0", "0.5", "1"))
-        axes.set_yticklabels(("0", "0.5", "1"))
+            top = 1 - (i + 1) * line
+            figure.text(0.14, top, label, color=color, fontsize=SUBTITLE, va="bottom")
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+        axes.set_yticks((0, 0.5, 1), ("0", "0.5", "1"))
         axes.tick_params(labelsize=SUBTITLE - 1, colors=GREY, length=2, pad=2)
         axes.set_xlabel(self.xlabel, fontsize=SUBTITLE, color=GREY, labelpad=1)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(GREY)
+        return rendered(figure)
 
 
 @dataclass
@@ -137,40 +124,19 @@ class Mosaic:
 
     @property
     def scale(self) -> float:
-        """Height in row heights."""
-        rows = -(-len(self.cells) // self.columns)
-        return rows * self._step - (rows > 0) * 0.02
+        """Height in row heights: a tenth of one for each caption."""
+        return -(-len(self.cells) // self.columns) * (1 / self.columns + 0.1)
 
-    @property
-    def _side(self) -> float:
-        return (1 - 0.015 * (self.columns - 1)) / self.columns
-
-    @property
-    def _step(self) -> float:
-        return self._side + 0.1  # the caption's line, and a little air
-
-    def draw(self, axes: Axes) -> None:
-        """Fills axes that have the cell's aspect."""
-        axes.set_axis_off()
+    def drawn(self, width: int, height: int) -> Image.Image:
+        """All cells as one picture of this size."""
+        page = Image.new("RGB", (width, height), "white")
+        step, down = width // self.columns, height // -(-len(self.cells) // self.columns)
+        side = step - 3
         for i, cell in enumerate(self.cells):
-            row, column = divmod(i, self.columns)
-            top = 1 - row * self._step / self.scale
-            side = self._side
-            small = axes.inset_axes(
-                (column * (side + 0.015), top - side / self.scale, side, side / self.scale)
-            )
-            cell.draw(small)
-            small.annotate(
-                cell.caption,
-                (0.5, 0),
-                (0, -2),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                color=GREY,
-                fontsize=SUBTITLE,
-            )
+            left, top = i % self.columns * step, i // self.columns * down
+            page.paste(cell.drawn(side, side), (left, top))
+            write(page, (left + side // 2, top + side + 3), [cell.caption], SUBTITLE, GREY, "ma")
+        return page
 
 
 def colorize(heat: np.ndarray, colors: str = "inferno") -> np.ndarray:
@@ -194,15 +160,27 @@ def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def clip_percentile(heat: np.ndarray) -> np.ndarray:
-    """A map (H, W), not negative -> [0, 1], its brightest hundredth alike: a few pixels outshine all others by
-    far, and the map would look black.
+    """A map (H, W), not negative -> [0, 1]; the brightest one percent becomes 1. A few pixels are far brighter than
+    all others, and without this the map would look black.
     """
     return np.clip(heat / max(float(np.percentile(heat, 99)), 1e-12), 0, 1)
 
 
+def gaussian_blur(heat: np.ndarray, sigma: float) -> np.ndarray:
+    """A map (H, W) after a Gaussian blur of `sigma` pixels, mirrored at its edges. (SciPy's equals it, and takes as
+    long to import as a whole figure to draw.)
+    """
+    radius = round(4 * sigma)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    smooth = np.pad(heat.astype(np.float64), radius, mode="symmetric")
+    for axis in (0, 1):
+        smooth = np.apply_along_axis(np.convolve, axis, smooth, kernel / kernel.sum(), "valid")
+    return smooth
+
+
 def smoothed_overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """A speckled map (H, W) over its photo: blurred by 4 pixels, so that the eye sees regions."""
-    smooth = gaussian_filter(heat.astype(np.float64), 4.0)
+    smooth = gaussian_blur(heat, 4.0)
     peak = smooth.max(initial=0.0)
     return overlay(photo, smooth / peak if peak > 0 else smooth)
 
@@ -214,15 +192,15 @@ def signed_picture(gradient: np.ndarray) -> np.ndarray:
 
 
 def diverging(heat: np.ndarray) -> np.ndarray:
-    """A signed map (H, W) -> RGB uint8 (H, W, 3): red above zero, blue below, zero white; the strongest percent
-    alike.
+    """A signed map (H, W) -> RGB uint8 (H, W, 3): red above zero, blue below, zero white; the strongest one percent
+    is drawn alike.
 
-    Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of 2 pixels): left
-    alone, red and blue specks side by side look violet, and neither sign can be seen.
+    Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of 2 pixels). Without the blur,
+    red and blue specks side by side look violet, and neither sign can be seen.
     """
     from matplotlib import colormaps
 
-    smooth = gaussian_filter(heat.astype(np.float64), 2.0)
+    smooth = gaussian_blur(heat, 2.0)
     peak = max(float(np.percentile(np.abs(smooth), 99)), 1e-12)
     return (colormaps["RdBu_r"](smooth / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
 
@@ -242,106 +220,134 @@ def save_grid(
 ) -> Path:
     """Draws rows of cells, each `height` inches high, and writes them as a PNG; returns the path.
 
-    A column is as wide as its widest picture; nothing is stretched. Titles that are too long for their column
-    are broken into lines, so nothing is cut off.
+    A column is as wide as its widest picture; nothing is stretched. Text that is too long is broken into lines, so
+    nothing is cut off.
     """
+    unit = round(height * DPI)
     columns = max(len(row) for row in rows)
-    aspect = [max(row[c].aspect * row[c].scale for row in rows if c < len(row)) for c in range(columns)]
-    widths = [height * a for a in aspect]
-    left = MARGIN + (0.3 if any(row_labels) else 0.0)
-    total_width = left + sum(widths) + GAP * (columns - 1) + MARGIN
-    texts = [[_wrapped(cell, width) for cell, width in zip(row, widths, strict=False)] for row in rows]
-    tops = [max(_text_height(*text) for text in row) for row in texts]
-    captions = [
-        [_lines(cell.caption, SUBTITLE, width) for cell, width in zip(row, widths, strict=False)]
-        for row in rows
+    widths = [
+        round(unit * max(row[c].aspect * row[c].scale for row in rows if c < len(row)))
+        for c in range(columns)
     ]
-    bottoms = [max(_text_height([], caption) for caption in row) for row in captions]
-    heights = [height * max(cell.scale for cell in row) for row in rows]
-    characters = max(20, int((total_width - left - MARGIN) * 72 / (NOTE * 0.5)))
-    notes = textwrap.wrap(note, characters)
-    headings = textwrap.wrap(heading, max(12, int((total_width - left) * 72 / (HEADING * 0.62))))
-    head = HEADING * LINE * (len(headings) + 0.3) if heading else 0.0
-    foot = len(notes) * NOTE * LINE + (0.14 if notes else 0.0)
-    total_height = (
-        MARGIN + head + sum(tops) + sum(bottoms) + sum(heights) + GAP * (len(rows) - 1) + foot + MARGIN
-    )
+    heights = [round(unit * max(cell.scale for cell in row)) for row in rows]
+    labels = [wrapped(label, TITLE, h) for label, h in zip(row_labels, heights, strict=False)]
+    left = MARGIN + max([text_height(lines, TITLE) + AIR for lines in labels if lines], default=0)
+    across = sum(widths) + GAP * (columns - 1)
+    headings, notes = wrapped(heading, HEADING, across, bold=True), wrapped(note, NOTE, across)
 
-    figure = Figure(figsize=(total_width, total_height), dpi=DPI, facecolor="white")
+    def above(cell: Cell | Plot | Mosaic, width: int) -> int:
+        titles = text_height(wrapped(cell.title, TITLE, width), TITLE)
+        titles += text_height(wrapped(cell.subtitle, SUBTITLE, width), SUBTITLE)
+        return titles + AIR if titles else 0
 
-    def write(x: float, y: float, text: str, size: float, color: str = INK, **options: Any) -> None:
-        figure.text(x / total_width, 1 - y / total_height, text, fontsize=size, color=color, **options)
+    def below(cell: Cell | Plot | Mosaic, width: int) -> int:
+        caption = text_height(wrapped(cell.caption, SUBTITLE, width), SUBTITLE)
+        return caption + AIR if caption else 0
 
-    def write_up(x: float, bottom: float, lines: Sequence[str], size: float, color: str) -> None:
-        # Line by line on fixed baselines: a block's own box depends on whether its letters reach below the line.
-        for i, line in enumerate(reversed(lines)):
-            baseline = bottom - (i * LINE + 0.25 / 72) * size
-            write(x, baseline, line, size, color, ha="center", va="baseline")
+    tops = [max(above(*pair) for pair in zip(row, widths, strict=False)) for row in rows]
+    bottoms = [max(below(*pair) for pair in zip(row, widths, strict=False)) for row in rows]
+    head = text_height(headings, HEADING) + (GAP if headings else 0)
+    foot = text_height(notes, NOTE) + (GAP if notes else 0)
+    total = sum(tops) + sum(heights) + sum(bottoms) + GAP * (len(rows) - 1)
+    page = Image.new("RGB", (left + across + MARGIN, MARGIN + head + total + foot + MARGIN), "white")
 
-    y = MARGIN
-    if heading:
-        write(left, y, "\n".join(headings), HEADING, weight="bold", va="top", linespacing=1.2)
-    y += head
+    write(page, (left, MARGIN), headings, HEADING, INK, "la", bold=True)
+    y = MARGIN + head
     for r, row in enumerate(rows):
-        y += tops[r]
-        x = left
-        for c, (cell, width, (title, subtitle)) in enumerate(zip(row, widths, texts[r], strict=False)):
-            shown = heights[r] * cell.aspect
-            place = (
-                (x + (width - shown) / 2) / total_width,
-                1 - (y + heights[r]) / total_height,
-                shown / total_width,
-                heights[r] / total_height,
-            )
-            cell.draw(figure.add_axes(place))
-            middle = x + width / 2
-            write_up(middle, y - 0.05, subtitle, SUBTITLE, GREY)
-            write_up(middle, y - 0.05 - len(subtitle) * SUBTITLE * LINE, title, TITLE, INK)
-            if captions[r][c]:
-                write(
-                    middle,
-                    y + heights[r] + 0.05,
-                    "\n".join(captions[r][c]),
-                    SUBTITLE,
-                    GREY,
-                    ha="center",
-                    va="top",
-                    linespacing=1.15,
-                )
+        x, y = left, y + tops[r]
+        for cell, width in zip(row, widths, strict=False):
+            shown = min(width, round(heights[r] * cell.aspect))
+            page.paste(cell.drawn(shown, heights[r]), (x + (width - shown) // 2, y))
+            middle, subtitle = x + width // 2, wrapped(cell.subtitle, SUBTITLE, width)
+            title = wrapped(cell.title, TITLE, width)
+            over = y - AIR - text_height(subtitle, SUBTITLE)
+            write(page, (middle, over), subtitle, SUBTITLE, GREY, "ma")
+            write(page, (middle, over - text_height(title, TITLE)), title, TITLE, INK, "ma")
+            caption = wrapped(cell.caption, SUBTITLE, width)
+            write(page, (middle, y + heights[r] + AIR), caption, SUBTITLE, GREY, "ma")
             x += width + GAP
-        if r < len(row_labels) and row_labels[r]:
-            label = "\n".join(_lines(row_labels[r], TITLE, heights[r]))
-            write(
-                left - 0.08,
-                y + heights[r] / 2,
-                label,
-                TITLE,
-                rotation=90,
-                ha="right",
-                va="center",
-                linespacing=1.1,
-            )
+        if r < len(labels) and labels[r]:
+            label = Image.new("RGB", (heights[r], text_height(labels[r], TITLE)), "white")
+            write(label, (heights[r] // 2, 0), labels[r], TITLE, INK, "ma")
+            page.paste(label.rotate(90, expand=True), (left - AIR - label.height, y))
         y += heights[r] + bottoms[r] + GAP
-    if notes:
-        write(left, y - GAP + 0.14, "\n".join(notes), NOTE, GREY, va="top", linespacing=1.25)
-    return save_figure(path, figure, metadata)
+    write(page, (left, y), notes, NOTE, GREY, "la")
+    return save_image(path, page, metadata)
 
 
-def save_figure(path: str | os.PathLike, figure: Figure, metadata: Mapping[str, str] | None = None) -> Path:
-    """Draws a figure and writes it as `save_image` does; returns the path."""
+@functools.cache
+def font(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings, in points."""
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is None or spec.origin is None:
+        raise CannotError(
+            "the package matplotlib is not installed here: run `make env`, or activate cs7643-a3"
+        )
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name, size * DPI / 72)
+
+
+def wrapped(text: str, size: float, width: float, bold: bool = False) -> list[str]:
+    """The text in lines of at most `width` pixels; a word that is too long by itself is broken."""
+    fits = font(size, bold).getlength
+    lines = []
+    for part in text.splitlines():
+        line = ""
+        for word in part.split():
+            if fits(f"{line} {word}") > width and line:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}".strip()
+            while fits(line) > width and len(line) > 1:
+                end = next(k for k in range(len(line) - 1, 0, -1) if k == 1 or fits(line[:k]) <= width)
+                lines.append(line[:end])
+                line = line[end:]
+        lines.append(line)
+    return lines
+
+
+def text_height(lines: Sequence[str], size: float) -> int:
+    """Of lines one below the other, in pixels."""
+    return round(len(lines) * size * LEADING * DPI / 72)
+
+
+def write(
+    page: Image.Image,
+    place: tuple[int, int],
+    lines: Sequence[str],
+    size: float,
+    color: str,
+    anchor: str,
+    bold: bool = False,
+) -> None:
+    """Writes lines one below the other; `place` is the first one's top left ("la") or the middle of its top ("ma")."""
+    draw = ImageDraw.Draw(page)
+    for i, line in enumerate(lines):
+        draw.text((place[0], place[1] + text_height(lines[:i], size)), line, color, font(size, bold), anchor)
+
+
+def rendered(figure: "Figure") -> Image.Image:
+    """A matplotlib figure as a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return save_image(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()), metadata)
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def save_figure(path: str | os.PathLike, figure: "Figure", metadata: Mapping[str, str] | None = None) -> Path:
+    """Draws a matplotlib figure and writes it as `save_image` does; returns the path."""
+    return save_image(path, rendered(figure), metadata)
 
 
 def save_image(
     path: str | os.PathLike, image: Image.Image, metadata: Mapping[str, str] | None = None
 ) -> Path:
-    """Writes a picture in the format of the path's ending, with as little loss as it allows, whole or not at
+    """Writes a picture in the format of the path's extension, with as little loss as it allows, whole or not at
     all; `metadata` goes into it where `recipe.read_recipe` looks.
     """
-    path = Path(path)
-    options = dict(LITTLE_LOST.get(path.suffix.lower(), {}))
+    path = _picture_path(path)
+    options = dict(LOW_LOSS.get(path.suffix.lower(), {}))
     if metadata and path.suffix.lower() == ".png":
         options["pnginfo"] = PngImagePlugin.PngInfo()
         for key, value in metadata.items():
@@ -349,8 +355,8 @@ def save_image(
     elif metadata:
         options["exif"] = Image.Exif()
         options["exif"][EXIF_TAG] = json.dumps(dict(metadata))
-    with whole_file(path) as partial:
-        image.save(partial, **options)
+    with replace_whole(path) as temporary:
+        image.save(temporary, **options)
     return path
 
 
@@ -372,48 +378,23 @@ def tile(pictures: Sequence[Image.Image], columns: int, max_pixels: float) -> Im
 def save_animation(
     path: str | os.PathLike, frames: Sequence[Image.Image], dither: Image.Dither = Image.Dither.NONE
 ) -> Path:
-    """Writes equally large frames as a GIF that runs for ever, whole or not at all; returns the path.
+    """Writes equally large frames as a GIF that repeats for ever, whole or not at all; returns the path.
 
     Each frame stays for 80 milliseconds, the last for two seconds. All share one palette of 256 colours, so
-    that nothing flickers. dither: with FLOYDSTEINBERG, colours in between are mixed from specks.
+    that nothing flickers. dither: with FLOYDSTEINBERG, colours in between are mixed from dots.
     """
     # The last frame has the colours that matter, the first the greys that it all starts from.
     sample = Image.fromarray(np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])]))
     palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
     first, *others = [frame.quantize(palette=palette, dither=dither) for frame in frames]
     times = [80] * len(others) + [2000]
-    with whole_file(path) as partial:
-        first.save(partial, save_all=True, append_images=others, duration=times, loop=0, optimize=True)
+    with replace_whole(_picture_path(path)) as temporary:
+        first.save(temporary, save_all=True, append_images=others, duration=times, loop=0, optimize=True)
     return Path(path)
 
 
-@contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; renamed to `path` at the end, removed after an exception."""
+def _picture_path(path: str | os.PathLike) -> Path:
     path = Path(path)
     if path.suffix.lower() not in Image.registered_extensions():
-        raise CannotError(f"{path}: its ending names no picture format; use .png, .jpg, .webp or .tif")
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise CannotError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def _lines(text: str, size: float, width: float) -> list[str]:
-    fits = max(8, int(width * 72 / (size * 0.53)))
-    return [line for part in text.splitlines() for line in textwrap.wrap(part, fits, break_on_hyphens=False)]
-
-
-def _wrapped(cell: Cell | Plot | Mosaic, width: float) -> tuple[list[str], list[str]]:
-    return _lines(cell.title, TITLE, width), _lines(cell.subtitle, SUBTITLE, width)
-
-
-def _text_height(title: list[str], subtitle: list[str]) -> float:
-    height = (len(title) * TITLE + len(subtitle) * SUBTITLE) * LINE
-    return height + 0.1 if height else 0.0
+        raise CannotError(f"{path}: unsupported file extension; use .png, .jpg, .webp or .tif")
+    return path

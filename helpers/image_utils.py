@@ -1,4 +1,4 @@
-"""Pictures in and out: any image file opened, and pictures made normalized tensors and back."""
+"""Pictures in and out: image files to RGB pictures, pictures to normalized tensors, and back."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from helpers.errors import CannotError
 
-# ImageNet's channel means and deviations, pixels in [0, 1], as every torchvision network expects them.
+# Mean and standard deviation of ImageNet's channels, pixels in [0, 1]. All torchvision networks are trained with them.
 SQUEEZENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 SQUEEZENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
@@ -59,11 +59,11 @@ def resize(img: Image.Image, size: int | tuple[int, int]) -> Image.Image:
 
 
 def square(img: Image.Image, size: int = 224) -> Image.Image:
-    """The middle of the picture as a square of `size` pixels, what the classifiers look at: shorter side to
-    8/7 of `size`, then the centre (torchvision's 256 and 224).
+    """The centre of the picture as a square of `size` pixels, the input of a classifier: the shorter side is resized to
+    8/7 of `size`, then the centre is cropped (torchvision's 256 and 224).
     """
     width, height = img.size
-    # The ends of a very long picture are not worth enlarging: they are cut off anyway.
+    # The ends of a very long picture are cropped first: they need not be resized.
     long = 4 * min(width, height)
     if max(width, height) > long:
         left, top = max(0, (width - long) // 2), max(0, (height - long) // 2)
@@ -76,15 +76,14 @@ def square(img: Image.Image, size: int = 224) -> Image.Image:
 def read_image(path: str | os.PathLike) -> Image.Image:
     """Any image file -> an upright RGB picture in sRGB.
 
-    EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparency is laid on
-    white, 16-bit and floating-point greys are brought to 8 bits. Raises CannotError, in one line, for
-    anything else.
+    EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparent pixels become white, and
+    16-bit and floating-point greys become 8-bit. Raises CannotError, in one line, for anything else.
     """
     path = Path(path)
     try:
         data = path.read_bytes()
         with warnings.catch_warnings():
-            # A large photo is no attack: Pillow's hard limit, at twice the size it warns of, is ours.
+            # No warning for a large photo: Pillow raises an error at twice the size that it warns of.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             img = Image.open(io.BytesIO(data))
             img.load()
@@ -105,8 +104,8 @@ def read_image(path: str | os.PathLike) -> Image.Image:
 
 
 def read_alpha(path: str | os.PathLike) -> Image.Image | None:
-    """The transparency of an image file that `read_image` can read, upright, as greys (255 is opaque); None
-    without any.
+    """The transparency of an image file that `read_image` can read, upright, as greys (255 is opaque); None if all
+    pixels are opaque.
     """
     with Image.open(path) as img:
         if not img.has_transparency_data:
@@ -116,7 +115,7 @@ def read_alpha(path: str | os.PathLike) -> Image.Image | None:
 
 
 def to_rgb(img: Image.Image) -> Image.Image:
-    """Any of Pillow's modes -> 8-bit RGB in sRGB, transparency on white."""
+    """A picture in any of Pillow's modes -> 8-bit RGB in sRGB, on white where it is transparent."""
     if img.mode.startswith("I;16") or img.mode in ("I", "F"):
         return Image.fromarray(_eight_bits(np.asarray(img))).convert("RGB")
     profile = img.info.get("icc_profile")
@@ -131,7 +130,7 @@ def to_rgb(img: Image.Image) -> Image.Image:
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     if np.issubdtype(pixels.dtype, np.integer):
         scale = 255.0 / max(65535, int(pixels.max()))
-    else:  # a floating-point grey is in [0, 1], or already counts to 255
+    else:  # floating-point greys are in [0, 1] or in [0, 255]
         pixels = np.nan_to_num(pixels, posinf=0.0, neginf=0.0)
         scale = 255.0 if pixels.max() <= 1.0 else 1.0
     return (pixels * scale).round().clip(0, 255).astype(np.uint8)
@@ -139,11 +138,11 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 def _srgb(img: Image.Image, profile: bytes | None) -> Image.Image:
     if profile and img.mode in ("RGB", "CMYK", "L"):
-        # A broken profile says nothing about the pixels: they are taken as they are.
+        # With a broken profile, the pixels are used as they are.
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             srgb = ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(img, source, srgb, outputMode="RGB")
-            assert converted is not None  # as it would be in place
+            assert converted is not None  # None only if it converts in place
             return converted
     return img.convert("RGB")

@@ -1,11 +1,12 @@
 """The handout's three "Test ... loss" checks: the losses on the packaged SqueezeNet against stored answers.
 
-The answers come from a float64 NumPy computation that shares no code with this package
-(tests/numpy_reference.py).
+The answers come from a float64 computation in NumPy that shares no code with this package (tests/numpy_reference.py).
+No loss and no Gram matrix is computed here: both come from the student's files.
 """
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from helpers.data_utils import load_photo
 from helpers.image_utils import preprocess
 
 ANSWERS = Path(__file__).with_name("loss_answers.json")
-# Correct losses in single precision come within 6e-7 of the answers; a wrong one is far beyond this.
+# Correct losses in single precision have errors below 6e-7; those of wrong ones are far larger than this.
 TOLERANCE = 1e-5
 
 
@@ -36,7 +37,7 @@ class LossErrors(NamedTuple):
 
 def check_losses(
     content_loss: Callable[..., Tensor],
-    style_loss: Callable[..., Tensor],
+    style_loss: nn.Module,
     tv_loss: Callable[..., Tensor],
     cnn: nn.Sequential,
 ) -> dict[str, LossErrors]:
@@ -56,19 +57,14 @@ def check_losses(
     def features(x: Tensor) -> list[Tensor]:
         outputs = []
         for child in cnn[: max(style_layers) + 1]:
-            x = child(x.clone())  # in-place ReLUs stay off the output before them
+            x = child(x.clone())  # in-place ReLUs must not change the output before them
             outputs.append(x)
         return outputs
 
     with torch.no_grad():
         content_target = features(image.flip(3))[content_layer]
-        # By formula, not by the gram_matrix under test: a mistake there must not cancel between picture and
-        # painting.
         painted = features(painting)
-        targets = [
-            torch.einsum("nchw,ndhw->ncd", painted[i], painted[i]) / painted[i][0].numel()
-            for i in style_layers
-        ]
+        targets = [style_loss.gram_matrix(painted[i]) for i in style_layers]  # type: ignore[operator]
 
     losses = {
         "content": lambda x: content_loss(
@@ -81,7 +77,7 @@ def check_losses(
         name: _errors(loss, image, stored[name], answers["gradient_stride"]) for name, loss in losses.items()
     }
 
-    # The later style layers are too small to show in the sum, so each is also asked for by itself.
+    # The later style layers are too small to show in the sum, so each layer is also compared by itself.
     with torch.no_grad():
         feats = features(image)
         each = [
@@ -90,6 +86,17 @@ def check_losses(
                 style_layers, targets, weights, stored["style"]["layer_values"], strict=True
             )
         ]
+    # The targets come from the gram_matrix under test, so a mistake in it could cancel. They are compared, too.
+    for i, target, directions, norm in zip(
+        style_layers,
+        targets,
+        stored["style"]["target_directions"],
+        stored["style"]["target_norms"],
+        strict=True,
+    ):
+        channels = painted[i].shape[1]
+        right_shape = target.shape == (1, channels, channels)
+        each.append(_relative_error(target, directions, norm) if right_shape else math.inf)
     errors["style"] = errors["style"]._replace(value=_worst(errors["style"].value, *each))
     return errors
 
@@ -98,23 +105,28 @@ def _errors(loss: Callable[[Tensor], Tensor], image: Tensor, stored: dict, strid
     x = image.clone().requires_grad_()
     loss_value = loss(x)
     value = abs(loss_value.item() / stored["value"] - 1)
-    if not loss_value.requires_grad:  # cut off from the picture, so the optimizer would ignore it
-        return LossErrors(value, float("inf"))
+    if not loss_value.requires_grad:  # detached from the picture: the optimizer would ignore it
+        return LossErrors(value, math.inf)
     (g,) = torch.autograd.grad(loss_value, x)
     g = g.double()
     sample = torch.tensor(stored["gradient_sample"], dtype=torch.float64)
-    # The sample sees few pixels exactly, the products with cos(k n) all pixels, the norm their size.
-    n = torch.arange(g.numel(), dtype=torch.float64)
-    directions = torch.tensor(stored["gradient_directions"], dtype=torch.float64)
-    products = torch.stack([torch.cos(k * n) @ g.flatten() for k in range(1, len(directions) + 1)])
+    # The sample compares a few pixels exactly, the products with cos(k n) and the norm depend on all of them.
     gradient = _worst(
         float((g[0, :, ::stride, ::stride] - sample).norm() / sample.norm()),
-        float((products - directions).abs().max() / stored["gradient_norm"]),
-        abs(float(g.norm()) / stored["gradient_norm"] - 1),
+        _relative_error(g, stored["gradient_directions"], stored["gradient_norm"]),
     )
     return LossErrors(value, gradient)
 
 
+def _relative_error(x: Tensor, directions: Sequence[float], norm: float) -> float:
+    """The error of x in its norm and in its products with cos(k n), k = 1, 2, ..., relative to the stored norm."""
+    x = x.double().flatten()
+    n = torch.arange(len(x), dtype=torch.float64)
+    products = [float(torch.cos(k * n) @ x) for k in range(1, len(directions) + 1)]
+    errors = [abs(found - stored) / norm for found, stored in zip(products, directions, strict=True)]
+    return _worst(*errors, abs(float(x.norm()) / norm - 1))
+
+
 def _worst(*values: float) -> float:
-    # Python's max would lose a NaN.
+    # Python's max can drop a NaN.
     return float(torch.tensor(values, dtype=torch.float64).max())

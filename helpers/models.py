@@ -1,9 +1,10 @@
 """The networks: SqueezeNet 1.1, VGG-16's convolutions, or any classifier of torchvision.
 
-torchvision is imported only where a network of its own is asked for: that takes about a second.
+torchvision is imported only for its own networks: the import takes about a second.
 """
 
 import copy
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -78,16 +79,32 @@ def only_classes(model: nn.Module, y: Tensor) -> tuple[nn.Module, Tensor]:
     """
     if not isinstance(model, SqueezeNet):
         return model, y
-    count = model.classifier[1].out_channels
+    count = cast(nn.Conv2d, model.classifier[1]).out_channels
     if beyond := [k for k in y.tolist() if not 0 <= k < count]:
         raise IndexError(f"class {beyond[0]} does not exist: there are 0 to {count - 1}")
     classes, places = y.unique(return_inverse=True)
     narrow = copy.deepcopy(model)
-    last = narrow.classifier[1]
-    last.weight = nn.Parameter(last.weight[classes], requires_grad=last.weight.requires_grad)
-    last.bias = nn.Parameter(last.bias[classes], requires_grad=last.bias.requires_grad)
+    last = cast(nn.Conv2d, narrow.classifier[1])
+    for name, value in list(last.named_parameters()):
+        setattr(last, name, nn.Parameter(value[classes], requires_grad=value.requires_grad))
     last.out_channels = len(classes)
     return narrow, places
+
+
+def working_copy(model: nn.Module) -> nn.Module:
+    """A copy of `model` for code that changes a network's layers, as the published guided backpropagation does.
+
+    That code may find the blocks to change by torchvision's class: `isinstance(module, Fire)`. So where torchvision
+    has been imported, the copy of a SqueezeNet is torchvision's own network, with the same weights.
+    """
+    if not isinstance(model, SqueezeNet) or "torchvision" not in sys.modules:
+        return copy.deepcopy(model)
+    import torchvision
+
+    with torch.device("meta"):
+        theirs = torchvision.models.squeezenet1_1(weights=None, num_classes=model.classifier[1].out_channels)
+    theirs.load_state_dict(copy.deepcopy(model.state_dict()), assign=True)
+    return theirs.train(model.training)
 
 
 def model_names() -> list[str]:
@@ -110,14 +127,12 @@ def resolve_name(name: str) -> str:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """auto -> CUDA where present, else Apple's MPS, else the processor. Raises CannotError for a device that
-    is not there.
-    """
+    """auto -> CUDA if available, else Apple's MPS, else the CPU. Raises CannotError if a device is not available."""
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(device for device, present in have.items() if present))
     if not have[name]:
-        raise CannotError(f"this machine's torch sees no {name} device: use --device cpu, or --device auto")
+        raise CannotError(f"torch finds no {name} device on this machine: use --device cpu or --device auto")
     return torch.device(name)
 
 
@@ -126,16 +141,16 @@ def load_classifier(
 ) -> nn.Module:
     """A classifier in eval mode with frozen parameters, ready for `preprocess`ed images.
 
-    `weights`: "packaged" (SqueezeNet 1.1 alone), "torchvision" (its hub), "random", or a checkpoint file; by
-    default the packaged ones where there are any, else torchvision's. Raises UsageError for an unknown name,
-    CannotError where the weights cannot be had.
+    `weights`: "packaged" (only for SqueezeNet 1.1), "torchvision" (downloaded), "random", or a checkpoint file; by
+    default the packaged ones for SqueezeNet, else torchvision's. Raises UsageError for an unknown name, CannotError if
+    the weights cannot be loaded.
     """
     name = resolve_name(name)
     weights = weights or ("packaged" if name == "squeezenet1_1" else "torchvision")
     if weights == "packaged":
         if name == "vgg16":
             raise UsageError(
-                "the packaged VGG-16 weights have convolutions only, which cannot name a class: "
+                "the packaged VGG-16 weights are of its convolutions only, which cannot classify: "
                 "use --model squeezenet, or --weights torchvision"
             )
         if name != "squeezenet1_1":
@@ -159,14 +174,14 @@ def load_features(
     *,
     quiet: bool = False,
 ) -> nn.Sequential:
-    """The convolutional part of a network, one child a layer, for style transfer. Arguments as for
+    """The convolutional part of a network, one child per layer, for style transfer. Arguments as for
     `load_classifier`.
     """
     name = resolve_name(name)
     if name == "vgg16" and weights in (None, "packaged"):
         import torchvision
 
-        # Built without memory first: a whole VGG-16 would fill half a gigabyte with numbers we throw away.
+        # Built on "meta", without memory: a whole VGG-16 takes half a gigabyte.
         with torch.device("meta"):
             features = torchvision.models.vgg16(weights=None).features
         features.load_state_dict(packaged.vgg16_state_dict(quiet=quiet), assign=True)
@@ -185,7 +200,7 @@ def _build(name: str) -> nn.Module:
         return SqueezeNet()
     import torchvision
 
-    # Both would otherwise warn that their slow initialization is to go; their weights are loaded anyway.
+    # Without this, both warn that their slow initialization will be removed.
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(name, weights=None, **options)
 
@@ -211,14 +226,14 @@ def _from_torchvision(name: str) -> nn.Module:
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
         raise CannotError(
-            f"torchvision's weights for {name} could not be downloaded ({reason}): download {file.name} elsewhere "
-            f"and put it into {file.parent}, or use --model squeezenet, which needs no network"
+            f"torchvision's weights for {name} could not be downloaded ({reason}): download {file.name} on "
+            f"another machine and put it into {file.parent}, or use --model squeezenet, which works offline"
         ) from error
 
 
 def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
-        raise CannotError(f"--weights {path}: no such file; it may also be packaged, torchvision or random")
+        raise CannotError(f"--weights {path}: no such file (and not one of packaged, torchvision, random)")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
@@ -227,12 +242,12 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise CannotError(f"--weights {path}: holds no state dict (names with tensors)")
+        raise CannotError(f"--weights {path}: contains no state dict (names with tensors)")
     return state
 
 
 def _ready(model: nn.Module, device: torch.device | str) -> nn.Module:
     model = model.eval().requires_grad_(False)
-    # On processors the channels-last layout saves about a third of a convolution's time; values are the same.
-    # (torch takes device and layout at once, its types do not know.)
+    # On a CPU the channels-last layout saves about a third of a convolution's time.
+    # (torch accepts device and layout together, but its types do not say so.)
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

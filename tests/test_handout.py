@@ -1,4 +1,4 @@
-"""The student's copy: every solution gone, in whatever words it may also stand elsewhere, and nothing else harmed."""
+"""The student's copy: no solution in it, under whatever names, and everything else as it was."""
 
 import io
 import subprocess
@@ -92,19 +92,54 @@ def test_what_the_graded_file_shows_itself_is_no_leak():
     assert not find_leaks({"mean.py": emptied(shown, marked_regions(shown, "mean.py")).encode()}, known)
 
 
-def test_a_region_beside_the_graded_files_stops_the_build(tmp_path):
+def test_a_region_in_a_file_that_is_not_graded_stops_the_build(tmp_path):
     (tmp_path / "mean.py").write_text(SOURCE)
-    with pytest.raises(CannotError, match=r"^mean.py:8: a solution region beside the graded files"):
+    with pytest.raises(CannotError, match=r"^mean.py:8: a solution region, but this is not a graded file"):
         handout.solutions(tmp_path)
 
 
 @needs_bank
-def test_the_modules_beside_the_graded_files_are_handed_out_whole():
-    files = blank_files(PROJECT)
-    beside = [name for name in files if name.startswith(("visualizers/", "style_modules/", "helpers/"))]
-    beside = [name for name in beside if name not in GRADED_FILES]
-    assert {"visualizers/layer_gradcam.py", "style_modules/relative_losses.py"} <= set(beside)
-    assert all(files[name] == (PROJECT / name).read_bytes() for name in beside)
+def test_what_is_not_graded_is_handed_out_as_it_is():
+    files = blank_files(PROJECT, extras=True)
+    folders = ("visualizers/", "style_modules/", "helpers/", "report/", "extras/")
+    ours = {name for name in files if name.startswith(folders) and name not in GRADED_FILES}
+    assert {"visualizers/mechanisms.py", "helpers/style_images/__init__.py", "report/report.md"} <= ours
+    assert "extras/attribution/methods.py" in ours
+    assert all(files[name] == (PROJECT / name).read_bytes() for name in ours)
+
+
+@needs_bank
+def test_the_handout_is_the_assignment_half_alone():
+    lean, full = blank_files(PROJECT), blank_files(PROJECT, extras=True)
+    assert not [name for name in lean if name.startswith(("extras/", "benchmarks/"))]
+    in_packages = {name for name in lean if name.startswith(("visualizers/", "style_modules/"))}
+    assert in_packages - set(GRADED_FILES) == {
+        "visualizers/__init__.py",
+        "visualizers/mechanisms.py",
+        "style_modules/__init__.py",
+    }
+    added = full.keys() - lean.keys()
+    assert all(name.startswith(("extras/", "tests/")) for name in added)
+    assert {f"tests/{name}" for name in handout.TESTS} <= full.keys()
+    # Nothing in the lean copy imports what it does not have, but where an option asks for it.
+    for name, data in lean.items():
+        if name.endswith(".py"):
+            at_once = [line for line in data.decode().splitlines() if line.startswith(("from ", "import "))]
+            assert not any(line.split()[1].startswith(("extras", "benchmarks")) for line in at_once), name
+
+
+def test_tests_of_the_extras_go_with_them(tmp_path):
+    for name, text in (
+        ("tests/__init__.py", ""),
+        ("tests/test_gradcam.py", "def test():\n    from extras.attribution import cam\n"),
+        ("tests/test_figures.py", '"""No extras here."""\nimport helpers\n'),
+        (handout.BANK, "bank"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert "tests/test_figures.py" in blank_files(tmp_path)
+    assert "tests/test_gradcam.py" not in blank_files(tmp_path)
+    assert "tests/test_gradcam.py" in blank_files(tmp_path, extras=True)
 
 
 PAGE = """# Methods
@@ -127,8 +162,8 @@ def test_the_key_is_cut_out_of_a_page_and_nothing_else():
     shown, key = handout.split_key(PAGE, "docs/methods.md")
     assert shown == OPEN
     assert key.startswith("## Answers") and key.endswith("look earlier.")
-    untouched = "A\n\n\n\nB `<!-- BEGIN KEY -->` C"
-    assert handout.split_key(untouched, "x.md") == (frozen_eval, "")
+    without = "A\n\n\n\nB `<!-- BEGIN KEY -->` C"
+    assert handout.split_key(without, "x.md") == (without, "")
 
 
 @pytest.mark.parametrize(
@@ -147,16 +182,17 @@ def test_key_markers_that_do_not_pair_or_are_misspelt_stop_the_build(page, line)
 
 
 def test_a_sentence_of_the_key_is_found_wherever_it_went(tmp_path):
-    (tmp_path / "docs").mkdir()
+    for folder in ("docs", "report"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "docs/methods.md").write_text(PAGE)
-    (tmp_path / "report.md").write_text("## Q\n\n> So, do not look earlier, at layers near the image?\n")
+    (tmp_path / "report/report.md").write_text("## Q\n\n> So, do not look earlier, at layers near the image?\n")
     known = handout.key_sentences(tmp_path)
     assert known == {
         " the last layer keeps places while it already knows what stands there ": "docs/methods.md"
     }
     for name, text in (
         (
-            "report.md",
+            "report/report.md",
             "I think that the last layer keeps places while\n> it already knows what stands there!",
         ),
         ("helpers/x.py", "# the last layer keeps places while it already knows\n# **what** stands there\n"),
@@ -170,14 +206,14 @@ def test_a_sentence_of_the_key_is_found_wherever_it_went(tmp_path):
 def test_the_key_of_this_project_stays_here():
     known = handout.key_sentences(PROJECT)
     files = blank_files(PROJECT)
-    assert "report.md" in files and "helpers/report.py" in files
+    assert {"report/report.md", "report/__main__.py", "docs/methods.md"} <= files.keys()
     assert handout.find_key_leaks(files, known) == []
 
 
 def test_a_project_with_a_key_is_handed_out_without_it(tmp_path):
     for name, text in (
         ("docs/methods.md", PAGE),
-        ("report.md", "## Q\n"),
+        ("report/report.md", "## Q\n"),
         ("README.md", "# R\n"),
         (handout.BANK, "bank"),
     ):
@@ -218,7 +254,7 @@ def test_the_handout_holds_the_judge_and_nothing_of_the_instructors():
     assert not any(f"\n{target}:".encode() in text for target in ("handout", "bundle", "gallery"))
 
 
-def test_the_students_readme_sends_nobody_to_a_page_that_is_left_out():
+def test_the_students_readme_does_not_link_to_a_page_that_is_left_out():
     text = "# A\n\nB [c](docs/d.md).\n\nFor teachers: [e](docs/instructor.md).\n\nF\n"
     assert handout.students_readme(text) == "# A\n\nB [c](docs/d.md).\n\nF\n"
 
@@ -227,9 +263,11 @@ def test_the_students_readme_and_makefile_are_true_of_a_blank_copy():
     solved = (PROJECT / "README.md").read_text(encoding="utf-8")
     readme = handout.students_readme(solved)
     assert all(solved.count(words) == 1 for words in handout.STUDENTS_WORDS)
-    assert "graduate deep-learning course: what" in readme and "solved" not in readme
+    assert "graduate deep-learning course. It shows" in readme and "complete and solved" not in readme
     assert "SOLUTION" not in readme and '`raise NotImplementedError("Task N: ...")`' in readme
     assert "benchmarks/" in solved and "benchmarks" not in readme and "| `tests/` |" in readme
+    assert "| `extras/" in solved and "| `extras/" not in readme
+    assert handout.students_readme(solved, extras=True).count("| `extras/") == solved.count("| `extras/")
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
     assert "bench" in makefile and "bench" not in handout.students_makefile(makefile)
 
@@ -248,12 +286,13 @@ def test_the_pictures_handed_out_are_those_that_a_page_shows():
 
 
 @needs_bank
-def test_no_solution_survives_anywhere():
+@pytest.mark.parametrize("extras", [False, True])
+def test_no_solution_survives_anywhere(extras):
     solved = handout.solutions(PROJECT)
     sources = {name: (PROJECT / name).read_text(encoding="utf-8") for name in solved}
     known = given_away(sources, {name: marked_regions(source, name) for name, source in sources.items()})
     assert len(known) > 20
-    files = blank_files(PROJECT)
+    files = blank_files(PROJECT, extras=extras)
     assert find_leaks(files, known) == []
     # The same search does find what is there.
     assert find_leaks({name: (PROJECT / name).read_bytes() for name in GRADED_FILES}, known)
@@ -304,22 +343,24 @@ def test_a_solved_runner_that_fails_is_refused(tmp_path):
 
 @pytest.mark.slow
 @needs_bank
-def test_the_handout_is_built_tried_and_the_same_every_time(tmp_path):
-    """Blank it scores 0, solved again 100 %, and every runner ends with its stub's line: or `build` raises."""
-    path = build(PROJECT, tmp_path / "handout.zip")
-    assert path.read_bytes() == pack(blank_files(PROJECT))
+@pytest.mark.parametrize("extras", [False, True])
+def test_the_handout_is_built_tried_and_the_same_every_time(extras, tmp_path):
+    """`build` raises unless the blank copy scores 0, the solved copy 100, and each runner does what it must."""
+    path = build(PROJECT, tmp_path / "handout.zip", extras=extras)
+    assert path.read_bytes() == pack(blank_files(PROJECT, extras=extras))
 
 
 @pytest.mark.slow
 @needs_bank
 def test_a_student_who_solves_the_handout_gets_a_zip_and_full_marks(tmp_path):
+    """With the tests that were handed out, without extras/."""
     files = blank_files(PROJECT)
     for name, regions in handout.solutions(PROJECT).items():
         files[name] = solved_again(files[name].decode(), regions, name).encode()
     with zipfile.ZipFile(io.BytesIO(pack(files))) as archive:
         archive.extractall(tmp_path)
     result = subprocess.run(
-        [sys.executable, "collect_submission.py", "--skip-tests"],
+        [sys.executable, "collect_submission.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -11,7 +11,15 @@ from torchvision import transforms as T
 from helpers import data_utils
 from helpers.data_utils import find_class, load_imagenet_val, load_images, open_image
 from helpers.errors import CannotError, UsageError
-from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, deprocess, preprocess, read_image, square
+from helpers.image_utils import (
+    SQUEEZENET_MEAN,
+    SQUEEZENET_STD,
+    deprocess,
+    preprocess,
+    read_image,
+    rescale,
+    square,
+)
 
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))  # 48 x 64, dark to bright
 
@@ -35,6 +43,29 @@ def test_deprocess_undoes_preprocess_and_does_not_stretch(photo_file):
     grey = Image.new("RGB", (8, 8), (120, 130, 140))
     assert deprocess(preprocess(grey, 8)).getpixel((3, 3)) == (120, 130, 140)
     assert deprocess(torch.full((1, 3, 4, 4), 99.0)).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_mean_and_deviation_are_published_numpy_arrays():
+    for array, expected in (
+        (SQUEEZENET_MEAN, [0.485, 0.456, 0.406]),
+        (SQUEEZENET_STD, [0.229, 0.224, 0.225]),
+    ):
+        assert isinstance(array, np.ndarray)
+        assert array.dtype == np.float32
+        assert array.tolist() == pytest.approx(expected)
+
+
+def test_rescale_maps_the_minimum_to_0_and_the_maximum_to_1():
+    assert rescale(np.array([[-3.0, 1.0], [5.0, 3.0]])).tolist() == [[0.0, 0.5], [1.0, 0.75]]
+    assert rescale(np.full((2, 2), 7.0)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_deprocess_stretches_when_asked():
+    pixels = np.array([[-1.0, 0.0], [1.0, 3.0]], dtype=np.float32)[..., None].repeat(3, axis=2)
+    normalized = torch.from_numpy((pixels - SQUEEZENET_MEAN) / SQUEEZENET_STD).permute(2, 0, 1)
+    clipped, stretched = deprocess(normalized), deprocess(normalized[None], should_rescale=True)
+    assert np.asarray(clipped)[..., 0].tolist() == [[0, 0], [255, 255]]
+    assert np.asarray(stretched)[..., 2].tolist() == [[0, 64], [128, 255]]
 
 
 def test_square_is_torchvisions_resize_and_centre_crop(photo_file):
@@ -165,8 +196,10 @@ def test_open_image_takes_a_file_a_photo_or_a_style(photo_file, tmp_path, monkey
     assert open_image(photo_file).size == (90, 60)
     assert open_image("coffee").size == (600, 400)
     assert open_image("waves", style_size=64).size == (64, 64)
-    with pytest.raises(CannotError, match="coffee"):
+    with pytest.raises(CannotError, match="did you mean coffee"):
         open_image("cofee")
+    with pytest.raises(CannotError, match="bundled images: chelsea, .*, waves"):
+        open_image("zzz")
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (5, 5)).save(tmp_path / "coffee", "PNG")
     assert open_image("coffee").size == (5, 5)  # a file wins over a name
@@ -220,7 +253,7 @@ def test_classes_are_found_by_any_unambiguous_part(names, query, index):
 def test_classes_that_are_not_found(names):
     with pytest.raises(UsageError, match="ambiguous.*Egyptian cat"):
         find_class("cat", names)
-    with pytest.raises(UsageError, match="nearest: flamingo \\(130\\)"):
+    with pytest.raises(UsageError, match="did you mean flamingo \\(130\\)"):
         find_class("flamigno", names)
     with pytest.raises(UsageError, match="0 to 999"):
         find_class("1000", names)

@@ -139,13 +139,37 @@ def test_losses_on_the_packaged_network_equal_the_stored_answers():
 
 
 def test_the_check_sees_wrong_losses():
-    cnn = load_features("squeezenet", "packaged")
-    style = StyleLoss()
+    class ThreeLayers(StyleLoss):
+        def forward(self, feats, layers, targets, weights):
+            return super().forward(feats, layers[:3], targets[:3], weights[:3])
+
     errors = check_losses(
         lambda weight, F, P: weight * (F - P).square().mean(),
-        lambda feats, layers, targets, weights: style(feats, layers[:3], targets[:3], weights[:3]),
+        ThreeLayers(),
         lambda img, weight: TotalVariationLoss()(img.detach(), weight),
-        cnn,
+        load_features("squeezenet", "packaged"),
     )
     assert not any(error.passed for error in errors.values())
     assert errors["tv"].value < 1e-5  # the value is right: only the gradient tells
+
+
+GRAM_MISTAKES = {
+    "not normalized": lambda right, F, normalize: right(F, False),
+    "divided by the positions alone": lambda right, F, normalize: right(F) * F.shape[1],
+    "positions instead of channels": lambda right, F, normalize: right(F.transpose(1, 2), normalize),
+    "channels out of order": lambda right, F, normalize: right(F.flip(1), normalize),
+    "reshaped with the channels last": lambda right, F, normalize: right(
+        F.permute(0, 2, 3, 1).reshape(F.shape), normalize
+    ),
+    "no batch": lambda right, F, normalize: right(F, normalize)[0],
+}
+
+
+@pytest.mark.parametrize("mistake", GRAM_MISTAKES)
+def test_the_check_sees_a_wrong_gram_matrix_though_it_is_wrong_for_picture_and_painting_alike(mistake):
+    class Wrong(StyleLoss):
+        def gram_matrix(self, features, normalize=True):
+            return GRAM_MISTAKES[mistake](super().gram_matrix, features, normalize)
+
+    cnn = load_features("squeezenet", "packaged")
+    assert not check_losses(ContentLoss(), Wrong(), TotalVariationLoss(), cnn)["style"].passed

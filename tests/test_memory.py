@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from helpers import memory
+from extras.painter import memory
 
 
 def test_a_graphics_card_is_asked_for_its_own_memory(monkeypatch):
@@ -25,7 +25,7 @@ def test_freed_memory_is_kept_and_used_again():
     """Blocks of 8 MB, taken and freed: where the system is Linux with glibc, their pages are taken once."""
     script = (
         "import ctypes, platform, resource, sys\n"
-        "from helpers.memory import keep_freed_memory\n"
+        "from helpers.cli import keep_freed_memory\n"
         "keep_freed_memory(); keep_freed_memory()\n"
         "libc = ctypes.CDLL(None)\n"
         "libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"

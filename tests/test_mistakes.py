@@ -119,7 +119,7 @@ def test_a_mistake_is_named_beside_an_unknown_one(variants, bank):
     patch = Patch(
         "visualizers/saliency_map.py",
         """
-        (gradient,) = torch.autograd.grad(class_scores(model, X, y).sum(), X)
+        (gradient,) = torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)
         saliency = gradient.amax(dim=1).squeeze(0)
         """,
         region=0,

@@ -10,7 +10,7 @@ import torchvision
 from torchvision.models import SqueezeNet1_1_Weights
 
 from helpers.data_utils import class_names
-from helpers.models import SqueezeNet, load_classifier, only_classes
+from helpers.models import SqueezeNet, load_classifier, only_classes, working_copy
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,6 +69,24 @@ def test_a_narrow_network_has_no_other_classes(net):
 def test_another_network_is_left_as_it_is(tiny):
     y = torch.tensor([4, 1])
     assert only_classes(tiny, y) == (tiny, y)
+
+
+def test_a_working_copy_has_torchvisions_blocks_for_code_that_looks_for_them(net, photos):
+    narrow, _ = only_classes(net, torch.tensor([282, 967]))
+    copied = working_copy(narrow)
+    assert isinstance(copied.features[3], torchvision.models.squeezenet.Fire)
+    assert not copied.training
+    with torch.no_grad():
+        assert torch.equal(copied(photos[:2]), narrow(photos[:2]))
+        copied.features[0].weight.zero_()
+    assert narrow.features[0].weight.any()
+
+
+def test_a_working_copy_of_another_network_is_a_copy(tiny):
+    copied = working_copy(tiny)
+    copied[0].weight.data.zero_()
+    assert tiny[0].weight.any()
+    assert [type(child) for child in copied] == [type(child) for child in tiny]
 
 
 @pytest.mark.parametrize(

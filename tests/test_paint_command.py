@@ -359,7 +359,7 @@ def test_ctrl_c_before_the_first_step_writes_nothing(paint, monkeypatch, capsys)
     monkeypatch.setattr(Schedule, "go_on", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     code, path = paint()
     assert (
-        code == 130 and not path.exists() and "the picture in work was not written" in capsys.readouterr().err
+        code == 130 and not path.exists() and "the current picture was not written" in capsys.readouterr().err
     )
 
 

@@ -247,6 +247,18 @@ def pdf_of(folder, text):
     return [page.extract_text() for page in pypdf.PdfReader(folder / "r.pdf").pages]
 
 
+def words_of(page):
+    """Each piece of text with its face and the height of its line above the page's bottom."""
+    found = []
+
+    def visit(text, _, matrix, font, __):
+        if text.strip():
+            found.append((text.strip(), font["/BaseFont"].partition("DejaVuSans")[2], matrix[5]))
+
+    page.extract_text(visitor_text=visit)
+    return found
+
+
 def test_pictures_of_any_shape_and_none_at_all_are_survived(tmp_path):
     noise(tmp_path / "tall.png", 2, 9000)
     noise(tmp_path / "wide.png", 9000, 2)
@@ -257,14 +269,20 @@ def test_pictures_of_any_shape_and_none_at_all_are_survived(tmp_path):
 
 
 def test_a_table_keeps_styles_links_and_marks(tmp_path):
-    row = "| **b *i* b** and `--x` | 2**3 `__init__` | [a **link**](https://a.b/c) |"
+    row = "| **b *i* b** and `--x` [f](f.md) | 2**3 `__init__` | [a **link**](https://a.b/c) |"
     (page,) = pdf_of(tmp_path, f"| one | two **2** | three |\n|-|-|-|\n{row}\n")
-    assert re.sub(r"\s+", " ", page).startswith("one two 2 three b i b and --x 2**3 __init__ a link")
+    assert re.sub(r"\s+", " ", page).startswith("one two 2 three b i b and --x f 2**3 __init__ a link")
     reader = pypdf.PdfReader(tmp_path / "r.pdf")
     links = {note.get_object()["/A"]["/URI"] for note in reader.pages[0]["/Annots"]}
     assert links == {"https://a.b/c"}
-    used = {str(font.get_object()["/BaseFont"]) for font in reader.pages[0]["/Resources"]["/Font"].values()}
-    assert {name.partition("DejaVuSans")[2] for name in used} >= {"Book", "Bold", "BoldOblique"}
+    faces = {text: face for text, face, _ in words_of(reader.pages[0])}
+    assert [faces[word] for word in ("one", "two 2", "b", "i", "and --x f")] == [
+        "Bold",
+        "Bold",
+        "Bold",
+        "BoldOblique",
+        "Book",
+    ]
 
 
 def test_a_table_too_large_for_a_page_loses_no_words(tmp_path):
@@ -277,6 +295,27 @@ def test_a_heading_stays_on_the_page_of_its_question(tmp_path):
     pages = pdf_of(tmp_path, "# T\n\n## A\n\n### Part of A\n\n## B\n\n### Part of B\n\n{nb} is no number.\n")
     assert [("Part of A" in page, "Part of B" in page) for page in pages] == [(0, 0), (1, 0), (0, 1)]
     assert "{nb} is no number." in pages[2]
+
+
+def test_a_heading_is_not_left_alone_above_a_paragraph_that_is_split(tmp_path):
+    pages = pdf_of(
+        tmp_path,
+        "".join(f"## S{n}\n\n{'<br>'.join('x' * n)}\n\n### Part\n\n{WORDS * 38}\n\n" for n in range(38, 49)),
+    )
+    endings = [page.splitlines()[-2] for page in pages[1:]]
+    assert "x" in endings and WORDS.split()[-1] in " ".join(
+        endings
+    )  # a new page, and a paragraph that is split
+    assert "Part" not in endings
+
+
+def test_paragraphs_are_apart_and_a_long_name_leaves_room_for_the_number(tmp_path):
+    (page,) = pdf_of(tmp_path, f"# A *title*\n\nName: {'x' * 300}\n\none<br>t\u2060wo\n\nthree\n")
+    assert re.search(r"x{40,80}…\s*page 1 of 1", page)
+    reader = pypdf.PdfReader(tmp_path / "r.pdf")
+    heights = {text: y for text, _, y in words_of(reader.pages[0])}
+    assert heights["two"] - heights["three"] > heights["one"] - heights["two"] + 5
+    assert reader.metadata.title == "A title"
 
 
 # Characters that DejaVu lacks

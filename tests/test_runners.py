@@ -23,17 +23,7 @@ RUNNERS = {
     "style_transfer": style_transfer,
 }
 SMALL = {
-    "class_visualization": [
-        "--classes",
-        "daisy",
-        "0",
-        "--iterations",
-        "3",
-        "--variations",
-        "2",
-        "--size",
-        "64",
-    ],
+    "class_visualization": ["--classes", "daisy", "0", "--iterations", "6", "--rows", "1"],
     "saliency_visualization": ["--images", "coffee", "chelsea", "--size", "64"],
     "gradcam_visualization": ["--images", "coffee", "chelsea", "--size", "64", "--guided"],
     "style_transfer": [
@@ -176,7 +166,7 @@ def test_wrong_images_and_classes(name, capsys, photo_file):
     broken = Path("broken.jpg")
     broken.write_bytes(photo_file.read_bytes()[:-500])
     assert "damaged or incomplete" in fails(capsys, 1, name, "--images", broken)
-    assert "nearest: flamingo" in fails(capsys, 2, name, "--classes", "flamigno")
+    assert "did you mean flamingo" in fails(capsys, 2, name, "--classes", "flamigno")
     assert "ambiguous" in fails(capsys, 2, name, "--classes", "cat")
     assert "3 classes for 2 images" in fails(
         capsys, 2, name, "--images", "coffee", "chelsea", "--classes", "1", "2", "3"
@@ -185,7 +175,7 @@ def test_wrong_images_and_classes(name, capsys, photo_file):
     assert "squeezenet" in fails(capsys, 2, name, "--model", "sqeezenet")
     assert "no such file" in fails(capsys, 1, name, "--weights", "absent.pth")
     assert "cannot be written" in fails(capsys, 1, name, "--images", "coffee", "--output", "text.jpg/x.png")
-    assert "names no picture format" in fails(capsys, 1, name, "--images", "coffee", "--output", "x.xyz")
+    assert "unsupported file extension" in fails(capsys, 1, name, "--images", "coffee", "--output", "x.xyz")
 
 
 def test_one_photo_can_be_asked_about_several_classes():
@@ -372,9 +362,9 @@ def test_wrong_options_are_one_line_too(capsys):
 
 
 def test_class_visualization_refusals(capsys):
-    assert "nearest: flamingo" in fails(capsys, 2, "class_visualization", "--classes", "flamigno")
-    assert "from 32 to 2048" in fails(capsys, 2, "class_visualization", "--method", "pixels", "--size", "8")
-    assert "names no picture format" in fails(capsys, 1, "class_visualization", "--output", "no_ending")
+    assert "did you mean flamingo" in fails(capsys, 2, "class_visualization", "--classes", "flamigno")
+    assert "--size goes with" in fails(capsys, 2, "class_visualization", "--method", "pixels", "--size", "64")
+    assert "unsupported file extension" in fails(capsys, 1, "class_visualization", "--output", "no_ending")
 
 
 def test_style_transfer_takes_no_text_and_no_half_a_photo(capsys, photo_file):

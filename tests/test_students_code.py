@@ -168,6 +168,17 @@ def test_all_runners_draw_with_files_in_the_published_form(tmp_path, right):
         assert np.abs(theirs - right[kind]).mean() < (4.0 if kind == "style" else 0.5), kind
 
 
+def test_guided_backpropagation_that_looks_for_torchvisions_fire_finds_it(monkeypatch, net, photos, labels):
+    """As most files of earlier years do."""
+    named, of_torchvision = 'item.__class__.__name__ == "Fire"', "isinstance(item, Fire)"
+    assert named in correct.PUBLISHED_GRADCAM
+    source = "from torchvision.models.squeezenet import Fire\n" + correct.PUBLISHED_GRADCAM
+    expected = gradcam_visualization.guided_backprop(photos[:2], labels[:2], net)
+    handed_in(monkeypatch, "visualizers/gradcam.py", source.replace(named, of_torchvision))
+    theirs = gradcam_visualization.guided_backprop(photos[:2], labels[:2], net)
+    assert (theirs - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
 def test_a_grad_cam_that_knows_no_layer_gets_the_last_one_and_a_note(monkeypatch):
     import helpers.figures
 

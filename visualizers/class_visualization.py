@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, deprocess
@@ -23,6 +22,8 @@ class ClassVisualization:
     @staticmethod
     def blur_image(X: Tensor, sigma: float = 1) -> Tensor:
         """Blurs images (N, C, H, W) in place with a Gaussian of `sigma` pixels; returns X."""
+        from scipy.ndimage import gaussian_filter1d  # imported here: the other techniques need no SciPy
+
         pixels = X.detach().cpu().numpy()
         for axis in (2, 3):
             pixels = gaussian_filter1d(pixels, sigma, axis=axis)

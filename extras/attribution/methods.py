@@ -7,7 +7,6 @@ model comes back as it went in. Where a method contains a graded technique it ca
 The techniques that return signed contributions return them channel by channel, (N, 3, H, W).
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from extras.attribution.cam import cam_at, fuse
+from helpers.models import working_copy
 from visualizers import GradCam, SaliencyMap
 from visualizers.mechanisms import (
     Advance,
@@ -127,12 +127,12 @@ def _mean(
     means = []
     for n in range(len(X)):
         pictures = neighbours(n)
-        total: Tensor | float = 0.0
+        sums = []
         for k in torch.arange(count).split(batch_size_for(X)):
-            total = total + technique(pictures(k), y[n].expand(len(k)), model).sum(dim=0)
+            sums.append(technique(pictures(k), y[n].expand(len(k)), model).sum(dim=0))
             if advance is not None:
                 advance(len(k))
-        means.append(total / count)
+        means.append(torch.stack(sums).sum(dim=0) / count)
     return torch.stack(means)
 
 
@@ -145,7 +145,7 @@ def guided_backprop(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = N
     """`GradCam.guided_backprop`, a batch at a time and channels first -> (N, 3, H, W)."""
 
     # Of a copy of the model: the published way to do it replaces the ReLUs for good.
-    guided = in_batches(lambda x, k: GradCam().guided_backprop(x, k, copy.deepcopy(model)), X, y, advance)
+    guided = in_batches(lambda x, k: GradCam().guided_backprop(x, k, working_copy(model)), X, y, advance)
     return guided.permute(0, 3, 1, 2)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from extras.painter import memory
 from extras.painter.figures import FrameRecorder, save_plot, to_image
 from extras.painter.optimization import (
     FeatureNet,
@@ -28,7 +29,7 @@ from extras.painter.optimization import (
 )
 from extras.painter.options import PaintOptions
 from extras.painter.schedule import MIN_SIDE, Schedule, Size, scales_of
-from helpers import cli, memory
+from helpers import cli
 from helpers.data_utils import open_image
 from helpers.errors import CannotError, UsageError
 from helpers.figures import save_image

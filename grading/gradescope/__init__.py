@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grading.judge import TaskResult
+from helpers.files import replace_whole
 
 OUTPUT_LIMIT = 9_900  # characters of each text
 UNFINISHED = "The grader did not get to the end. What is listed was graded; please submit once more."
@@ -40,13 +41,10 @@ class Results:
             self._closed = final
             document = results_of(self.tasks, output, time.monotonic() - self._begin)
             text = json.dumps(document, indent=1, allow_nan=False)
-            partial = self.path.with_name(f".{self.path.name}.partial")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as stream:
+            with replace_whole(self.path) as temporary, temporary.open("w", encoding="utf-8") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            partial.replace(self.path)
 
 
 def results_of(tasks: Sequence[TaskResult], output: str, seconds: float) -> dict:

@@ -3,12 +3,12 @@
 from grading.mistakes import Entry, Patch, forms
 
 FILE = "visualizers/class_visualization.py"
-WHERE = f"{FILE}, the gradient step"
+WHERE = f"{FILE}, create_class_visualization"
 
 
 def _step(
     objective: str = "score - l2_reg * img.square().sum()",
-    score: str = "logits.gather(1, target_y.view(-1, 1)).sum()",
+    score: str = "logits[0, target_y]",
     update: str = "img.data += learning_rate * g / g.norm()",
 ) -> Patch:
     return Patch(
@@ -28,8 +28,8 @@ def _accumulated(update: str) -> Patch:
     return Patch(
         FILE,
         f"""
-        scores = class_scores(model, img, target_y)
-        (scores.sum() - l2_reg * img.square().sum()).backward()
+        score = model(img)[0, target_y]
+        (score - l2_reg * img.square().sum()).backward()
         g = img.grad
         {update}
         """,
@@ -45,29 +45,28 @@ ENTRIES = [
     _entry(
         "descent",
         "descent instead of ascent",
-        "Your class visualization walks downhill: the step is to be added to the image, for the score is to "
-        "grow.",
+        "Your class visualization goes downhill: add the step to the image, so that the score grows.",
         _step(update="img.data -= learning_rate * g / g.norm()"),
         _step(objective="-score + l2_reg * img.square().sum()"),
     ),
     _entry(
         "loss-ascent",
         "score's sign is wrong",
-        "Your class visualization lowers the class's score: the score itself is to be raised, not a loss or its "
-        "negative.",
+        "Your class visualization lowers the class's score: raise the score itself, not a loss and not the "
+        "negative score.",
         _step(objective="-score - l2_reg * img.square().sum()"),
     ),
     _entry(
         "plus-l2",
         "regularizer added instead of subtracted",
-        "Your class visualization rewards large pixel values: the objective is s_y - l2_reg * ||I||^2, yours "
-        "adds the regularizer.",
+        "Your class visualization adds the regularizer, which rewards large pixel values: the objective is "
+        "s_y - l2_reg * ||I||^2.",
         _step(objective="score + l2_reg * img.square().sum()"),
     ),
     _entry(
         "norm-not-squared",
         "norm not squared",
-        "Your class visualization regularizes with the norm of the image, not with its square: use the sum of "
+        "Your class visualization regularizes with the norm of the image: use its square, the sum of "
         "squares (norm(...) ** 2).",
         _step(objective="score - l2_reg * img.norm()"),
     ),
@@ -80,15 +79,15 @@ ENTRIES = [
     _entry(
         "mean-l2",
         "mean of the squares",
-        "Your class visualization divides the regularizer by the number of pixels: ||I||^2 is the sum of the "
-        "squares, not their mean.",
+        "Your class visualization divides the regularizer by the number of pixels: ||I||^2 is the sum of "
+        "the squares, not their mean.",
         _step(objective="score - l2_reg * img.square().mean()"),
     ),
     _entry(
         "no-l2",
         "regularizer without effect",
-        "Your class visualization follows the score alone: the regularizer is missing, or it was cut from the "
-        "graph (.data, .detach(), .item(), no_grad), so that its gradient is zero.",
+        "Your class visualization follows only the score: the regularizer is missing, or it was cut from "
+        "the graph (.data, .detach(), .item(), no_grad), so that its gradient is zero.",
         _step(objective="score - l2_reg * img.detach().square().sum()"),
         _step(objective="score - l2_reg * img.data.norm().item() ** 2"),
         _step(objective="score"),
@@ -96,21 +95,21 @@ ENTRIES = [
     _entry(
         "not-normalized",
         "gradient not normalized",
-        "Your class visualization steps along the raw gradient: divide it by its norm, so that every step has "
-        "the length of the learning rate.",
+        "Your class visualization steps along the raw gradient: divide it by its norm, so that the length "
+        "of every step is the learning rate.",
         _step(update="img.data += learning_rate * g"),
     ),
     _entry(
         "squared-norm",
         "gradient divided by the square of its norm",
-        "Your class visualization divides the gradient by its squared norm: divide by the norm.",
+        "Your class visualization divides the gradient by its squared norm: divide it by its norm.",
         _step(update="img.data += learning_rate * g / g.square().sum()"),
     ),
     _entry(
         "unit-maximum",
         "gradient divided by its largest value",
-        "Your class visualization divides the gradient by its largest value (or its mean size) instead of its "
-        "norm, the root of the sum of squares.",
+        "Your class visualization divides the gradient by its largest value, or by its mean size: divide "
+        "it by its norm, the root of the sum of squares.",
         _step(update="img.data += learning_rate * g / g.abs().max()"),
         _step(update="img.data += learning_rate * g / g.abs().mean()"),
         _step(update="img.data += learning_rate * g / g.std()"),
@@ -119,8 +118,8 @@ ENTRIES = [
     _entry(
         "l2-outside",
         "regularizer outside the normalized step",
-        "Your class visualization normalizes the score's gradient alone and applies the regularizer beside it: "
-        "the gradient of the whole objective is what is to be divided by its norm.",
+        "Your class visualization normalizes the gradient of the score alone and adds the regularizer "
+        "afterwards: divide the gradient of the whole objective by its norm.",
         *(
             _step(objective="score", update=f"img.data += learning_rate * g / g.norm() - {weight} * img.data")
             for weight in ("learning_rate * 2 * l2_reg", "2 * l2_reg", "learning_rate * l2_reg", "l2_reg")
@@ -131,31 +130,30 @@ ENTRIES = [
     _entry(
         "not-zeroed",
         "gradient not zeroed",
-        "Your class visualization takes a right first step and a wrong second one: backward() adds to img.grad, "
-        "which has to be zeroed before each step.",
+        "Your class visualization takes a right first step and a wrong second one: backward() adds to "
+        "img.grad. Set it to zero before each step.",
         _accumulated("img.data += learning_rate * g / g.norm()"),
     ),
     _entry(
-        "rebinding",
+        "no-step",
         "image never changed",
-        "Your class visualization's picture does not move: `img = img + ...` makes a new tensor and leaves the "
-        "one that is optimized as it was. Change it in place: img.data += ...",
-        _step(update="img = img + learning_rate * g / g.norm()"),
-        _step(update="img = (img.data + learning_rate * g / g.norm()).requires_grad_()"),
+        "Your class visualization does not change the image: the step is computed, but img keeps its values "
+        "(`img.data.add(...)` and `img.data + ...` make a new tensor). Write it into the image: img.data += ...",
+        _step(update="img.data.add(learning_rate * g / g.norm())"),
+        _step(update="step = img.data + learning_rate * g / g.norm()"),
     ),
     _entry(
         "softmax",
         "probability instead of score",
-        "Your class visualization raises the class's probability: a softmax stands between the score and the "
-        "gradient. Raise the raw score.",
-        _step(score="logits.softmax(dim=1).gather(1, target_y.view(-1, 1)).sum()"),
-        _step(score="logits.log_softmax(dim=1).gather(1, target_y.view(-1, 1)).sum()"),
+        "Your class visualization raises the class's probability, not its score: remove the softmax.",
+        _step(score="logits.softmax(dim=1)[0, target_y]"),
+        _step(score="logits.log_softmax(dim=1)[0, target_y]"),
     ),
     _entry(
         "argmax",
         "another class",
-        "Your class visualization raises the score of the class that the network predicts, or of all classes, "
-        "not that of target_y.",
+        "Your class visualization raises the score of the class that the network predicts, or of all "
+        "classes: raise the score of target_y.",
         _step(score="logits.max()"),
         _step(score="logits.sum()"),
         _step(score="logits.mean()"),

@@ -4,6 +4,8 @@ Other orders of the same arithmetic, other calls for the same thing, loops, in p
 published assignment: Variable, .data, backward() with X.grad, hooks, modules replaced for good.
 """
 
+import textwrap
+
 from grading.mistakes import Correct, Patch
 
 SALIENCY, GRADCAM = "visualizers/saliency_map.py", "visualizers/gradcam.py"
@@ -20,8 +22,9 @@ def _saliency(id: str, code: str) -> Correct:
     return _one(id, "saliency", Patch(SALIENCY, code, region=0))
 
 
-def _cam(id: str, code: str) -> Correct:
-    return _one(id, "grad_cam", Patch(GRADCAM, code, region=1))
+def _cam(id: str, code: str, scores: str = "gc_model(X).gather(1, y[:, None])") -> Correct:
+    start = f"scores = {scores}\nactivations = outputs[layer]\n"
+    return _one(id, "grad_cam", Patch(GRADCAM, start + textwrap.dedent(code), region=1))
 
 
 def _climb(id: str, code: str) -> Correct:
@@ -72,7 +75,6 @@ class SaliencyMap:
 PUBLISHED_GRADCAM = """
 import torch
 import torch.nn.functional as F
-from torchvision.models.squeezenet import Fire
 
 
 class CustomReLU(torch.autograd.Function):
@@ -94,7 +96,7 @@ class GradCam:
         for param in gc_model.parameters():
             param.requires_grad = True
         for idx, item in gc_model.features._modules.items():
-            if isinstance(item, Fire):
+            if item.__class__.__name__ == "Fire":
                 for part in ("squeeze_activation", "expand1x1_activation", "expand3x3_activation"):
                     item._modules[part] = CustomReLU.apply
             elif item.__class__.__name__ == "ReLU":
@@ -350,11 +352,21 @@ VARIANTS = [
     _saliency(
         "squares",
         """
-        (gradient,) = torch.autograd.grad(class_scores(model, X, y), X, torch.ones(len(X)))
+        (gradient,) = torch.autograd.grad(model(X)[range(len(X)), y], X, torch.ones(len(X)))
         saliency = (gradient ** 2).max(1).values.sqrt()
         """,
     ),
     Correct("gradcam-published", ("grad_cam", "guided_backprop"), (Patch(GRADCAM, PUBLISHED_GRADCAM),)),
+    # As most files of earlier years have it: the network's blocks are torchvision's.
+    _one(
+        "torchvision-fire",
+        "guided_backprop",
+        Patch(
+            GRADCAM,
+            "from torchvision.models.squeezenet import Fire\n"
+            + PUBLISHED_GRADCAM.replace('item.__class__.__name__ == "Fire"', "isinstance(item, Fire)"),
+        ),
+    ),
     _cam(
         "sum-pooling",
         """
@@ -382,6 +394,7 @@ VARIANTS = [
                 cam[n, 0] += activations.grad[n, k].mean() * activations[n, k]
         cam = torch.max(cam, torch.zeros_like(cam))
         """,
+        scores="gc_model(X)[torch.arange(len(X)), y]",
     ),
     _cam(
         "adaptive-pooling",
@@ -423,7 +436,7 @@ VARIANTS = [
         """
         if img.grad is not None:
             img.grad.zero_()
-        score = model(img)[0, target_y[0]]
+        score = model(img)[0, target_y]
         (score - l2_reg * torch.norm(img) ** 2).backward()
         with torch.no_grad():
             img += learning_rate * img.grad / img.grad.norm()
@@ -432,7 +445,7 @@ VARIANTS = [
     _climb(
         "gradient-by-hand",
         """
-        (g,) = torch.autograd.grad(model(img).gather(1, target_y[:, None]).sum(), img)
+        (g,) = torch.autograd.grad(model(img).squeeze(0)[target_y], img)
         g -= 2 * l2_reg * img.data
         img.data.add_(g.div_((g * g).sum().sqrt()), alpha=learning_rate)
         """,
@@ -444,6 +457,13 @@ VARIANTS = [
         img.grad = None
         loss.backward()
         img.data -= learning_rate * (img.grad.data / torch.linalg.vector_norm(img.grad.data))
+        """,
+    ),
+    _climb(
+        "new-tensor",
+        """
+        (g,) = torch.autograd.grad(model(img)[0, target_y] - l2_reg * img.pow(2).sum(), img)
+        img = (img.data + learning_rate * g / g.norm()).requires_grad_()
         """,
     ),
     _one("published", "content", Patch(CONTENT, PUBLISHED_CONTENT)),

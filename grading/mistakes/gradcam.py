@@ -3,13 +3,8 @@
 from grading.mistakes import Entry, Patch, forms
 
 FILE = "visualizers/gradcam.py"
-LAYER = "layer = last_map_layer(gc_model, X)"
-HEATMAP = """
-@staticmethod
-def heatmap(cam, size):
-    cam = F.interpolate(cam.float(), size={size}, mode="{mode}", align_corners={corners})[:, 0]
-    {scale}
-"""
+LAYER = "layer = layer or last_map_layer(gc_model, X)"
+SCALED = "return scaled_heatmaps(cam, X.shape[2:])"
 
 
 def _steps(
@@ -21,7 +16,7 @@ def _steps(
         FILE,
         f"""
         logits = gc_model(X)
-        scores, activations = logits.gather(1, y_tensor[:, None]), outputs[layer]
+        scores, activations = logits.gather(1, y[:, None]), outputs[layer]
         (gradients,) = torch.autograd.grad({score}, activations)
         alpha = {alpha}
         cam = {cam}
@@ -34,9 +29,9 @@ def _layer(name: str) -> Patch:
     return Patch(FILE, f'layer = "{name}"', text=LAYER)
 
 
-def _heatmap(scale: str, size: str = "tuple(size)", mode: str = "bilinear", corners: str = "False") -> Patch:
-    code = HEATMAP.format(scale=scale, size=size, mode=mode, corners=corners)
-    return Patch(FILE, code, function="GradCam.heatmap")
+def _heatmap(scale: str, size: str = "X.shape[2:]", mode: str = "bilinear", corners: str = "False") -> Patch:
+    resize = f'F.interpolate(cam.detach().float(), size={size}, mode="{mode}", align_corners={corners})'
+    return Patch(FILE, f"cam = {resize}[:, 0]; {scale}", text=SCALED)
 
 
 RIGHT_SCALE = (
@@ -54,7 +49,7 @@ def _guided(expression: str, score: str = "scores.sum()") -> Patch:
         FILE,
         f"""
         logits = gc_model(X)
-        scores = logits.gather(1, torch.as_tensor(y_tensor)[:, None])
+        scores = logits.gather(1, y[:, None])
         (gradient,) = torch.autograd.grad({score}, X)
         guided = {expression}
         """,
@@ -71,15 +66,15 @@ ENTRIES = [
     _entry(
         "softmax",
         "probability instead of score",
-        "Your Grad-CAM explains the class's probability: a softmax stands between the score and the gradient. "
-        "Differentiate the raw score.",
-        _steps(score="logits.softmax(dim=1).gather(1, y_tensor[:, None]).sum()"),
-        _steps(score="logits.log_softmax(dim=1).gather(1, y_tensor[:, None]).sum()"),
+        "Your Grad-CAM is computed from the class's probability, not from its score: remove the softmax "
+        "and differentiate the raw score.",
+        _steps(score="logits.softmax(dim=1).gather(1, y[:, None]).sum()"),
+        _steps(score="logits.log_softmax(dim=1).gather(1, y[:, None]).sum()"),
     ),
     _entry(
         "argmax",
         "predicted class instead of y",
-        "Your Grad-CAM explains the class that the network predicts, not the class y that was asked for.",
+        "Your Grad-CAM explains the class that the network predicts: explain the class y that is given.",
         _steps(score="logits.max(dim=1).values.sum()"),
     ),
     _entry(
@@ -87,35 +82,35 @@ ENTRIES = [
         "scores[:, y] pairs every image with every class",
         "Your Grad-CAM adds up every class in y for every image: logits[:, y] is an (N, N) matrix of all pairs. "
         "Use gather.",
-        _steps(score="logits[:, y_tensor].sum()"),
+        _steps(score="logits[:, y].sum()"),
     ),
     _entry(
         "no-pooling",
         "gradients not pooled",
-        "Your Grad-CAM multiplies activations and gradients position by position: first average each channel's "
-        "gradient over its positions; that mean, alpha_k, is the weight of the whole map.",
+        "Your Grad-CAM multiplies activations and gradients position by position: first average each "
+        "channel's gradient over all positions. This mean, alpha_k, is the weight of the whole map.",
         _steps(alpha="gradients"),
     ),
     _entry(
         "no-relu",
         "no ReLU on the sum",
-        "Your Grad-CAM keeps evidence against the class: the weighted sum over channels needs a ReLU before it "
-        "is scaled.",
+        "Your Grad-CAM keeps evidence against the class: apply a ReLU to the weighted sum over channels "
+        "before scaling.",
         _steps(cam="(alpha * activations).sum(dim=1, keepdim=True)"),
         (_steps(cam="(alpha * activations).sum(dim=1, keepdim=True)"), _heatmap(MIN_MAX)),
     ),
     _entry(
         "abs",
         "absolute value instead of ReLU",
-        "Your Grad-CAM shows evidence against the class as if it spoke for it: an absolute value stands where the "
-        "ReLU belongs.",
+        "Your Grad-CAM shows evidence against the class as evidence for it: use a ReLU instead of the "
+        "absolute value.",
         _steps(cam="(alpha * activations).sum(dim=1, keepdim=True).abs()"),
     ),
     _entry(
         "relu-weights",
         "ReLU on the weights",
-        "Your Grad-CAM drops the channels with negative weight: the ReLU belongs on the weighted sum over "
-        "channels, not on the weights (or the gradients) before it.",
+        "Your Grad-CAM drops the channels with negative weights: apply the ReLU to the weighted sum over "
+        "channels, not to the weights or gradients before it.",
         _steps(alpha="F.relu(gradients.mean(dim=(2, 3), keepdim=True))"),
         _steps(alpha="F.relu(gradients).mean(dim=(2, 3), keepdim=True)"),
         _steps(cam="F.relu(alpha * activations).sum(dim=1, keepdim=True)"),
@@ -124,7 +119,7 @@ ENTRIES = [
         "one-branch",
         "hook on one branch of the last block",
         "Your Grad-CAM sees only half of the last block's channels: the hook is on one of its two expand "
-        "branches. Hook the whole block, features[12], whose output joins both.",
+        "branches. Put it on the whole block, features[12], whose output joins both.",
         _layer("features.12.expand3x3_activation"),
         _layer("features.12.expand1x1_activation"),
         _layer("features.12.expand3x3"),
@@ -133,7 +128,7 @@ ENTRIES = [
     _entry(
         "layer",
         "wrong layer",
-        "Your Grad-CAM looks at another layer than the last one of the network's features: earlier ones know "
+        "Your Grad-CAM uses another layer than the last one of the network's features: earlier layers know "
         "less about classes, and the classifier's maps are already scores.",
         *(_layer(name) for name in ("features.11", "features.10", "features.9", "features.7", "features.4")),
         *(_layer(name) for name in ("features.12.squeeze", "features.0", "classifier.1", "classifier.2")),
@@ -141,53 +136,53 @@ ENTRIES = [
     _entry(
         "first-activations",
         "always the first image's activations",
-        "Your Grad-CAM weights the first image's activations for every image of the batch: activations[0] (or a "
-        "hook that keeps only one) has lost the others.",
+        "Your Grad-CAM uses the first image's activations for every image of the batch: activations[0], or "
+        "a hook that keeps only one image, loses the others.",
         _steps(cam="F.relu((alpha * activations[:1]).sum(dim=1, keepdim=True))"),
     ),
     _entry(
         "first-weights",
         "always the first image's weights",
-        "Your Grad-CAM uses the first image's channel weights for every image of the batch: gradients[0], or a "
-        "mean over the batch dimension, has lost the others.",
+        "Your Grad-CAM uses the same channel weights for every image of the batch: gradients[0], or a mean "
+        "over the batch dimension, loses the other images' weights.",
         _steps(alpha="gradients[:1].mean(dim=(2, 3), keepdim=True)"),
         _steps(alpha="gradients.mean(dim=(0, 2, 3), keepdim=True)"),
     ),
     _entry(
         "flat-nan",
         "NaN where there is no evidence",
-        "Your Grad-CAM is NaN for an image without positive evidence: its maximum is 0, and 0/0 is NaN. Leave "
-        "such a map all zero.",
+        "Your Grad-CAM is NaN for an image without positive evidence: its maximum is 0, and 0/0 is NaN. "
+        "Return a map of zeros there.",
         _heatmap("return (cam / cam.amax(dim=(1, 2), keepdim=True)).numpy()"),
     ),
     _entry(
         "batch-scaling",
         "scaled over the whole batch",
-        "Your Grad-CAM divides all maps of a batch by one maximum, so an image's map depends on its neighbours: "
-        "scale each image by its own.",
+        "Your Grad-CAM divides all maps of a batch by one maximum, so a map depends on the other images: "
+        "divide each map by its own maximum.",
         _heatmap("return (cam / cam.max().clamp(min=1e-12)).numpy()"),
         _heatmap("cam = cam - cam.min(); return (cam / cam.max().clamp(min=1e-12)).numpy()"),
     ),
     _entry(
         "not-scaled",
         "not scaled",
-        "Your Grad-CAM is right up to its scale: divide each image's map by its own maximum, so that it lies in "
-        "[0, 1].",
+        "Your Grad-CAM is right except for its scale: divide each image's map by its own maximum, so that "
+        "it lies in [0, 1].",
         _heatmap("return cam.numpy()"),
     ),
     _entry(
         "min-max",
         "minimum subtracted",
-        "Your Grad-CAM subtracts each map's smallest value before scaling: zero is to stay zero (no evidence), so "
-        "only divide by the maximum.",
+        "Your Grad-CAM subtracts each map's smallest value before scaling: only divide by the maximum. "
+        "Zero, no evidence, must stay zero.",
         _heatmap(MIN_MAX),
     ),
     _entry(
         "swapped",
         "height and width swapped",
-        "Your Grad-CAM has height and width the wrong way round: Pillow's resize takes (width, height), tensors "
-        "are (H, W).",
-        _heatmap(RIGHT_SCALE, size="(size[1], size[0])"),
+        "Your Grad-CAM has height and width swapped: Pillow's resize takes (width, height), tensors are "
+        "(H, W).",
+        _heatmap(RIGHT_SCALE, size="(X.shape[3], X.shape[2])"),
         _heatmap(
             RIGHT_SCALE.replace("return ", "cam = cam.transpose(1, 2); peak = peak.transpose(1, 2); return ")
         ),
@@ -195,8 +190,8 @@ ENTRIES = [
     _entry(
         "resize",
         "resized in another way",
-        "Your Grad-CAM has the right values at the layer, but is brought to the image's size in another way: use "
-        "bilinear interpolation with align_corners=False.",
+        "Your Grad-CAM has the right values at the layer, but is resized in another way: use bilinear "
+        "interpolation with align_corners=False.",
         _heatmap(RIGHT_SCALE, corners="True"),
         _heatmap("cam = cam.clamp(min=0); " + RIGHT_SCALE, mode="bicubic"),
         _heatmap(RIGHT_SCALE, mode="nearest", corners="None"),
@@ -204,58 +199,57 @@ ENTRIES = [
     _entry(
         "guided-plain",
         "the ReLU's ordinary gradient",
-        "Your guided backpropagation is an ordinary gradient: the backward pass of each ReLU must also drop "
-        "negative gradients.",
+        "Your guided backpropagation is an ordinary gradient: the backward pass of each ReLU must also set "
+        "negative gradients to zero.",
         Patch(FILE, "return gradient * (x > 0)", region=0),
     ),
     _entry(
         "guided-deconvnet",
-        "only the gradient's sign is looked at",
-        "Your guided backpropagation lets gradients through where the ReLU's input was negative: it keeps those "
-        "that are positive and where the input was positive; yours is the deconvolutional network's rule.",
+        "sign of the ReLU's input ignored",
+        "Your guided backpropagation lets gradients pass where the ReLU's input was negative (the rule of "
+        "the deconvolutional network): let a gradient pass only where it is positive and the input was "
+        "positive, too.",
         Patch(FILE, "return gradient.clamp(min=0)", region=0),
     ),
     _entry(
         "guided-abs",
         "absolute value",
-        "Your guided backpropagation has lost the gradient's sign: no absolute value, no clamping at the end.",
+        "Your guided backpropagation has lost the gradient's sign: take no absolute value and do not clamp "
+        "at the end.",
         _guided("gradient.permute(0, 2, 3, 1).abs()"),
         _guided("gradient.permute(0, 2, 3, 1).clamp(min=0)"),
     ),
     _entry(
         "guided-channels-first",
         "channels not last",
-        "Your guided backpropagation is (N, 3, H, W): return (N, H, W, 3), by permute(0, 2, 3, 1).",
+        "Your guided backpropagation has shape (N, 3, H, W): return (N, H, W, 3), with permute(0, 2, 3, 1).",
         _guided("gradient"),
     ),
     _entry(
         "guided-reshape",
         "reshape instead of permute",
-        "Your guided backpropagation has the right shape with scrambled pixels: reshape or view reads the same "
-        "numbers in another order. Use permute(0, 2, 3, 1).",
+        "Your guided backpropagation has the right shape, but its pixels are scrambled: reshape and view "
+        "read the same numbers in another order. Use permute(0, 2, 3, 1).",
         _guided("gradient.reshape(len(X), *X.shape[2:], 3)"),
     ),
     _entry(
         "guided-swapped",
         "height and width swapped",
-        "Your guided backpropagation has height and width the wrong way round: permute(0, 2, 3, 1) keeps their "
-        "order.",
+        "Your guided backpropagation has height and width swapped: permute(0, 2, 3, 1) keeps their order.",
         _guided("gradient.permute(0, 3, 2, 1)"),
     ),
     _entry(
         "guided-softmax",
         "probability instead of score",
-        "Your guided backpropagation explains the class's probability: a softmax stands between the score and "
-        "the gradient.",
-        _guided(
-            "gradient.permute(0, 2, 3, 1)", score="logits.softmax(dim=1).gather(1, y_tensor[:, None]).sum()"
-        ),
+        "Your guided backpropagation is computed from the class's probability, not from its score: remove "
+        "the softmax.",
+        _guided("gradient.permute(0, 2, 3, 1)", score="logits.softmax(dim=1).gather(1, y[:, None]).sum()"),
     ),
     _entry(
         "guided-argmax",
         "predicted class instead of y",
-        "Your guided backpropagation explains the class that the network predicts, not the class y that was "
-        "asked for.",
+        "Your guided backpropagation explains the class that the network predicts: explain the class y "
+        "that is given.",
         _guided("gradient.permute(0, 2, 3, 1)", score="logits.max(dim=1).values.sum()"),
     ),
 ]

@@ -40,7 +40,7 @@ GRAM_ENTRIES = [
         "gram-always-normalized",
         "gram",
         "normalize=False ignored",
-        "Your Gram matrix is divided by C*H*W even with normalize=False: look at the flag.",
+        "Your Gram matrix is divided by C*H*W even with normalize=False: check the flag.",
         f"{STYLE}, gram_matrix",
         _gram("return F @ F.transpose(1, 2) / (C * H * W)"),
     ),
@@ -48,15 +48,15 @@ GRAM_ENTRIES = [
         "gram-never-normalized",
         "gram",
         "normalize=True ignored",
-        "Your Gram matrix is never divided by C*H*W: with normalize=True, the default, it is to be.",
+        "Your Gram matrix is never divided by C*H*W: divide with normalize=True, the default.",
         f"{STYLE}, gram_matrix",
         _gram("return F @ F.transpose(1, 2)"),
     ),
     Entry(
         "gram-flag-inverted",
         "gram",
-        "normalize the wrong way round",
-        "Your Gram matrix is divided by C*H*W just where normalize is False.",
+        "normalize inverted",
+        "Your Gram matrix is divided by C*H*W when normalize is False, and only then: swap the two cases.",
         f"{STYLE}, gram_matrix",
         _gram("return F @ F.transpose(1, 2) / (1 if normalize else C * H * W)"),
     ),
@@ -64,7 +64,7 @@ GRAM_ENTRIES = [
         "gram-hw-only",
         "gram",
         "divided by H*W only",
-        "Your Gram matrix is normalized by H*W: the number of channels C belongs to the divisor too.",
+        "Your Gram matrix is divided by H*W: divide by C*H*W.",
         f"{STYLE}, gram_matrix",
         _gram("return F @ F.transpose(1, 2) / (H * W if normalize else 1)"),
     ),
@@ -72,8 +72,8 @@ GRAM_ENTRIES = [
         "gram-batch-divisor",
         "gram",
         "divided by the batch size too",
-        "Your Gram matrix is normalized by N*C*H*W: the batch size N does not belong to the divisor, for every "
-        "image has its own matrix.",
+        "Your Gram matrix is divided by N*C*H*W: divide by C*H*W. Each image has its own matrix, so the "
+        "batch size N plays no part.",
         f"{STYLE}, gram_matrix",
         _gram("return F @ F.transpose(1, 2) / (N * C * H * W if normalize else 1)"),
     ),
@@ -81,8 +81,8 @@ GRAM_ENTRIES = [
         "gram-other-divisor",
         "gram",
         "another divisor",
-        "Your Gram matrix is normalized by another number than C*H*W (a factor 2 and C*C do not belong to it, "
-        "H*W does).",
+        "Your Gram matrix is divided by another number than C*H*W: check for a factor 2, for C*C, and for "
+        "a missing H*W.",
         f"{STYLE}, gram_matrix",
         _gram(
             *(
@@ -101,8 +101,8 @@ GRAM_ENTRIES = [
         "gram-view",
         "gram",
         "view instead of transpose",
-        "Your Gram matrix multiplies with F.view(N, H*W, C) (or reshape), which reads the same numbers in another "
-        "order and is no transpose: use F.transpose(1, 2), or permute(0, 2, 1).",
+        "Your Gram matrix multiplies with F.view(N, H*W, C) (or reshape), which reads the same numbers in "
+        "another order and is not a transpose: use F.transpose(1, 2) or permute(0, 2, 1).",
         f"{STYLE}, gram_matrix",
         _gram("gram = F @ F.reshape(N, H * W, C)\nreturn gram / (C * H * W) if normalize else gram"),
     ),
@@ -110,8 +110,8 @@ GRAM_ENTRIES = [
         "gram-positions",
         "gram",
         "positions instead of channels",
-        "Your Gram matrix is (N, H*W, H*W): it compares positions with positions. It is to compare channels, "
-        "F @ F^T with F of shape (C, H*W).",
+        "Your Gram matrix is (N, H*W, H*W), so it compares positions with positions: compare channels, F @ "
+        "F^T with F of shape (C, H*W).",
         f"{STYLE}, gram_matrix",
         _gram("gram = F.transpose(1, 2) @ F\nreturn gram / (C * H * W) if normalize else gram"),
     ),
@@ -119,8 +119,8 @@ GRAM_ENTRIES = [
         "gram-batch",
         "gram",
         "batch collapsed",
-        "Your Gram matrix mixes the images of a batch (features.view(N*C, H*W), a sum over the batch, or the "
-        "first image alone): every image has its own (C, C) matrix, use a batched product.",
+        "Your Gram matrix mixes the images of a batch (features.view(N*C, H*W), a sum over the batch, or "
+        "the first image alone): every image has its own (C, C) matrix. Use a batched product.",
         f"{STYLE}, gram_matrix",
         _gram(
             "F = F.reshape(N * C, H * W)\ngram = F @ F.t()\nreturn gram / (C * H * W) if normalize else gram",
@@ -139,7 +139,7 @@ GRAM_ENTRIES = [
         "gram-squeezed",
         "gram",
         "batch dimension dropped",
-        "Your Gram matrix of a single image has no batch dimension left: return (1, C, C), without squeeze().",
+        "Your Gram matrix of a single image has no batch dimension: return (1, C, C), without squeeze().",
         f"{STYLE}, gram_matrix",
         _gram("gram = (F @ F.transpose(1, 2)).squeeze()\nreturn gram / (C * H * W) if normalize else gram"),
     ),
@@ -147,7 +147,8 @@ GRAM_ENTRIES = [
         "gram-centred",
         "gram",
         "mean subtracted",
-        "Your Gram matrix is a covariance: the channels' means were subtracted. Use the features as they are.",
+        "Your Gram matrix is a covariance, since the channels' means were subtracted: use the features as "
+        "they are.",
         f"{STYLE}, gram_matrix",
         _gram(
             "F = F - F.mean(dim=2, keepdim=True)\ngram = F @ F.transpose(1, 2)\n"
@@ -158,8 +159,8 @@ GRAM_ENTRIES = [
         "gram-detached",
         "gram",
         "cut from the graph",
-        "Your Gram matrix has the right values but no gradient: .data, .detach(), .item() or a new Variable cut "
-        "it off, so the style loss cannot change the picture.",
+        "Your Gram matrix has the right values but no gradient: .data, .detach(), .item() or a new "
+        "Variable cut it off, so the style loss cannot change the picture.",
         f"{STYLE}, gram_matrix",
         _gram(
             "F = F.detach()\ngram = F @ F.transpose(1, 2)\nreturn gram / (C * H * W) if normalize else gram"
@@ -175,8 +176,8 @@ ENTRIES = [
         "content-mean",
         "content",
         "mean instead of sum",
-        "Your content loss is the mean of the squared differences (nn.MSELoss averages by default): it is their "
-        "sum.",
+        "Your content loss is the mean of the squared differences (nn.MSELoss averages by default): take "
+        "their sum.",
         f"{CONTENT}, forward",
         _content("return content_weight * (content_current - content_original).square().mean()"),
     ),
@@ -184,7 +185,7 @@ ENTRIES = [
         "content-half",
         "content",
         "factor one half",
-        "Your content loss has the factor 1/2 of the paper: the assignment's formula has none.",
+        "Your content loss has the factor 1/2 of the paper: the formula of the assignment has none.",
         f"{CONTENT}, forward",
         _content("return 0.5 * content_weight * (content_current - content_original).square().sum()"),
     ),
@@ -200,7 +201,7 @@ ENTRIES = [
         "content-weight-squared",
         "content",
         "weight squared",
-        "Your content loss has the weight inside the square, so it counts twice.",
+        "Your content loss has the weight inside the square, so it counts twice: multiply after squaring.",
         f"{CONTENT}, forward",
         _content("return (content_weight * (content_current - content_original)).square().sum()"),
     ),
@@ -208,8 +209,8 @@ ENTRIES = [
         "content-detached",
         "content",
         "no gradient",
-        "Your content loss has the right value but no gradient: it was detached by Variable(...), .data, .detach() "
-        "or .item(), so the optimizer ignores it.",
+        "Your content loss has the right value but no gradient: Variable(...), .data, .detach() or .item() "
+        "cut it off, so the optimizer ignores it.",
         f"{CONTENT}, forward",
         _content(
             "return content_weight * (content_current.detach() - content_original).square().sum()",
@@ -223,7 +224,7 @@ ENTRIES = [
         "content-abs",
         "content",
         "absolute differences",
-        "Your content loss sums absolute differences: they are to be squared.",
+        "Your content loss sums absolute differences: square them.",
         f"{CONTENT}, forward",
         _content("return content_weight * (content_current - content_original).abs().sum()"),
     ),
@@ -231,7 +232,7 @@ ENTRIES = [
         "content-root",
         "content",
         "root of the sum",
-        "Your content loss is the norm of the difference: there is no square root over the sum of squares.",
+        "Your content loss is the norm of the difference: take no square root of the sum of squares.",
         f"{CONTENT}, forward",
         _content("return content_weight * (content_current - content_original).norm()"),
     ),
@@ -240,7 +241,7 @@ ENTRIES = [
         "style-position",
         "style",
         "feats[i] instead of feats[style_layers[i]]",
-        "Your style loss compares the wrong features: feats holds every layer of the network, so it is indexed "
+        "Your style loss compares the wrong features: feats holds every layer of the network, so index it "
         "by style_layers[i], not by i.",
         f"{STYLE}, forward",
         _style("style_weights[i] * (self.gram_matrix(feats[i]) - style_targets[i]).square().sum()"),
@@ -249,8 +250,8 @@ ENTRIES = [
         "style-weight-index",
         "style",
         "weights or targets indexed by layer",
-        "Your style loss takes style_weights[layer] (or style_targets[layer]): both are in the order of "
-        "style_layers, so they are indexed by the place i.",
+        "Your style loss takes style_weights[layer] or style_targets[layer]: both are in the order of "
+        "style_layers, so index them by the position i.",
         f"{STYLE}, forward",
         _style(
             "style_weights[layer] * (gram - style_targets[i]).square().sum()",
@@ -262,8 +263,8 @@ ENTRIES = [
         "style-overwrites",
         "style",
         "only the last layer counts",
-        "Your style loss is that of the last style layer alone: the loop overwrites the loss instead of adding "
-        "to it.",
+        "Your style loss contains only the last style layer: the loop overwrites the loss instead of "
+        "adding to it.",
         f"{STYLE}, forward",
         forms(_style_loop("loss = style_weights[i] * (gram - style_targets[i]).square().sum()")),
     ),
@@ -271,7 +272,7 @@ ENTRIES = [
         "style-returns-early",
         "style",
         "only the first layer counts",
-        "Your style loss is that of the first style layer alone: the return stands inside the loop.",
+        "Your style loss contains only the first style layer: the return is inside the loop.",
         f"{STYLE}, forward",
         forms(_style_loop("return style_weights[i] * (gram - style_targets[i]).square().sum()")),
     ),
@@ -279,8 +280,8 @@ ENTRIES = [
         "style-mean",
         "style",
         "mean instead of sum",
-        "Your style loss averages (over the Gram matrix's entries, as nn.MSELoss does by default, or over the "
-        "layers): it is a sum over both.",
+        "Your style loss averages, over the Gram matrix's entries (as nn.MSELoss does by default) or over "
+        "the layers: sum over both.",
         f"{STYLE}, forward",
         forms(
             _style_loop("loss = loss + style_weights[i] * (gram - style_targets[i]).square().mean()"),
@@ -313,7 +314,7 @@ ENTRIES = [
         "style-weight-squared",
         "style",
         "weights squared",
-        "Your style loss has the weight inside the square, so it counts twice.",
+        "Your style loss has the weight inside the square, so it counts twice: multiply after squaring.",
         f"{STYLE}, forward",
         _style("(style_weights[i] * (gram - style_targets[i])).square().sum()"),
     ),
@@ -321,8 +322,8 @@ ENTRIES = [
         "style-detached",
         "style",
         "no gradient",
-        "Your style loss has the right value but no gradient: it was detached by Variable(...), .data, .detach() "
-        "or .item(), so the optimizer ignores it.",
+        "Your style loss has the right value but no gradient: Variable(...), .data, .detach() or .item() "
+        "cut it off, so the optimizer ignores it.",
         f"{STYLE}, forward",
         _style(
             "style_weights[i] * (gram.detach() - style_targets[i]).square().sum()",
@@ -333,7 +334,7 @@ ENTRIES = [
         "style-abs",
         "style",
         "absolute differences",
-        "Your style loss sums absolute differences of the Gram matrices: they are to be squared.",
+        "Your style loss sums absolute differences of the Gram matrices: square them.",
         f"{STYLE}, forward",
         _style("style_weights[i] * (gram - style_targets[i]).abs().sum()"),
     ),
@@ -341,7 +342,7 @@ ENTRIES = [
         "style-root",
         "style",
         "root of the sum",
-        "Your style loss sums norms: there is no square root over each layer's sum of squares.",
+        "Your style loss sums norms: take no square root of a layer's sum of squares.",
         f"{STYLE}, forward",
         _style("style_weights[i] * (gram - style_targets[i]).norm()"),
     ),
@@ -349,9 +350,9 @@ ENTRIES = [
         Entry(
             f"style-follows-{entry.id}",
             "style",
-            "rests on a wrong Gram matrix",
-            "Your style loss may add up rightly, but it rests on your Gram matrix, which is wrong (see Task 5.1). "
-            "Mend that first.",
+            "uses a wrong Gram matrix",
+            "Your style loss uses your Gram matrix, which is wrong (see Task 5.1): fix that first. The "
+            "style loss itself may be right.",
             f"{STYLE}, gram_matrix",
             entry.forms,
             follows=entry.id,
@@ -363,7 +364,7 @@ ENTRIES = [
         "tv-abs",
         "tv",
         "absolute differences",
-        "Your TV loss sums absolute differences of neighbours: they are to be squared.",
+        "Your TV loss sums absolute differences of neighbours: square them.",
         f"{TV}, forward",
         _tv("return tv_weight * (down.abs().sum() + right.abs().sum())"),
     ),
@@ -371,7 +372,7 @@ ENTRIES = [
         "tv-mean",
         "tv",
         "mean instead of sum",
-        "Your TV loss averages the squared differences: it is their sum.",
+        "Your TV loss averages the squared differences: sum them.",
         f"{TV}, forward",
         _tv(
             "return tv_weight * (down.square().mean() + right.square().mean())",
@@ -382,7 +383,8 @@ ENTRIES = [
         "tv-one-direction",
         "tv",
         "one direction only",
-        "Your TV loss looks at neighbours in one direction only: it needs those below and those to the right.",
+        "Your TV loss compares neighbours in one direction only: compare each pixel with the one below and "
+        "the one to the right.",
         f"{TV}, forward",
         _tv("return tv_weight * down.square().sum()", "return tv_weight * right.square().sum()"),
     ),
@@ -390,8 +392,8 @@ ENTRIES = [
         "tv-root",
         "tv",
         "square root",
-        "Your TV loss takes a square root (the isotropic total variation, or the norm): the assignment's is the "
-        "plain sum of squares.",
+        "Your TV loss takes a square root (the isotropic total variation, or the norm): the formula of the "
+        "assignment is the sum of squares without a root.",
         f"{TV}, forward",
         _tv(
             "return tv_weight * (down[:, :, :, :-1].square() + right[:, :, :-1, :].square()).sqrt().sum()",
@@ -403,8 +405,8 @@ ENTRIES = [
         "tv-wrap",
         "tv",
         "wraps around",
-        "Your TV loss compares the last row with the first, or the last column with the first (torch.roll wraps "
-        "around): only true neighbours count.",
+        "Your TV loss compares the last row with the first, or the last column with the first (torch.roll "
+        "wraps around): compare true neighbours only.",
         f"{TV}, forward",
         _tv(
             "down, right = img.roll(1, 2) - img, img.roll(1, 3) - img\n"
@@ -415,8 +417,8 @@ ENTRIES = [
         "tv-cropped",
         "tv",
         "last row and column left out",
-        "Your TV loss leaves out differences along the last row and column (both differences were cut to the same "
-        "H-1 by W-1 size).",
+        "Your TV loss leaves out the last row and the last column: both differences were cut to the same "
+        "size, H-1 by W-1.",
         f"{TV}, forward",
         _tv("return tv_weight * (down[:, :, :, :-1].square().sum() + right[:, :, :-1, :].square().sum())"),
     ),
@@ -424,7 +426,8 @@ ENTRIES = [
         "tv-twice",
         "tv",
         "every pair counted twice",
-        "Your TV loss counts every pair of neighbours twice (left and right, above and below): once is enough.",
+        "Your TV loss counts every pair of neighbours twice (left and right, above and below): count each "
+        "pair once.",
         f"{TV}, forward",
         _tv("return 2 * tv_weight * (down.square().sum() + right.square().sum())"),
     ),
@@ -432,7 +435,7 @@ ENTRIES = [
         "tv-half",
         "tv",
         "factor one half",
-        "Your TV loss has a factor 1/2 that the formula does not have.",
+        "Your TV loss has a factor 1/2: the formula has none.",
         f"{TV}, forward",
         _tv("return 0.5 * tv_weight * (down.square().sum() + right.square().sum())"),
     ),
@@ -448,7 +451,7 @@ ENTRIES = [
         "tv-one-channel",
         "tv",
         "one colour channel only",
-        "Your TV loss looks at one colour channel only: sum over all three.",
+        "Your TV loss uses one colour channel only: sum over all three.",
         f"{TV}, forward",
         _tv("return tv_weight * (down[:, 0].square().sum() + right[:, 0].square().sum())"),
     ),
@@ -456,8 +459,8 @@ ENTRIES = [
         "tv-detached",
         "tv",
         "no gradient",
-        "Your TV loss has the right value but no gradient: it was detached by Variable(...), .data, .detach() or "
-        ".item(), so the optimizer ignores it.",
+        "Your TV loss has the right value but no gradient: Variable(...), .data, .detach() or .item() cut "
+        "it off, so the optimizer ignores it.",
         f"{TV}, forward",
         _tv(
             "return tv_weight * (down.detach().square().sum() + right.detach().square().sum())",

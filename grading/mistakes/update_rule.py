@@ -36,29 +36,29 @@ ENTRIES = [
     _entry(
         "no-zero-grad",
         "gradient not zeroed",
-        "Your first step is right, the second is not: the gradients of all steps pile up, for backward() adds to "
-        "img.grad. Call optimizer.zero_grad() before backward().",
+        "Your first step is right, and the second is wrong: backward() adds to img.grad, so the gradients "
+        "of all steps add up. Call optimizer.zero_grad() before backward().",
         _loop(before=""),
     ),
     _entry(
         "zero-grad-late",
-        "picture never moves",
-        "Your picture is never changed: the gradient is forgotten between backward() and step() (zero_grad() "
-        "stands after backward()), or step() is missing, or no loss has a gradient.",
+        "picture never changes",
+        "Your picture never changes: zero_grad() comes between backward() and step(), or step() is "
+        "missing, or no loss has a gradient.",
         _loop(before="", between="optimizer.zero_grad()"),
         Patch(FILE, f"optimizer.zero_grad()\nloss = {CONTENT} + {STYLE} + {TV}\nloss.backward()", region=0),
     ),
     _entry(
         "no-decay",
         "rate never lowered",
-        "Your learning rate stays 3.0 to the end: from step 180 on it is to be 0.1.",
+        "Your learning rate stays 3.0 to the end: set it to 0.1 from step 180 on.",
         Patch(FILE, "if t == STEPS:", text=DECAY),
     ),
     _entry(
         "decay-late",
         "rate lowered one step late",
-        "Your learning rate is lowered one step late: step 180 (counted from 0) is the first with rate 0.1, so "
-        "the change belongs before that step's optimizer.step().",
+        "Your learning rate is lowered one step late: step 180, counted from 0, is the first with rate "
+        "0.1. Change it before that step's optimizer.step().",
         Patch(FILE, "if t == DECAY_AT + 1:", text=DECAY),
         Patch(FILE, "if t > DECAY_AT and optimizer.defaults['lr'] == RATE:", text=DECAY),
     ),
@@ -71,7 +71,7 @@ ENTRIES = [
     _entry(
         "low-rate",
         "rate 0.1 from the start",
-        "Your learning rate is 0.1 from the start: it is 3.0 for the first 180 steps.",
+        "Your learning rate is 0.1 from the start: use 3.0 for the first 180 steps.",
         Patch(
             FILE,
             "optimizer = torch.optim.Adam([img], lr=DECAYED_RATE)",
@@ -81,8 +81,8 @@ ENTRIES = [
     _entry(
         "geometric-decay",
         "rate lowered again and again",
-        "Your learning rate shrinks by a factor at every step (geometric decay): it is 3.0 up to step 180 and "
-        "then 0.1, constant.",
+        "Your learning rate is multiplied by a factor again and again: it is 3.0 for the first 180 steps, "
+        "then 0.1.",
         (
             Patch(FILE, "if t == STEPS:", text=DECAY),
             _loop(after="if t >= DECAY_AT - 1:\n    optimizer.param_groups[0]['lr'] *= 0.1"),
@@ -107,15 +107,15 @@ ENTRIES = [
     _entry(
         "relative-decay",
         "rate multiplied instead of set",
-        "Your learning rate is multiplied by 0.1 at step 180, which gives 0.3: it is to be set to 0.1.",
+        "Your learning rate is multiplied by 0.1 at step 180, which gives 0.3: set it to 0.1.",
         Patch(FILE, "optimizer = torch.optim.Adam([img], lr=RATE * DECAYED_RATE)", text=NEW_ADAM),
         Patch(FILE, "optimizer.param_groups[0]['lr'] *= DECAYED_RATE", text=NEW_ADAM),
     ),
     _entry(
         "adam-anew",
         "a new Adam at every step",
-        "You make a new Adam at each step from 180 on (or from the start): its averages begin at nothing each "
-        "time, so every pixel moves by the full rate. Make it once.",
+        "You make a new Adam at each step from 180 on, or at every step: its running averages start from "
+        "zero each time, so every pixel moves by the full rate. Make it once.",
         Patch(FILE, "if t >= DECAY_AT:", text=DECAY),
         _loop(
             before="optimizer = torch.optim.Adam([img], lr=RATE if t < DECAY_AT else DECAYED_RATE)\nimg.grad = None"
@@ -144,27 +144,29 @@ ENTRIES = [
     _entry(
         "no-tv",
         "total variation left out",
-        "Your total loss lacks the total variation: add tv_loss(img, tv_weight), with its gradient.",
+        "Your total loss has no total variation, or only its value without its gradient: add tv_loss(img, "
+        "tv_weight).",
         _loop(f"{CONTENT} + {STYLE}"),
         _loop(f"{CONTENT} + {STYLE} + {TV}.detach()"),
     ),
     _entry(
         "no-content",
         "content loss left out",
-        "Your total loss lacks the content loss: it was left out, or compares the picture with itself.",
+        "Your total loss has no content loss, or one that compares the picture with itself: add the content loss "
+        "of the picture and the content image.",
         _loop(f"{STYLE} + {TV}"),
         _loop(f"content_loss(content_weight, feats[content_layer], feats[content_layer]) + {STYLE} + {TV}"),
     ),
     _entry(
         "no-style",
         "style loss left out",
-        "Your total loss lacks the style loss.",
+        "Your total loss has no style loss: add it.",
         _loop(f"{CONTENT} + {TV}"),
     ),
     _entry(
         "content-tensor",
         "wrong tensor in the content loss",
-        "Your content loss is given a wrong tensor: it takes the picture's features at content_layer, then the "
+        "Your content loss gets a wrong tensor: give it the picture's features at content_layer, then the "
         "content image's at the same layer.",
         _loop(f"content_loss(content_weight, feats[-1], content_target) + {STYLE} + {TV}"),
         _loop(f"content_loss(content_weight, feats[style_layers[0]], content_target) + {STYLE} + {TV}"),
@@ -172,8 +174,8 @@ ENTRIES = [
     _entry(
         "tv-tensor",
         "wrong tensor in the total variation",
-        "Your total variation is given a wrong tensor: it is that of the picture itself, img, not of features or "
-        "of the content image.",
+        "Your total variation gets a wrong tensor: give it the picture itself, img, not features and not "
+        "the content image.",
         _loop(f"{CONTENT} + {STYLE} + tv_loss(feats[content_layer], tv_weight)"),
         _loop(f"{CONTENT} + {STYLE} + tv_loss(feats[-1], tv_weight)"),
         _loop(f"{CONTENT} + {STYLE} + tv_loss(feats[style_layers[0]], tv_weight)"),
@@ -181,8 +183,8 @@ ENTRIES = [
     _entry(
         "style-tensor",
         "wrong features in the style loss",
-        "Your style loss is given features already picked out, or in another order: it takes feats whole, every "
-        "layer of the network, and picks by style_layers itself.",
+        "Your style loss gets features already picked out, or in another order: give it the whole list "
+        "feats. It picks by style_layers itself.",
         _loop(
             f"{CONTENT} + style_loss([feats[i] for i in style_layers], range(len(style_layers)), style_targets, "
             f"style_weights[::-1]) + {TV}"
@@ -192,8 +194,8 @@ ENTRIES = [
     _entry(
         "extra-weights",
         "weights applied twice",
-        "Your total loss multiplies the losses by their weights once more: content_loss, style_loss and tv_loss "
-        "already contain them.",
+        "Your total loss multiplies by the weights once more: content_loss, style_loss and tv_loss already "
+        "contain them.",
         _loop(f"content_weight * {CONTENT} + {STYLE} + {TV}"),
         _loop(f"{CONTENT} + {STYLE} + tv_weight * {TV}"),
         _loop(f"content_weight * {CONTENT} + {STYLE} + tv_weight * {TV}"),
@@ -203,8 +205,8 @@ ENTRIES = [
     _entry(
         "ascent",
         "loss raised",
-        "Your picture climbs the loss instead of going down: step() follows minus the gradient by itself, so no "
-        "minus sign is needed.",
+        "Your picture moves up the loss instead of down: step() already follows minus the gradient, so "
+        "remove the minus sign.",
         _loop(f"-({CONTENT} + {STYLE} + {TV})"),
     ),
 ]
