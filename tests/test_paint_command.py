@@ -12,9 +12,12 @@ import torch
 from PIL import Image, ImageCms
 
 import style_transfer
-from helpers import memory, paint_figures
-from extras.painter.optimization import OTHERS, Progress
+from extras.painter import figures
+from extras.painter.optimization import OTHER_TERMS, Progress
+from extras.painter.options import duration
 from extras.painter.schedule import Schedule
+from helpers import memory
+from helpers.image_utils import read_alpha
 
 QUICK = ["--method", "paint", "--model", "squeezenet", "--size", "64", "--steps", "3"]
 
@@ -56,13 +59,15 @@ def test_the_same_seed_gives_the_same_bytes(paint):
 @pytest.mark.parametrize(
     "options", [[], ["--keep-colors", "--init", "random", "--strength", "2"], ["--style", "coffee", "rocket"]]
 )
-def test_a_replay_paints_the_same_bytes_and_films_nothing_again(paint, tmp_path, options):
-    film = tmp_path / "film.gif"
-    _, path = paint(*options, "--animate", str(film))
+def test_a_replay_paints_the_same_bytes_and_nothing_else_again(paint, tmp_path, options):
+    film, plot = tmp_path / "film.gif", tmp_path / "plot.png"
+    _, path = paint(*options, "--animate", str(film), "--plot", str(plot))
     film.unlink()
+    plot.unlink()
     again = tmp_path / "again.png"
     assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
-    assert again.read_bytes() == path.read_bytes() and not film.exists()
+    assert again.read_bytes() == path.read_bytes()
+    assert not film.exists() and not plot.exists()
 
 
 @pytest.mark.parametrize("ending", ["jpg", "webp", "tif"])
@@ -91,12 +96,10 @@ def test_a_replay_of_a_budget_counts_the_steps_that_the_clock_allowed(photo, tmp
         (["--tv-weight", "1"], "--tv-weight goes with --method course"),
         (["--steps", "1", "2", "3"], "3 numbers in --steps"),
         (["--steps", "0"], "1 numbers in --steps"),
-        (["--budget", "10s"], "--budget plans the steps"),
-        (["--blend", "1", "2"], "2 shares in --blend for 1 --style"),
+        (["--budget", "10s"], "--budget chooses the steps"),
+        (["--blend", "1", "2"], "2 values in --blend for 1 --style"),
         (["--size", "20"], "--size 20 must be from 64"),
-        (["--animate", "film.mp4"], "--animate film.mp4: its ending must be .gif"),
-        (["--plot", "plot.gif"], "--plot plot.gif: its ending must be .png"),
-        (["--model", "densenet121"], "--model densenet121: the painter knows no layers of it"),
+        (["--model", "densenet121"], "--model densenet121: the painter knows no layers of this network"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(paint, capsys, options, message):
@@ -107,12 +110,26 @@ def test_what_does_not_fit_is_refused_in_one_line(paint, capsys, options, messag
     assert code == 2 and message in error and error.count("\n") == 1 and not path.exists()
 
 
+@pytest.mark.parametrize(("option", "file"), [("--animate", "film.mp4"), ("--plot", "plot.gif")])
+def test_a_file_that_cannot_be_written_is_refused_before_the_painting(paint, capsys, option, file):
+    code, path = paint(option, file)
+    error = capsys.readouterr().err
+    assert code == 1 and f"{option} {file}: " in error and error.count("\n") == 1 and not path.exists()
+
+
 @pytest.mark.parametrize(
     "options", [["--budget", "1m"], ["--strength", "2"], ["--keep-colors"], ["--style", "coffee", "rocket"]]
 )
 def test_the_course_method_refuses_the_painters_options(options, capsys):
     assert style_transfer.main(["--content", "coffee", *options]) == 2
     assert "--method paint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("2m", 120), ("1.5M", 90), ("1h", 3600)]
+)
+def test_two_m_is_two_minutes(text, seconds):
+    assert duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["0", "-3s", "soon", "5 days", "nan"])
@@ -132,7 +149,7 @@ def test_a_budget_that_loading_has_used_up_is_said_to_be_too_small(photo, tmp_pa
     path = tmp_path / "out.png"
     arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "0.1s"]
     assert style_transfer.main([*QUICK[:4], *arguments]) == 1
-    assert "was spent on loading" in capsys.readouterr().err and not path.exists()
+    assert "is too short: loading alone took" in capsys.readouterr().err and not path.exists()
 
 
 def test_too_large_a_size_is_refused_before_it_starts_with_the_largest_that_fits(paint, monkeypatch, capsys):
@@ -171,6 +188,22 @@ def test_transparency_is_laid_on_again(paint, photo, tmp_path, capsys):
     assert result.getpixel((5, 20))[3] == 0 and result.getpixel((60, 20))[3] == 255
     assert Image.open(paint(content=tmp_path / "clear.png", output="a.jpg")[1]).mode == "RGB"
     assert "holds no transparency" in capsys.readouterr().err
+
+
+def test_the_transparency_of_a_turned_photo_is_read_upright(tmp_path):
+    img = Image.new("RGBA", (90, 60), (200, 30, 30, 255))
+    img.paste((0, 0, 0, 0), (0, 0, 45, 60))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown a quarter turn clockwise: left becomes top
+    img.save(tmp_path / "turned.png", exif=exif)
+    alpha = read_alpha(tmp_path / "turned.png")
+    assert alpha.size == (60, 90)
+    assert alpha.getpixel((30, 10)) == 0 and alpha.getpixel((30, 80)) == 255
+
+
+def test_an_opaque_photo_has_no_transparency(photo, tmp_path):
+    Image.open(photo).convert("RGBA").save(tmp_path / "opaque.png")
+    assert read_alpha(photo) is None and read_alpha(tmp_path / "opaque.png") is None
 
 
 def upright(tmp_path, photo):
@@ -237,6 +270,50 @@ def test_a_start_from_a_file_and_two_styles(paint):
     assert paint("--init", "rocket", "--blend", "3", "1", style=("coffee", "rocket"))[0] == 0
 
 
+@pytest.mark.parametrize("count", [1, 5, figures.MAX_FRAMES + 1, 3 * figures.MAX_FRAMES])
+def test_an_animation_starts_with_the_first_picture_and_ends_with_the_last(tmp_path, count):
+    recorder = figures.FrameRecorder()
+    for n in range(count):
+        recorder.add(torch.full((1, 3, 20, 30), n / max(1, count - 1)))
+    with Image.open(recorder.save(tmp_path / "film.gif")) as film:
+        shown = []
+        for k in range(film.n_frames):
+            film.seek(k)
+            shown.append(np.asarray(film.convert("L"), dtype=float).mean())
+    assert shown[0] == pytest.approx(0, abs=2)
+    assert shown[-1] == pytest.approx(255 if count > 1 else 0, abs=2)
+    assert len(shown) <= figures.MAX_FRAMES + 1
+    steps = np.diff([np.asarray(frame, dtype=float).mean() for frame in recorder.frames])
+    assert len(steps) == 0 or np.ptp(steps) <= 1  # evenly spaced
+
+
+def test_a_large_picture_is_recorded_small(tmp_path):
+    recorder = figures.FrameRecorder()
+    recorder.add(torch.zeros(1, 3, 100, 150))
+    recorder.add(torch.zeros(1, 3, 480, 720))
+    with Image.open(recorder.save(tmp_path / "film.gif")) as film:
+        assert film.size == (360, 240)
+
+
+def test_the_plot_says_where_a_size_begins_and_draws_each_term(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save_figure", lambda path, figure: drawn.append(figure))
+    terms = {name: float(k + 1) for k, name in enumerate(("relu1_1", *OTHER_TERMS))}
+    shares = {name: value / 10 for name, value in terms.items()}
+    history = [
+        Progress(scale, (64 * (scale + 1), 32), n, 10.0, terms, torch.zeros(1), shares)
+        for scale in (0, 1)
+        for n in (1, 2)
+    ]
+    figures.save_plot(tmp_path / "plot.png", history)
+    losses, gradient = drawn[0].axes
+    assert [text.get_text() for text in losses.texts] == ["32 x 64", "32 x 128"]
+    for k, name in enumerate(terms):
+        assert losses.lines[k].get_label() == name
+        assert list(losses.lines[k].get_ydata()) == [terms[name]] * 4
+        assert list(gradient.lines[k].get_ydata()) == [100 * shares[name]] * 4
+
+
 def test_the_film_and_the_plot_are_written(paint, tmp_path):
     code, path = paint("--animate", str(tmp_path / "film.gif"), "--plot", str(tmp_path / "plot.png"))
     with Image.open(tmp_path / "film.gif") as film:
@@ -246,12 +323,12 @@ def test_the_film_and_the_plot_are_written(paint, tmp_path):
 
 def test_a_term_that_starts_at_nothing_does_not_stretch_the_plot(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(paint_figures, "save_figure", lambda path, figure: drawn.append(figure))
+    monkeypatch.setattr(figures, "save_figure", lambda path, figure: drawn.append(figure))
 
     def lowest(start):
-        terms = [dict.fromkeys(("relu1_1", *OTHERS), 2.0) | {"range": value} for value in (start, 0.02)]
+        terms = [dict.fromkeys(("relu1_1", *OTHER_TERMS), 2.0) | {"range": value} for value in (start, 0.02)]
         history = [Progress(0, (64, 64), n, 8.0, shown, torch.zeros(1)) for n, shown in enumerate(terms)]
-        paint_figures.save_plot(tmp_path / "plot.png", history)
+        figures.save_plot(tmp_path / "plot.png", history)
         return drawn[-1].axes[0].get_ylim()[0]
 
     assert lowest(1e-9) == lowest(1e-300) == pytest.approx(2e-6)
@@ -303,13 +380,13 @@ def test_the_estimate_of_memory_is_neither_too_low_nor_three_times_too_high(tmp_
         "from helpers.models import load_features\n"
         "from extras.painter.optimization import *\n"
         "from extras.painter.schedule import Schedule\n"
-        "cnn = load_features('squeezenet'); look = settings_for(cnn)\n"
-        "net = FeatureNet(cnn, (*look.style_layers, look.content_layer))\n"
+        "cnn = load_features('squeezenet'); settings = settings_for(cnn)\n"
+        "net = FeatureNet(cnn, (*settings.style_layers, settings.content_layer))\n"
         "x = torch.rand(1, 3, 64, 64)\n"
-        "list(paint(net, x, [x], Schedule([(64, 64)], [2]), look))\n"
+        "list(paint(net, x, [x], Schedule([(64, 64)], [2]), settings))\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak(); x = torch.rand(1, 3, 700, 700)\n"
-        "list(paint(net, x, [x], Schedule([(700, 700)], [18]), look))\n"
+        "list(paint(net, x, [x], Schedule([(700, 700)], [18]), settings))\n"
         "print((peak() - before) / (bytes_per_pixel(net) * 700**2))\n"
     )
     done = subprocess.run(

@@ -9,25 +9,27 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from helpers.models import load_features
-from extras.painter.session import to_image
+from extras.painter import optimization
+from extras.painter.figures import to_image
+from extras.painter.losses import gram, relative_error, style_terms, total_variation
 from extras.painter.optimization import (
     FeatureNet,
     StyleSettings,
     bytes_per_pixel,
     gradient_shares,
     layer_names,
-    settings_for,
     luminance,
     match_luminance,
     paint,
+    settings_for,
+    style_grams,
     with_luminance,
 )
-from extras.painter.schedule import Schedule
-from extras.painter.losses import gram, relative_error, style_terms, total_variation
+from extras.painter.schedule import MIN_SIDE, Schedule
+from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
+from helpers.models import load_features
 
-LOOK = StyleSettings(style_layers=(1, 4), content_layer=4)
+SETTINGS = StyleSettings(style_layers=(1, 4), content_layer=4)
 
 
 def toy(seed=0):
@@ -42,8 +44,8 @@ def toy(seed=0):
     ).requires_grad_(False)
 
 
-def net(dtype=torch.float32, look=LOOK):
-    return FeatureNet(toy(), (*look.style_layers, look.content_layer), dtype)
+def net(dtype=torch.float32, settings=SETTINGS):
+    return FeatureNet(toy(), (*settings.style_layers, settings.content_layer), dtype)
 
 
 def image(seed, height=32, width=40):
@@ -58,17 +60,21 @@ def run(content=None, style=None, steps=(12,), scales=((32, 40),), network=None,
     schedule = Schedule(scales, list(steps))
     content = image(1) if content is None else content
     styles = style if isinstance(style, list) else [image(2) if style is None else style]
-    return list(paint(network or net(), content, styles, schedule, options.pop("look", LOOK), **options))
+    return list(
+        paint(network or net(), content, styles, schedule, options.pop("settings", SETTINGS), **options)
+    )
 
 
-def loss_of(picture, content, style, look=LOOK):
-    network = net(look=look)
+def loss_of(picture, content, style, settings=SETTINGS):
+    network = net(settings=settings)
     features, wanted, painting = network(picture), network(content), network(style)
-    names = [network.wanted[layer] for layer in look.style_layers]
+    names = [network.wanted[layer] for layer in settings.style_layers]
     terms = style_terms(features, {name: gram(painting[name]) for name in names})
-    content_name = network.wanted[look.content_layer]
+    content_name = network.wanted[settings.content_layer]
     error = relative_error(features[content_name], wanted[content_name])
-    return sum(terms.values()) + look.content_weight * error + look.tv_weight * total_variation(picture)
+    return (
+        sum(terms.values()) + settings.content_weight * error + settings.tv_weight * total_variation(picture)
+    )
 
 
 def test_the_loss_falls_and_the_result_is_the_best_picture_met():
@@ -96,7 +102,7 @@ def test_the_scales_follow_one_another_each_from_the_last_ones_result():
 def test_the_features_are_the_networks_own_with_the_border_repeated():
     cnn, x = toy(), image(3).double()
     ours = net(torch.float64)(x)
-    mean, std = (v.double().view(1, 3, 1, 1) for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+    mean, std = (torch.as_tensor(v).double().view(1, 3, 1, 1) for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
     h = F.pad((x - mean) / std, (1, 1, 1, 1), mode="replicate")
     reference = cnn.double()
     first = F.relu(F.conv2d(h, reference[0].weight, reference[0].bias))
@@ -143,7 +149,7 @@ def test_layers_have_their_usual_names():
 
 
 class Failing(nn.Module):
-    """A network that now and then returns what would ruin the picture."""
+    """A network that sometimes returns features that would ruin the picture."""
 
     def __init__(self, calls, factor):
         super().__init__()
@@ -167,6 +173,16 @@ def test_a_ruined_step_is_undone_and_the_painting_goes_on(factor):
     assert min(r.loss for r in records if r.loss == r.loss) < 2 * whole[-1].loss
 
 
+def test_each_restart_halves_the_rate(monkeypatch):
+    rates = []
+    make = optimization._optimizer
+    monkeypatch.setattr(
+        optimization, "_optimizer", lambda name, x, rate: rates.append(rate) or make(name, x, rate)
+    )
+    run(steps=(30,), network=Failing({9, 20}, float("nan")))
+    assert rates == [1.0, 0.5, 0.25]
+
+
 def test_a_network_that_only_fails_gives_up_with_the_picture_it_had():
     records = run(steps=(60,), network=Failing(set(range(4, 100)), float("nan")))
     assert len(records) < 20
@@ -176,12 +192,12 @@ def test_a_network_that_only_fails_gives_up_with_the_picture_it_had():
 @pytest.mark.parametrize("model", ["squeezenet", pytest.param("vgg16", marks=pytest.mark.slow)])
 def test_half_precision_convolutions_change_the_loss_by_less_than_one_percent(model):
     cnn, content, style = load_features(model), image(1, 96, 96), image(2, 96, 96)
-    look = settings_for(cnn)
+    settings = settings_for(cnn)
     losses = {}
     for dtype in (torch.float32, torch.bfloat16):
-        network = FeatureNet(cnn, (*look.style_layers, look.content_layer), dtype)
+        network = FeatureNet(cnn, (*settings.style_layers, settings.content_layer), dtype)
         losses[dtype] = run(
-            content, style, (1,), ((96, 96),), network, look=look, start=style * 0.5 + content * 0.5
+            content, style, (1,), ((96, 96),), network, settings=settings, start=style * 0.5 + content * 0.5
         )[0]
     assert losses[torch.bfloat16].loss == pytest.approx(losses[torch.float32].loss, rel=0.01)
 
@@ -197,18 +213,18 @@ def test_the_scale_of_a_networks_activations_does_not_matter():
         cnn.load_state_dict(
             {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features")}
         )
-        look = settings_for(cnn)
-        network = FeatureNet(cnn.double(), (*look.style_layers, look.content_layer), torch.float64)
+        settings = settings_for(cnn)
+        network = FeatureNet(cnn.double(), (*settings.style_layers, settings.content_layer), torch.float64)
         content, style = image(1, 48, 48).double(), image(2, 48, 48).double()
-        pictures.append(run(content, style, (6,), ((48, 48),), network, look=look)[-1].picture)
+        pictures.append(run(content, style, (6,), ((48, 48),), network, settings=settings)[-1].picture)
     torch.testing.assert_close(*pictures, atol=1 / 255, rtol=0)
 
 
 def test_more_strength_keeps_less_of_the_content():
     errors = []
     for strength in (0.25, 1.0, 4.0):
-        look = StyleSettings(LOOK.style_layers, LOOK.content_layer, strength=strength)
-        record = run(steps=(40,), look=look)[-1]
+        settings = StyleSettings(SETTINGS.style_layers, SETTINGS.content_layer, strength=strength)
+        record = run(steps=(40,), settings=settings)[-1]
         errors.append((record.terms["content"] * strength, record.style))
     assert errors[0][0] < errors[1][0] < errors[2][0]
     assert errors[0][1] > errors[1][1] > errors[2][1]
@@ -254,6 +270,28 @@ def test_two_styles_are_mixed_by_their_shares():
     alone = run(style=image(2))[-1].picture
     torch.testing.assert_close(pictures[0], alone, atol=0.02, rtol=0)
     assert (pictures[0] - pictures[2]).abs().mean() > (pictures[0] - pictures[1]).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("painting", "scale", "seen"),
+    [
+        ((128, 96), 1.0, (64, 48)),  # as many pixels as the picture, not as long a side
+        ((256, 192), 1.0, (64, 48)),
+        ((256, 48), 1.0, (128, MIN_SIDE)),
+        ((128, 96), 0.75, (48, 36)),
+        ((48, 40), 1.0, (48, 40)),  # never enlarged
+        ((128, 96), 0.1, (MIN_SIDE, MIN_SIDE)),
+    ],
+)
+def test_a_painting_is_resized_to_the_pixels_of_the_picture(painting, scale, seen):
+    settings = StyleSettings(SETTINGS.style_layers, SETTINGS.content_layer, style_scale=scale)
+    network, style = net(), image(2, *painting)
+    found = style_grams(network, style, (48, 64), settings)
+    small = F.interpolate(style, size=seen, mode="bicubic", antialias=True) if seen != painting else style
+    expected = network(small.clamp(0, 1))
+    assert list(found) == ["relu1_1", "relu2_1"]
+    for name, matrix in found.items():
+        torch.testing.assert_close(matrix, gram(expected[name]))
 
 
 def test_a_start_from_noise_is_a_start_from_noise():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from extras.painter.optimization import FeatureNet, paint, settings_for
+from extras.painter.schedule import Schedule
 from helpers.data_utils import load_photo
 from helpers.models import load_features
-from extras.painter.optimization import FeatureNet, settings_for, paint
-from extras.painter.schedule import Schedule
 
 
 def tensor(name):
@@ -17,12 +17,12 @@ def tensor(name):
 def content_error(model, size, strength):
     """How far the painted features are from the photo's, relative to the photo's own."""
     cnn = load_features(model)
-    look = settings_for(cnn, strength)
-    net = FeatureNet(cnn, (*look.style_layers, look.content_layer))
+    settings = settings_for(cnn, strength)
+    net = FeatureNet(cnn, (*settings.style_layers, settings.content_layer))
     torch.manual_seed(0)
     schedule = Schedule([(size, size)], [60])
-    *_, last = paint(net, tensor("astronaut"), [tensor("coffee")], schedule, look)
-    return last.terms["content"] * strength / look.content_weight
+    *_, last = paint(net, tensor("astronaut"), [tensor("coffee")], schedule, settings)
+    return last.terms["content"] * strength / settings.content_weight
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ from PIL import Image
 import class_visualization
 import gradcam_visualization
 import saliency_visualization
-import style_modules
 import style_transfer
 import style_utils
 from tests.test_figures import cells_found, cells_of
@@ -226,25 +225,56 @@ def test_unusual_photos_go_through_a_runner(mode, capsys):
     assert cells_found("visualization/saliency_visualization.png") >= 2
 
 
-def test_the_fast_loop_paints_the_same_and_calls_no_graded_loss(monkeypatch):
-    monkeypatch.setattr(style_utils, "STEPS", 3)  # before rounding is magnified
+def test_the_course_loop_gets_real_files_that_pillow_opens(monkeypatch):
+    import torch
 
-    def painted(*options):
-        assert run("style_transfer", *SMALL["style_transfer"], *options) == 0
-        return np.asarray(Image.open("visualization/small.png"), dtype=float)
+    given = {}
 
-    graded, random = painted(), painted("--init-random")
-    assert np.abs(graded - random).max() > 50
-    for name in ("ContentLoss", "StyleLoss", "TotalVariationLoss"):
-        monkeypatch.setattr(getattr(style_modules, name), "forward", None)
-    assert np.abs(graded - painted("--fast")).max() <= 1
-    assert np.abs(random - painted("--init-random", "--fast")).max() <= 1
+    def transfer(**arguments):
+        for name in ("content_image", "style_image"):
+            with Image.open(arguments[name]) as img:
+                given[name] = img.mode, img.size, img.format
+        given["testing"], given["cnn"] = arguments["testing"], type(arguments["cnn"])
+        return torch.zeros(1, 3, 32, 32)
+
+    photo = Image.new("RGB", (64, 48), "white")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown a quarter turn clockwise
+    photo.save("turned.jpg", exif=exif)
+    monkeypatch.setattr(style_utils, "style_transfer", transfer)
+    assert run("style_transfer", "--content", "turned.jpg", "--style", "waves", "--init-random") == 0
+    assert given == {
+        "content_image": ("RGB", (48, 64), "PNG"),
+        "style_image": ("RGB", (512, 512), "PNG"),
+        "testing": True,
+        "cnn": torch.nn.Sequential,
+    }
+
+
+def test_a_recipe_of_an_older_version_says_what_is_gone(capsys, monkeypatch):
+    from helpers import recipe
+
+    monkeypatch.setattr(style_utils, "STEPS", 2)
+    make = recipe.make_recipe
+    for fast in (True, None):
+        monkeypatch.setattr(
+            recipe, "make_recipe", lambda a, *rest, fast=fast: make({**a, "fast": fast}, *rest)
+        )
+        assert run("style_transfer", *SMALL["style_transfer"], "--output", f"{fast}.png") == 0
+    monkeypatch.setattr(recipe, "make_recipe", make)
+    capsys.readouterr()
+    line = fails(capsys, 1, "style_transfer", "--replay", "True.png", "--output", "again.png")
+    assert "was made with --fast, which this version does not have" in line
+    assert run("style_transfer", "--replay", "None.png", "--output", "again.png") == 0
+    assert np.array_equal(Image.open("again.png"), Image.open("None.png"))
 
 
 def test_style_transfer_refusals(capsys, photo_file):
     small = SMALL["style_transfer"]
     assert "layer 99 does not exist" in fails(capsys, 2, "style_transfer", *small, "--content-layer", "99")
-    assert "give one for each" in fails(capsys, 2, "style_transfer", *small, "--style-weights", "1", "2")
+    assert "give one weight for each" in fails(
+        capsys, 2, "style_transfer", *small, "--style-weights", "1", "2"
+    )
     assert "must be from 32" in fails(capsys, 2, "style_transfer", *small[:6], "--image-size", "8")
     assert "no such file" in fails(capsys, 1, "style_transfer", "--content", "nowhere.jpg")
     assert "not a path" in fails(capsys, 2, "style_transfer", *small[:4], "--name", "../x")
@@ -298,18 +328,29 @@ def test_importing_a_runner_does_nothing(elsewhere):
 
 
 def test_the_published_presets_are_the_published_ones():
-    presets, (content, style) = (
-        style_transfer.PRESETS,
-        (style_transfer.CONTENT_LAYER, style_transfer.STYLE_LAYERS),
-    )
+    layers = {"content_layer": 3, "style_layers": [1, 4, 6, 7]}
     keys = ("image_size", "style_size", "content_weight", "style_weights", "tv_weight")
-    found = {name: tuple(presets[name][key] for key in keys) for name in "ABC"}
-    assert (content, style) == (3, [1, 4, 6, 7])
-    assert found == {
+    published = {
         "A": (192, 512, 5e-2, [20000, 500, 12, 1], 5e-2),
         "B": (192, 224, 3e-2, [200000, 800, 12, 1], 2e-2),
         "C": (192, 192, 6e-2, [300000, 1000, 15, 3], 2e-2),
     }
+    for name, values in published.items():
+        expected = dict(zip(keys, values, strict=True)) | layers
+        assert style_transfer.PRESETS[name]._asdict() == expected
+
+
+def test_the_command_line_overrides_the_preset():
+    def settings(*arguments):
+        return style_transfer.settings_of(style_transfer.build_parser().parse_args([*arguments]), 13)
+
+    preset = style_transfer.PRESETS
+    assert settings() == preset["D"]._asdict()
+    assert settings("--preset", "B") == preset["B"]._asdict()
+    vgg = style_transfer.build_parser().parse_args(["--model", "VGG19"])
+    assert style_transfer.settings_of(vgg, 37) == preset["V"]._asdict()
+    changed = settings("--preset", "A", "--tv-weight", "0", "--content-layer", "5", "--style-size", "96")
+    assert changed == preset["A"]._asdict() | {"tv_weight": 0, "content_layer": 5, "style_size": 96}
 
 
 def test_wrong_options_are_one_line_too(capsys):

@@ -84,8 +84,7 @@ class PaintSession:
         elif options.init != "content":
             images[options.init] = open_image(options.init, seed=options.seed)
             start = self._tensor(images[options.init])
-        # Animation and plot do not change the picture.
-        arguments = {**arguments, "animate": None, "plot": None}
+        arguments = {**arguments, "plot": None}  # it does not change the picture, and a replay makes none
         recipe = functools.partial(make_recipe, model=self.cnn, images=images)
         metadata = recipe(arguments)
         recorder, history, stopped = FrameRecorder(), [], False
