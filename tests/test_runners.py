@@ -14,6 +14,7 @@ import saliency_visualization
 import style_transfer
 import style_utils
 from tests.test_figures import cells_found, cells_of
+from visualizers import GradCam
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNNERS = {
@@ -30,7 +31,7 @@ SMALL = {
         "--content",
         "coffee",
         "--style",
-        "waves",
+        "swirl",
         "--name",
         "small",
         "--image-size",
@@ -103,8 +104,8 @@ def test_the_same_seed_gives_the_same_bytes_and_a_replay_too(name, capsys):
 def test_default_names():
     assert run("style_transfer", *SMALL["style_transfer"][:4], *SMALL["style_transfer"][6:]) == 0
     assert {path.name for path in Path("visualization").iterdir()} == {
-        "coffee_waves.png",
-        "coffee_waves_panel.png",
+        "coffee_swirl.png",
+        "coffee_swirl_panel.png",
     }
 
 
@@ -204,9 +205,7 @@ def test_an_empty_map_is_labelled(monkeypatch, capsys):
 
     seen = []
     monkeypatch.setattr(figures, "save_grid", lambda path, rows, **options: seen.extend(rows) or path)
-    from visualizers import layer_gradcam
-
-    monkeypatch.setattr(layer_gradcam, "cam_at", lambda *_: {"features": np.zeros((1, 64, 64))})
+    monkeypatch.setattr(GradCam, "grad_cam", lambda *_, **__: np.zeros((1, 64, 64), dtype=np.float32))
     assert run("gradcam_visualization", "--images", "coffee", "--size", "64", "--layers", "features") == 0
     assert seen[1][0].subtitle == "no positive evidence"
 
