@@ -112,18 +112,20 @@ def work(args: argparse.Namespace) -> object:
         return None
     batch = load_batch(args.images, args.classes, args.size, model, class_names())
     notes = [NOTES["region"], SCALED]
-    try:
-        last = last_map_layer(model, batch.X)
+    layers = args.layers
+    if not layers:
         alone = args.trust and not args.fuse
-        layers = args.layers or ([last] if alone else spread_layers(model, batch.X))
-    except ValueError as error:  # a transformer, say
-        raise UsageError(f"--model {args.model}: {error}") from error
-    known = map_layers(model, batch.X)
-    for name in layers:
-        if name not in known:
-            raise nearest(name, known, "layer with maps")
+        try:
+            layers = [last_map_layer(model, batch.X)] if alone else spread_layers(model, batch.X)
+        except ValueError as error:  # a transformer, say
+            raise UsageError(f"--model {args.model}: {error}") from error
+    else:
+        known = map_layers(model, batch.X)
+        for name in layers:
+            if name not in known:
+                raise nearest(name, known, "layer with maps")
     if args.method == "grad-cam" and not knows_layers():
-        layers = [last]
+        layers = [last_map_layer(model, batch.X)]
         notes.append("This copy's grad_cam has no parameter `layer`: it explains the last layer alone.")
 
     narrow, y = only_classes(model, batch.y)
