@@ -270,6 +270,37 @@ def test_the_page_names_the_commonest_mistake_with_its_count(page):
     assert f"<td class=n>2<td>absolute {escape(EVIL)}<td>8 tasks" in table
 
 
+def test_a_failure_of_the_grader_counts_in_no_statistic(page):
+    text = page.read_text(encoding="utf-8")
+    # Six zips: one crashed the judge. Two of Gradescope's list have no files, which is the students' 0 points.
+    assert "7 submissions, mean 50.0" in text
+    assert "<b>Not graded, please run the command again:</b>" in text
+    assert "crash.zip</a>: RuntimeError: the judge itself broke" in text
+
+
+def test_a_students_page_shows_remarks_likeness_and_code(tmp_path, graded):
+    put(tmp_path / "a.zip", tv=RARE + "print(1)\n")
+    put(tmp_path / "b.zip", tv=RARE)
+    grade(tmp_path, tmp_path / "out")
+    text = report.write_reports(tmp_path / "out", PROJECT).read_text(encoding="utf-8")
+    first, second = text.split("<main class=page")[1:]
+    for student, other, name in ((first, 1, "b.zip"), (second, 0, "a.zip")):
+        assert f'<li>100% like <a href="#s{other}">{name}</a> (style_modules/tv_loss.py)</li>' in student
+        assert "<li>style_utils.py is missing</li>" in student
+        assert "   3      height, width = left.size(2), left.size(3)\n" in student
+    assert "print() (harmless)</li>" in first and "harmless" not in second
+
+
+def test_a_half_written_result_of_a_killed_run_is_no_result(tmp_path, graded):
+    put(tmp_path / "a.zip")
+    grade(tmp_path, tmp_path / "out")
+    half = tmp_path / "out" / folder.RESULTS / ".0a1b2c3d.json"
+    half.write_text('{"key": ')
+    assert [record["key"] for record in load_results(tmp_path / "out")] == ["a.zip"]
+    grade(tmp_path, tmp_path / "out")
+    assert not half.exists()
+
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 

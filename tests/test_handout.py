@@ -360,7 +360,8 @@ def test_a_student_who_solves_the_handout_gets_a_zip_and_full_marks(tmp_path):
     for name, regions in handout.solutions(PROJECT).items():
         files[name] = solved_again(files[name].decode(), regions, name).encode()
     with zipfile.ZipFile(io.BytesIO(pack(files))) as archive:
-        archive.extractall(tmp_path)
+        for entry in archive.infolist():  # as unzip does, which keeps permissions
+            Path(archive.extract(entry, tmp_path)).chmod(entry.external_attr >> 16 & 0o777)
     result = subprocess.run(
         [sys.executable, "collect_submission.py"],
         cwd=tmp_path,
