@@ -17,7 +17,18 @@ from helpers.errors import CannotError, UsageError
 from helpers.recipe import replayed
 
 # If one of these cannot be imported, the environment is wrong or missing.
-REQUIRED = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "PIL", "tqdm", "fpdf", "markdown_it", "jinja2")
+REQUIRED = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "PIL",
+    "tqdm",
+    "fpdf",
+    "markdown_it",
+    "jinja2",
+)
 # Imports create some hundred thousand objects that are never freed. By default, Python spends a fifth of the time of
 # importing on looking for garbage among them.
 COLLECT_EVERY = 100_000
