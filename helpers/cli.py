@@ -158,7 +158,8 @@ def check_output(
 def require_extras(option: str) -> None:
     """Raises CannotError where the folder extras/ is not part of this copy."""
     spec = importlib.util.find_spec("extras")
-    if spec is None or spec.origin is None:  # a folder without its __init__.py is only what Python's cache left
+    # A folder without its __init__.py is only what Python's cache left.
+    if spec is None or spec.origin is None:
         raise CannotError(f"{option} is not part of this copy: it needs the folder extras/")
 
 
