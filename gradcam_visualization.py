@@ -7,7 +7,6 @@ Writes visualization/gradcam_visualization.png (Selvaraju et al., 2017; Springen
 from __future__ import annotations  # what is only imported for its type costs --help no time
 
 import argparse
-import inspect
 import sys
 from typing import TYPE_CHECKING
 
@@ -54,12 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def grad_cam(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None, layer: str = "") -> Tensor:
-    """`GradCam.grad_cam`, a batch at a time -> (N, H, W); at `layer`, where the student's function knows layers."""
+def grad_cam(X: Tensor, y: Tensor, model: nn.Module, layer: str, advance: Advance = None) -> Tensor:
+    """`GradCam.grad_cam`, a batch at a time -> (N, H, W); at `layer`, if the student's function has this parameter."""
     from visualizers import GradCam
-    from visualizers.mechanisms import in_batches
+    from visualizers.mechanisms import in_batches, layer_option
 
-    at = {"layer": layer} if layer and knows_layers() else {}
+    at = layer_option(GradCam.grad_cam, layer)
     return in_batches(lambda X, y: GradCam().grad_cam(X, y, model, **at), X, y, advance)
 
 
@@ -71,13 +70,6 @@ def guided_backprop(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = N
 
     # Of a copy of the model: the published way to do it replaces the ReLUs for good.
     return in_batches(lambda X, y: GradCam().guided_backprop(X, y, working_copy(model)), X, y, advance)
-
-
-def knows_layers() -> bool:
-    """Whether `GradCam.grad_cam` has the parameter `layer`: files of other years do not."""
-    from visualizers import GradCam
-
-    return "layer" in inspect.signature(GradCam.grad_cam).parameters
 
 
 def work(args: argparse.Namespace) -> object:
@@ -101,7 +93,8 @@ def work(args: argparse.Namespace) -> object:
     from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
     from helpers.models import choose_device, load_classifier, only_classes
     from helpers.recipe import make_recipe
-    from visualizers.mechanisms import last_map_layer, map_layers, spread_layers
+    from visualizers import GradCam
+    from visualizers.mechanisms import last_map_layer, layer_option, map_layers, spread_layers
 
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
@@ -124,14 +117,14 @@ def work(args: argparse.Namespace) -> object:
         for name in layers:
             if name not in known:
                 raise nearest(name, known, "layer with maps")
-    if args.method == "grad-cam" and not knows_layers():
+    if args.method == "grad-cam" and not layer_option(GradCam.grad_cam, layers[0]):
         layers = [last_map_layer(model, batch.X)]
         notes.append("This copy's grad_cam has no parameter `layer`: it explains the last layer alone.")
 
     narrow, y = only_classes(model, batch.y)
     with cli.progress(len(y) * len(layers), "Grad-CAM") as advance:
         if args.method == "grad-cam":
-            maps = {name: grad_cam(batch.X, y, narrow, advance, name).numpy() for name in layers}
+            maps = {name: grad_cam(batch.X, y, narrow, name, advance).numpy() for name in layers}
         else:
             maps = cam_at(layers, batch.X, y, narrow, args.method, advance)
     shown = dict(maps)
@@ -146,9 +139,7 @@ def work(args: argparse.Namespace) -> object:
         groups.append(MapRows([cells], [title]))
         if args.trust:
             at = [title] if title in maps else list(maps)
-            method = extra.class_activation_method(
-                args.method, at if knows_layers() else [], title not in maps
-            )
+            method = extra.class_activation_method(args.method, at, title not in maps)
             extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
     if args.guided:
         guided = guided_backprop(batch.X, y, narrow).numpy()

@@ -238,3 +238,30 @@ def test_checks_tests_collecting_and_grading_work_without_extras(tmp_path):
     assert (copy / "assignment_3_submission.zip").is_file()
     done = run(copy, "-m", "grading", "check", "assignment_3_submission.zip", "--public")
     assert done.returncode == 0 and "100" in done.stdout, done.stdout + done.stderr
+
+
+def test_other_rules_and_their_evaluation_keep_their_layer_beside_such_a_file(monkeypatch):
+    from extras.attribution import methods
+
+    asked = []
+
+    def spied(layers, *arguments):
+        asked.append(list(layers))
+        return cam_at(layers, *arguments)
+
+    handed_in(monkeypatch, "visualizers/gradcam.py", correct.PUBLISHED_GRADCAM)
+    cam_at = methods.cam_at
+    monkeypatch.setattr(methods, "cam_at", spied)
+    options = [
+        *RUNNERS["gradcam"][1],
+        "--method",
+        "layer-cam",
+        "--layers",
+        "features.4",
+        "--trust",
+        "--quiet",
+    ]
+    assert gradcam_visualization.main(options) == 0
+    assert asked and all(layers == ["features.4"] for layers in asked)
+    fused = [*RUNNERS["gradcam"][1], "--fuse", "--trust", "--quiet"]
+    assert gradcam_visualization.main(fused) == 0  # grad_cam without a layer, fused and evaluated

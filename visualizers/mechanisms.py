@@ -4,6 +4,7 @@ Nothing here computes a score, a gradient or a map.
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -175,6 +176,13 @@ def spread_layers(model: nn.Module, X: Tensor) -> list[str]:
         and any(isinstance(module, nn.Conv2d) for module in model.get_submodule(name).modules())
     ]
     return [*dict.fromkeys(blocks[len(blocks) * i // 4] for i in range(1, 4) if blocks), last]
+
+
+def layer_option(grad_cam: Callable, layer: str | None) -> dict[str, str]:
+    """The keyword `layer` for a `grad_cam` that has it, if a layer is asked for; nothing for the functions of other
+    years, which explain the last layer alone.
+    """
+    return {"layer": layer} if layer and "layer" in inspect.signature(grad_cam).parameters else {}
 
 
 def scaled_heatmaps(cam: Tensor, size: tuple[int, ...]) -> np.ndarray:

@@ -23,6 +23,7 @@ from visualizers.mechanisms import (
     frozen_eval,
     in_batches,
     last_map_layer,
+    layer_option,
     spread_layers,
 )
 
@@ -153,7 +154,7 @@ def grad_cam(
     X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None, *, layer: str | None = None
 ) -> Tensor:
     """`GradCam.grad_cam`, a batch at a time -> (N, H, W) in [0, 1]."""
-    at = {"layer": layer} if layer else {}
+    at = layer_option(GradCam.grad_cam, layer)
     return in_batches(lambda x, k: GradCam().grad_cam(x, k, model, **at), X, y, advance)
 
 
@@ -174,10 +175,7 @@ def class_activation(
     def explain(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
         names = layers or (spread_layers(model, X) if fused else [last_map_layer(model, X)])
         if rule == "grad-cam":
-            # Without a layer where none was asked for: grad_cam functions of other years know only the last.
-            maps = {
-                name: grad_cam(X, y, model, advance, layer=name if layers else None).numpy() for name in names
-            }
+            maps = {name: grad_cam(X, y, model, advance, layer=name).numpy() for name in names}
         else:
             maps = cam_at(names, X, y, model, rule, advance)
         return torch.from_numpy(fuse(maps) if fused else maps[names[-1]])
