@@ -51,6 +51,8 @@ def test_operations_are_counted_forward_and_backward():
     A, B = torch.rand(4, 5, requires_grad=True), torch.rand(5, 6)
     assert flops_of(lambda: A.detach() @ B) == 2 * 4 * 5 * 6
     assert flops_of(lambda: torch.autograd.grad((A @ B).sum(), A)) == 2 * 2 * 4 * 5 * 6
+    layer = torch.nn.Linear(5, 6, bias=False).requires_grad_(False)
+    assert flops_of(lambda: torch.autograd.grad(layer(A).sum(), A)) == 2 * 2 * 4 * 5 * 6
 
 
 def test_a_race_between_different_things_is_refused():
