@@ -15,6 +15,8 @@ from extras.attribution.cam import cam_at
 from helpers.data_utils import PHOTOS, load_photo
 from helpers.image_utils import preprocess
 from helpers.models import load_classifier, only_classes
+from visualizers import GradCam
+from visualizers.mechanisms import in_batches
 
 IMAGES = 25
 LAST, FOUR = "features", ["features.4", "features.7", "features.10", "features"]
@@ -123,7 +125,7 @@ def rows(device: str = "cpu") -> Iterator[Row]:
                 lambda maps: stretched(torch.from_numpy(maps)),
             ),
         },
-        lambda: explained(attributions.grad_cam),
+        lambda: explained(last_layer),
         stretched,
         {"captum LayerGradCam": 0.45, "torchcam GradCAM": 0.45, "grad-cam GradCAM": 0.25},
     )
@@ -150,10 +152,21 @@ def rows(device: str = "cpu") -> Iterator[Row]:
                 lambda maps: maps,
             )
         },
-        lambda: explained(attributions.guided_backprop),
+        lambda: explained(guided_backprop),
         lambda maps: maps,
         {"captum GuidedBackprop": 0.5},
     )
+
+
+def last_layer(X: Tensor, y: Tensor, model: nn.Module) -> Tensor:
+    """The graded Grad-CAM, told the layer as the runner does -> (N, H, W)."""
+    return attributions.grad_cam(X, y, model, layer=LAST)
+
+
+def guided_backprop(X: Tensor, y: Tensor, model: nn.Module) -> Tensor:
+    """The graded guided backpropagation, channels first -> (N, 3, H, W). It changes nothing, so it needs no copy."""
+    guided = in_batches(lambda X, y: GradCam().guided_backprop(X, y, model), X, y)
+    return guided.permute(0, 3, 1, 2)
 
 
 def at_four_layers(X: Tensor, y: Tensor, model: nn.Module) -> Tensor:
