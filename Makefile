@@ -26,12 +26,13 @@ $(VENV)/.bench: benchmarks/requirements.txt | $(VENV)/.dev
 
 env: $(VENV)/.runtime  ## create the environment in .venv
 
+# Each script draws what it can; one that cannot says why, and the others go on.
+SCRIPTS := ./class_visualization.py ./saliency_visualization.py ./gradcam_visualization.py ./style_transfer.py
+FOURIER := ./class_visualization.py --method fourier --output visualization/feature_visualization.png
 figures: $(VENV)/.runtime  ## draw the figures of the assignment, and the fourier classes, in visualization/
-	$(RUN) ./class_visualization.py
-	$(RUN) ./saliency_visualization.py
-	$(RUN) ./gradcam_visualization.py
-	$(RUN) ./style_transfer.py
-	$(if $(wildcard extras),$(RUN) ./class_visualization.py --method fourier --output visualization/feature_visualization.png)
+	@failed=; draw() { $(RUN) "$$@" || { test $$? = 130 && exit 130; failed=1; }; }; \
+	for script in $(SCRIPTS); do draw $$script; done; \
+	$(if $(wildcard extras),draw $(FOURIER);) test -z "$$failed"
 
 test: $(VENV)/.dev  ## run the tests (a few minutes)
 	$(BIN)/python -m pytest

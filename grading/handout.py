@@ -4,9 +4,6 @@ The handout is tried before it is written: see `check_handout`.
 """
 
 import ast
-import contextlib
-import copy
-import functools
 import io
 import posixpath
 import re
@@ -14,57 +11,48 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from grading.leaks import (
+    MIN_WORDS,
+    find_key_leaks,
+    find_leaks,
+    find_techniques,
+    form,
+    traces,
+    words_of,
+)
 from grading.submission import BESIDE_GRADED, GRADED_FILES, PACKAGES
 from helpers.errors import CannotError
 from helpers.files import replace_whole
 
 NAME = "assignment_3_handout.zip"
+TOP = "assignment_3"  # the one folder in the zip
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-# The instructor's answers to the written part stand between these, each on a line of its own, in any page.
-BEGIN_KEY, END_KEY = "<!-- BEGIN KEY -->", "<!-- END KEY -->"
-# The assignment half; the graded files without their solutions.
+# The assignment half; the graded files without their solutions. In pages, what stands between <!-- BEGIN KEY --> and
+# <!-- END KEY -->, each on a line of its own, is for instructors; BEGIN EXTRAS and END EXTRAS: about extras/.
 PATTERNS = (
     "*.py",
     *GRADED_FILES,
     *BESIDE_GRADED,
     *(f"{package}/__init__.py" for package in PACKAGES),
     *("report/*.py", "report/report.md"),
-    *("README.md", "LICENSE", "NOTICE", "environment.yaml", "requirements*.txt", "pyproject.toml"),
-    *("Makefile", ".gitignore"),
-    *("docs/*.md", "docs/**/*.png", "docs/**/*.jpg"),
+    *("LICENSE", "NOTICE", "environment.yaml", "requirements.txt", ".gitignore"),
+    *("docs/methods.md", "docs/**/*.png", "docs/**/*.jpg"),
+    *("tests/__init__.py", "tests/conftest.py", "tests/test_tasks.py"),
 )
-EXTRAS = ("extras/**/*.py",)  # only if asked for
+EXTRAS = ("extras/**/*.py", "docs/comparison.md")  # only if asked for
+# The student's own README, Makefile, ..., in place of the project's.
+STUDENTS_COPY = "grading/students_copy"
 # The judge, for a student's own check. It names mistakes, since the bank does; their sources stay here.
 JUDGE = (
     *("__init__", "__main__", "assess", "cases", "channel", "drivers", "judge", "protocol", "sandbox"),
     *("submission", "tasks", "zygote"),
 )
 BANK = "grading/cases.npz"
-# Tests that show how to call the functions to be written, and do not compute an answer themselves. Those that import
-# extras/ are handed out together with it.
-TESTS = (
-    *("__init__.py", "conftest.py", "test_gradcam.py", "test_frozen_eval.py"),
-    *("test_figures.py", "test_runners.py"),
-)
-# Pages for instructors and maintainers.
-LEFT_OUT = {
-    f"docs/{page}.md"
-    for page in ("instructor", "adding_a_technique", "CONTRIBUTING", "CHANGELOG", "benchmarks")
-}
-# Words of the README -> the words in the student's copy.
-STUDENTS_WORDS = {
-    "course, complete and solved. It shows": "course. It shows",
-    "that student code runs in; handout, bundle, reports | grade |": "that your code runs in | see how it is graded |",
-    "the work in them stands between\n`### BEGIN SOLUTION` and `### END SOLUTION`.": (
-        'your work in them takes the place of each\n`raise NotImplementedError("Task N: ...")`.'
-    ),
-}
-INSTRUCTOR_TARGETS = ("handout", "bundle", "gallery", "cases", "bench")
 STYLE_TRANSFER = (
     *("style_transfer.py", "--content", "coffee", "--style", "swirl"),
     *("--image-size", "64", "--style-size", "64"),
@@ -86,9 +74,6 @@ EXTRAS_RUNNERS = (
         *("--style", "swirl", "--size", "64", "--steps", "1"),
     ),
 )
-# Shorter lines and smaller expressions are too common to give a solution away.
-MIN_CHARACTERS, MIN_NODES = 24, 9
-MIN_WORDS = 6  # shorter sentences are too common to give an answer away
 
 
 class Region(NamedTuple):
@@ -110,6 +95,8 @@ def build(project: Path, output: Path, *, extras: bool = False) -> Path:
     sources = {name: (project / name).read_text(encoding="utf-8") for name in solved}
     marked = {name: marked_regions(source, name) for name, source in sources.items()}
     leaks = find_leaks(files, given_away(sources, marked)) + find_key_leaks(files, key_sentences(project))
+    # extras/ is techniques, some of them the graded ones in other words: whoever hands it out knows that.
+    leaks += find_techniques({name: data for name, data in files.items() if not name.startswith("extras/")})
     if leaks:
         raise CannotError(f"a solution would be handed out: {'; '.join(leaks[:5])}")
     check_stubs(files, project)
@@ -128,33 +115,26 @@ def blank_files(project: Path, *, extras: bool = False) -> dict[str, bytes]:
     """The handout's files, name -> content, with a stub in place of each solution region."""
     paths = {path for pattern in PATTERNS + EXTRAS * extras for path in project.glob(pattern)}
     paths |= {project / "grading" / f"{name}.py" for name in JUDGE} | {project / BANK}
-    tests = {project / "tests" / name for name in TESTS}
-    paths |= {path for path in tests if extras or not _imports_extras(path)}
+    named = {path.relative_to(project).as_posix(): path for path in paths}
+    named |= {path.name: path for path in (project / STUDENTS_COPY).glob("*")}
     solved, files = solutions(project), {}
-    for path in sorted(paths):
-        name = path.relative_to(project).as_posix()
-        if name in LEFT_OUT or path.is_symlink() or not path.is_file():
+    for name, path in sorted(named.items()):
+        if path.is_symlink() or not path.is_file():
             continue
         data = path.read_bytes()
         if name in solved:
             data = emptied(data.decode(), solved[name]).encode()
-        elif name == "Makefile":
-            data = students_makefile(data.decode()).encode()
         elif name.endswith(".md"):
-            page, _ = split_key(data.decode(), name)
-            data = (students_readme(page, extras=extras) if name == "README.md" else page).encode()
+            page, _ = split_part(data.decode(), name, "KEY")
+            if not extras:
+                page, _ = split_part(page, name, "EXTRAS")
+            data = re.sub(r"<!-- (BEGIN|END) EXTRAS -->\n", "", page).encode()
         files[name] = data
     unseen = {name for name in files if name.endswith((".png", ".jpg"))} - shown_pictures(files)
     files = {name: data for name, data in files.items() if name not in unseen}
     if BANK not in files:
         raise CannotError(f"{BANK} is missing: run `python -m grading cases` first")
     return files
-
-
-def _imports_extras(path: Path) -> bool:
-    return (
-        path.is_file() and re.search(r"^\s*(from|import) extras\b", path.read_text("utf-8"), re.M) is not None
-    )
 
 
 def shown_pictures(files: Mapping[str, bytes]) -> set[str]:
@@ -211,20 +191,15 @@ def marked_regions(source: str, name: str) -> list[Region]:
 def given_away(sources: Mapping[str, str], marked: Mapping[str, list[Region]]) -> dict[str, str]:
     """Lines and expressions of the solutions that the blank graded files do not show -> their tasks."""
     visible = [emptied(sources[name], regions) for name, regions in marked.items() if regions]
-    shown = {trace for source in visible for trace in _traces(source)}
-    shown |= {_form(line) for source in visible for line in source.splitlines()}
+    shown = {trace for source in visible for trace in traces(source)}
+    shown |= {form(line) for source in visible for line in source.splitlines()}
     return {
         trace: region.stub.partition(":")[0]
         for regions in marked.values()
         for region in regions
-        for trace in _traces(textwrap.dedent(region.source))
-        if trace not in shown and _form(trace) not in shown
+        for trace in traces(textwrap.dedent(region.source))
+        if trace not in shown and form(trace) not in shown
     }
-
-
-def _traces(source: str) -> set[str]:
-    lines = {_squeezed(line) for line in source.splitlines()}
-    return {line for line in lines if len(line) >= MIN_CHARACTERS} | _shapes(source)
 
 
 def emptied(source: str, regions: Iterable[Region]) -> str:
@@ -248,43 +223,27 @@ def solved_again(blank: str, regions: Iterable[Region], name: str) -> str:
     return blank
 
 
-def students_makefile(text: str) -> str:
-    """The Makefile without the instructor's targets."""
-    blocks = re.split(r"\n\n", text)
-    rule = re.compile(rf"({'|'.join(INSTRUCTOR_TARGETS)}|\$\(VENV\)/\.bench):")
-    kept = [block for block in blocks if not rule.match(block)]
-    phony = re.compile(r"^\.PHONY:.*$", re.MULTILINE)
-    drop = re.compile(rf" ({'|'.join(INSTRUCTOR_TARGETS)})\b")
-    return phony.sub(lambda match: drop.sub("", match[0]), "\n\n".join(kept).rstrip("\n") + "\n")
-
-
-def students_readme(text: str, *, extras: bool = False) -> str:
-    """The README without the paragraphs that link to a page that is left out, and true of a blank copy."""
-    for solved, blank in STUDENTS_WORDS.items():
-        text = text.replace(solved, blank)
-    missing = "benchmarks/" if extras else "(benchmarks|extras)/"
-    paragraphs = re.sub(rf"^\| `{missing}.*\n", "", text, flags=re.MULTILINE).split("\n\n")
-    return "\n\n".join(part for part in paragraphs if not any(f"({page})" in part for page in LEFT_OUT))
-
-
-def split_key(text: str, name: str) -> tuple[str, str]:
-    """A page without the instructor's answers, and the answers. Raises CannotError for a marker without a partner."""
+def split_part(text: str, name: str, part: str) -> tuple[str, str]:
+    """A page without what stands between the markers of `part`, and what does. Raises CannotError for a marker without
+    a partner.
+    """
+    markers = [f"<!-- BEGIN {part} -->", f"<!-- END {part} -->"]
     shown: list[str] = []
-    key: list[str] = []
+    cut: list[str] = []
     begin = None
     for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() == (BEGIN_KEY if begin is None else END_KEY):
+        if line.strip() == markers[begin is not None]:
             begin = number if begin is None else None
-        elif re.match(r"\s*<!--.*\b(BEGIN|END)\s+KEY\b", line, re.IGNORECASE):
+        elif re.match(rf"\s*<!--.*\b(BEGIN|END)\s+{part}\b", line, re.IGNORECASE):
             raise CannotError(
-                f"{name}:{number}: a key marker without its partner, or not {BEGIN_KEY} or {END_KEY} alone"
+                f"{name}:{number}: a marker without its partner, or not {' or '.join(markers)} alone"
             )
         else:
-            (shown if begin is None else key).append(line)
+            (shown if begin is None else cut).append(line)
     if begin is not None:
-        raise CannotError(f"{name}:{begin}: a key marker without its partner")
+        raise CannotError(f"{name}:{begin}: a marker without its partner")
     page = "\n".join(shown).rstrip("\n") + "\n"
-    return (re.sub(r"\n{3,}", "\n\n", page) if key else text), "\n".join(key)
+    return (re.sub(r"\n{3,}", "\n\n", page) if cut else text), "\n".join(cut)
 
 
 def key_sentences(project: Path) -> dict[str, str]:
@@ -297,19 +256,13 @@ def key_sentences(project: Path) -> dict[str, str]:
         {path for pattern in PATTERNS if pattern.endswith(".md") for path in project.glob(pattern)}
     ):
         name = path.relative_to(project).as_posix()
-        shown, key = split_key(path.read_text(encoding="utf-8"), name)
-        known = _words(f"{shown}\n{asked}")
+        shown, key = split_part(path.read_text(encoding="utf-8"), name, "KEY")
+        known = words_of(f"{shown}\n{asked}")
         for sentence in re.split(r"[.:;!?]\s|\n\s*\n|\n\s*[-*|>#]|\|", key):
-            words = _words(sentence)
+            words = words_of(sentence)
             if words.count(" ") > MIN_WORDS and words not in known:
                 found[words] = name
     return found
-
-
-def _words(text: str) -> str:
-    """The words of a text in lower case, with single spaces in place of punctuation and line breaks."""
-    words = re.findall(r"[^\W_]+", text.lower())
-    return f" {' '.join(words)} "
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
@@ -317,7 +270,7 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
-            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry = zipfile.ZipInfo(f"{TOP}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system = 3
             entry.external_attr = (0o100755 if data.startswith(b"#!") else 0o100644) << 16
             archive.writestr(entry, data)
@@ -342,71 +295,6 @@ def _function_at(tree: ast.Module, line: int) -> str:
 
 
 # What is checked
-
-
-def find_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str]:
-    """Where the handout still holds a line of a solution, or an expression that differs only in names."""
-    leaks = []
-    for name, text in _texts(files):
-        for number, line in enumerate(map(_squeezed, text.splitlines()), 1):
-            leaks += [f"{name}:{number}: {trace}" for trace in known if trace in line]
-        if name.endswith(".py"):
-            leaks += [f"{name}: {shape}" for shape in sorted(_shapes(text) & known.keys())]
-    return leaks
-
-
-def _texts(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    """The files that are text, with their names."""
-    for name, data in files.items():
-        with contextlib.suppress(UnicodeDecodeError):
-            yield name, data.decode()
-
-
-def find_key_leaks(files: Mapping[str, bytes], known: Mapping[str, str]) -> list[str]:
-    """Where the handout still holds a marker of the key, or one of its sentences."""
-    leaks = []
-    for name, text in _texts(files):
-        words = _words(text)
-        leaks += [
-            f"{name}: the key of {page}: {said.strip()}" for said, page in known.items() if said in words
-        ]
-        if name.endswith(".md"):
-            leaks += [f"{name}: {marker}" for marker in (BEGIN_KEY, END_KEY) if marker in text]
-    return leaks
-
-
-def _form(line: str) -> str:
-    """A line of code without the names of its variables."""
-    try:
-        return ast.unparse(_Anonymous().visit(ast.parse(line.strip())))
-    except SyntaxError:
-        return line
-
-
-def _squeezed(line: str) -> str:
-    return " ".join(line.split())
-
-
-@functools.cache
-def _shapes(source: str) -> frozenset[str]:
-    """The larger expressions of a source that call something, without the names of variables."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # a region may contain `return`, which needs a function around it
-        tree = ast.parse(f"def region():\n{textwrap.indent(source, ' ')}")
-    shapes = set()
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.expr) or isinstance(node, ast.Starred | ast.FormattedValue):
-            continue
-        parts = [inner for inner in ast.walk(node) if isinstance(inner, ast.expr | ast.keyword)]
-        if len(parts) >= MIN_NODES and any(isinstance(inner, ast.Call) for inner in parts):
-            shapes.add(ast.unparse(_Anonymous().visit(copy.deepcopy(node))))
-    return frozenset(shapes)
-
-
-class _Anonymous(ast.NodeTransformer):
-    def visit_Name(self, node: ast.Name) -> ast.Name:  # noqa: N802  ast's own convention
-        return node if node.id in ("torch", "F", "nn") else ast.Name(id="_", ctx=node.ctx)
 
 
 def check_stubs(files: Mapping[str, bytes], project: Path) -> None:
@@ -441,6 +329,7 @@ def check_handout(data: bytes, project: Path, scratch: Path, *, extras: bool = F
     for folder in (blank, solved):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             archive.extractall(folder)
+    blank, solved = blank / TOP, solved / TOP
     for name, regions in solutions(project).items():
         text = (blank / name).read_text(encoding="utf-8")
         (solved / name).write_text(solved_again(text, regions, name), encoding="utf-8")

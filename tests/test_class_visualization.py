@@ -12,6 +12,8 @@ from torch import nn
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, deprocess, preprocess
 from visualizers import ClassVisualization
 
+pytestmark = pytest.mark.task3
+
 
 class Linear(nn.Module):
     """s_k(I) = <w_k, I>, for images of any size: the weights repeat over the positions of a 2 x 2 tile."""

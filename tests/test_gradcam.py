@@ -14,6 +14,8 @@ from helpers.models import load_classifier
 from visualizers import GradCam
 from visualizers.mechanisms import last_map_layer, map_layers, spread_layers
 
+pytestmark = pytest.mark.task2
+
 
 def test_grad_cam_of_a_network_small_enough_to_do_by_hand():
     # Two 1 x 2 maps: A1 = x1, A2 = x2 (the third channel unused); s_0 = mean(A1) - mean(A2), so alpha = (1/2, -1/2).

@@ -1,6 +1,8 @@
 """The student's copy: no solution in it, under whatever names, and everything else as it was."""
 
 import io
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -8,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from grading import handout
+from grading import handout, leaks
 from grading.handout import (
     blank_files,
     build,
     emptied,
-    find_leaks,
     given_away,
     marked_regions,
     pack,
     solved_again,
 )
+from grading.leaks import find_leaks, find_techniques
 from grading.submission import GRADED_FILES
+from grading.tasks import TASKS
 from helpers.errors import CannotError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -118,9 +121,10 @@ def test_the_handout_is_the_assignment_half_alone():
         "visualizers/mechanisms.py",
         "style_modules/__init__.py",
     }
-    added = full.keys() - lean.keys()
-    assert all(name.startswith(("extras/", "tests/")) for name in added)
-    assert {f"tests/{name}" for name in handout.TESTS} <= full.keys()
+    assert all(name.startswith(("extras/", "docs/")) for name in full.keys() - lean.keys())
+    assert {name for name in lean if name.startswith("tests/")} == {
+        f"tests/{name}.py" for name in ("__init__", "conftest", "test_tasks")
+    }
     # No module of the lean copy imports at its top what is not handed out.
     for name, data in lean.items():
         if name.endswith(".py"):
@@ -128,18 +132,31 @@ def test_the_handout_is_the_assignment_half_alone():
             assert not any(line.split()[1].startswith(("extras", "benchmarks")) for line in top), name
 
 
-def test_tests_of_the_extras_go_with_them(tmp_path):
-    for name, text in (
-        ("tests/__init__.py", ""),
-        ("tests/test_gradcam.py", "def test():\n    from extras.attribution import cam\n"),
-        ("tests/test_figures.py", '"""No extras here."""\nimport helpers\n'),
-        (handout.BANK, "bank"),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert "tests/test_figures.py" in blank_files(tmp_path)
-    assert "tests/test_gradcam.py" not in blank_files(tmp_path)
-    assert "tests/test_gradcam.py" in blank_files(tmp_path, extras=True)
+@needs_bank
+def test_pages_of_the_lean_copy_speak_of_nothing_that_is_missing():
+    files = blank_files(PROJECT)
+    pages = {
+        name: data.decode() for name, data in files.items() if name.endswith((".md", "Makefile", ".toml"))
+    }
+    for name, page in pages.items():
+        for word in (
+            "extras",
+            "benchmarks",
+            "make handout",
+            "make bundle",
+            "painter",
+            "--methods",
+            "--trust",
+        ):
+            assert word not in page, (name, word)
+        if name.endswith(".md"):
+            for target in re.findall(r"\]\(([^)#\s<]+)", page):
+                linked = os.path.normpath(Path(name).parent / target)
+                own = linked.startswith("visualization/") or linked.startswith("my_")
+                assert own or "://" in target or linked in files, (name, target)
+    # In the full copy the same pages are whole, without the markers.
+    full = blank_files(PROJECT, extras=True)["docs/methods.md"].decode()
+    assert "## The painter" in full and "EXTRAS" not in full and "Questions, answered" not in full
 
 
 PAGE = """# Methods
@@ -159,11 +176,11 @@ OPEN = "# Methods\n\nWhy the last layer? See below.\n\n## Sources\n"
 
 
 def test_the_key_is_cut_out_of_a_page_and_nothing_else():
-    shown, key = handout.split_key(PAGE, "docs/methods.md")
+    shown, key = handout.split_part(PAGE, "docs/methods.md", "KEY")
     assert shown == OPEN
     assert key.startswith("## Answers") and key.endswith("look earlier.")
     without = "A\n\n\n\nB `<!-- BEGIN KEY -->` C"
-    assert handout.split_key(without, "x.md") == (without, "")
+    assert handout.split_part(without, "x.md", "KEY") == (without, "")
 
 
 @pytest.mark.parametrize(
@@ -177,8 +194,8 @@ def test_the_key_is_cut_out_of_a_page_and_nothing_else():
     ],
 )
 def test_key_markers_that_do_not_pair_or_are_misspelt_stop_the_build(page, line):
-    with pytest.raises(CannotError, match=rf"^docs/methods.md:{line}: a key marker"):
-        handout.split_key(page, "docs/methods.md")
+    with pytest.raises(CannotError, match=rf"^docs/methods.md:{line}: a marker"):
+        handout.split_part(page, "docs/methods.md", "KEY")
 
 
 def test_a_sentence_of_the_key_is_found_wherever_it_went(tmp_path):
@@ -199,9 +216,9 @@ def test_a_sentence_of_the_key_is_found_wherever_it_went(tmp_path):
         ),
         ("helpers/x.py", "# the last layer keeps places while it already knows\n# **what** stands there\n"),
     ):
-        assert len(handout.find_key_leaks({name: text.encode()}, known)) == 1, text
-    assert handout.find_key_leaks({"docs/methods.md": PAGE.encode()}, known)
-    assert not handout.find_key_leaks({"docs/methods.md": OPEN.encode(), "a.png": b"\x89\xff"}, known)
+        assert len(leaks.find_key_leaks({name: text.encode()}, known)) == 1, text
+    assert leaks.find_key_leaks({"docs/methods.md": PAGE.encode()}, known)
+    assert not leaks.find_key_leaks({"docs/methods.md": OPEN.encode(), "a.png": b"\x89\xff"}, known)
 
 
 @needs_bank
@@ -209,24 +226,24 @@ def test_the_key_of_this_project_stays_here():
     known = handout.key_sentences(PROJECT)
     files = blank_files(PROJECT)
     assert {"report/report.md", "report/__main__.py", "docs/methods.md"} <= files.keys()
-    assert handout.find_key_leaks(files, known) == []
+    assert leaks.find_key_leaks(files, known) == []
 
 
 def test_a_project_with_a_key_is_handed_out_without_it(tmp_path):
     for name, text in (
         ("docs/methods.md", PAGE),
         ("report/report.md", "## Q\n"),
-        ("README.md", "# R\n"),
+        ("style_transfer.py", "# R\n"),
         (handout.BANK, "bank"),
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert blank_files(tmp_path)["docs/methods.md"].decode() == OPEN
     # A copy of the key elsewhere stops the build before anything is written.
-    (tmp_path / "README.md").write_text(
-        "The last layer keeps places, while it already knows what stands there."
+    (tmp_path / "style_transfer.py").write_text(
+        "# The last layer keeps places, while it already knows what stands there."
     )
-    with pytest.raises(CannotError, match="README.md: the key of docs/methods.md"):
+    with pytest.raises(CannotError, match="style_transfer.py: the key of docs/methods.md"):
         build(tmp_path, tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
 
@@ -249,29 +266,25 @@ def test_the_handout_holds_the_judge_and_nothing_of_the_instructors():
         ), name
     for name in ("handout", "bundle", "report", "folder", "similarity", "case_inputs", "local"):
         assert f"grading/{name}.py" not in files
-    assert not {*handout.LEFT_OUT, "tests/numpy_reference.py", "tests/test_losses.py"} & files.keys()
-    assert all((PROJECT / page).is_file() for page in handout.LEFT_OUT)
+    assert not [
+        name for name in files if name.startswith("docs/") and name.endswith(".md") if "methods" not in name
+    ]
+    assert not {"tests/numpy_reference.py", "tests/test_losses.py"} & files.keys()
     text = b"".join(data for name, data in files.items() if name.endswith((".py", "Makefile")))
     assert b"BEGIN SOLUTION" not in text
     assert not any(f"\n{target}:".encode() in text for target in ("handout", "bundle", "gallery"))
 
 
-def test_the_students_readme_does_not_link_to_a_page_that_is_left_out():
-    text = "# A\n\nB [c](docs/d.md).\n\nFor teachers: [e](docs/instructor.md).\n\nF\n"
-    assert handout.students_readme(text) == "# A\n\nB [c](docs/d.md).\n\nF\n"
-
-
-def test_the_students_readme_and_makefile_are_true_of_a_blank_copy():
-    solved = (PROJECT / "README.md").read_text(encoding="utf-8")
-    readme = handout.students_readme(solved)
-    assert all(solved.count(words) == 1 for words in handout.STUDENTS_WORDS)
-    assert "graduate deep-learning course. It shows" in readme and "complete and solved" not in readme
-    assert "SOLUTION" not in readme and '`raise NotImplementedError("Task N: ...")`' in readme
-    assert "benchmarks/" in solved and "benchmarks" not in readme and "| `tests/` |" in readme
-    assert "| `extras/" in solved and "| `extras/" not in readme
-    assert handout.students_readme(solved, extras=True).count("| `extras/") == solved.count("| `extras/")
-    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    assert "bench" in makefile and "bench" not in handout.students_makefile(makefile)
+@needs_bank
+def test_the_students_readme_begins_with_the_tasks_of_the_judge():
+    readme = blank_files(PROJECT)["README.md"].decode()
+    table = readme[readme.index("## Your seven tasks") : readme.index("## The loop")]
+    assert readme.index("## Your seven tasks") == readme.index("## ")
+    rows = re.findall(r"^\| (\d) \| `([^`]+)` \| (.*?) \| ([\d +]+) \|.*`make check TASK=(\d)`", table, re.M)
+    assert [row[0] for row in rows] == [row[4] for row in rows] == list("1234567")
+    assert {row[1] for row in rows} == set(GRADED_FILES)
+    points = {number: sum(map(int, given.split("+"))) for number, _, _, given, _ in rows}
+    assert points == {n: sum(t.points for t in TASKS.values() if t.number[0] == n) for n in "1234567"}
 
 
 @needs_bank
@@ -301,6 +314,37 @@ def test_no_solution_survives_anywhere(extras):
     handout.check_stubs(files, PROJECT)
 
 
+IN_OTHER_WORDS = {
+    "Task 1": "s = model(X)[0, y]\n    s.backward()\n    return torch.max(torch.abs(X.grad), 1).values",
+    "Task 2, Grad-CAM": "g = torch.autograd.grad(s, A)[0]\n    w = torch.mean(g, (2, 3))\n"
+    "    return torch.einsum('nk,nkhw->nhw', w, A).clip(0)",
+    "Task 3": "g = torch.autograd.grad(s, X)[0]\n    length = torch.linalg.vector_norm(g)\n"
+    "    X.data.add_(r * g / length)",
+    "Task 4": "d = a - b\n    return w * (d * d).sum()",
+    "Task 5": "return torch.einsum('ncx,ndx->ncd', F.flatten(2), F.flatten(2))",
+    "Task 6": "down = torch.diff(x, dim=2) ** 2\n    return down.sum()",
+    "Task 7": "o.zero_grad()\n    total = a + b\n    total.backward()\n    o.step()",
+}
+
+
+@pytest.mark.parametrize("task", IN_OTHER_WORDS)
+def test_a_technique_is_found_in_other_words(task):
+    code = f"def helpful(a, b, w, x, o, F, X, y, s, A, r, model):\n    {IN_OTHER_WORDS[task]}\n"
+    assert any(task in leak for leak in find_techniques({"helpers/new.py": code.encode()}))
+
+
+def test_the_guided_rule_is_found_in_other_words():
+    rule = "class Rule(Function):\n    def backward(ctx, g):\n        return torch.relu(g) * ctx.on\n"
+    assert find_techniques({"helpers/new.py": rule.encode()})
+
+
+@needs_bank
+def test_no_technique_lies_beside_the_stubs():
+    assert find_techniques(blank_files(PROJECT)) == []
+    found = find_techniques({name: (PROJECT / name).read_bytes() for name in GRADED_FILES})
+    assert {leak.split(": ")[1].split(",")[0] for leak in found} == {f"Task {n}" for n in range(1, 8)}
+
+
 @needs_bank
 def test_the_same_project_gives_the_same_bytes():
     files = blank_files(PROJECT)
@@ -311,6 +355,8 @@ def test_the_same_project_gives_the_same_bytes():
 def test_the_students_copy_offers_the_students_commands_alone(tmp_path):
     with zipfile.ZipFile(io.BytesIO(pack(blank_files(PROJECT)))) as archive:
         archive.extractall(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [handout.TOP]
+    tmp_path /= handout.TOP
     result = subprocess.run(
         [sys.executable, "-m", "grading", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -364,7 +410,7 @@ def test_a_student_who_solves_the_handout_gets_a_zip_and_full_marks(tmp_path):
             Path(archive.extract(entry, tmp_path)).chmod(entry.external_attr >> 16 & 0o777)
     result = subprocess.run(
         [sys.executable, "collect_submission.py"],
-        cwd=tmp_path,
+        cwd=tmp_path / handout.TOP,
         capture_output=True,
         text=True,
     )

@@ -16,6 +16,7 @@ def random(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.task4
 def test_content_loss_of_equal_maps_is_zero_and_flat():
     F = random(1, 4, 5, 3).requires_grad_()
     loss = ContentLoss()(3.0, F, F.detach())
@@ -24,6 +25,7 @@ def test_content_loss_of_equal_maps_is_zero_and_flat():
     assert not F.grad.any()
 
 
+@pytest.mark.task4
 def test_content_loss_is_the_weighted_sum_of_squares():
     P = torch.zeros(1, 2, 3, 4, dtype=torch.float64)
     F = torch.full_like(P, 0.5).requires_grad_()
@@ -34,6 +36,7 @@ def test_content_loss_is_the_weighted_sum_of_squares():
     torch.testing.assert_close(F.grad, torch.full_like(P, 0.06), rtol=1e-14, atol=0)
 
 
+@pytest.mark.task5
 def test_gram_matrix_of_ones_is_one_over_channels():
     ones = torch.ones(2, 4, 3, 5, dtype=torch.float64)
     torch.testing.assert_close(
@@ -44,6 +47,7 @@ def test_gram_matrix_of_ones_is_one_over_channels():
     )
 
 
+@pytest.mark.task5
 def test_gram_matrix_of_known_features():
     features = torch.tensor([[[[1.0, 2.0]], [[3.0, -4.0]]]], dtype=torch.float64)  # C = 2, H = 1, W = 2
     gram = StyleLoss().gram_matrix(features, normalize=False)
@@ -51,6 +55,7 @@ def test_gram_matrix_of_known_features():
     assert torch.equal(StyleLoss().gram_matrix(features), gram / 4)
 
 
+@pytest.mark.task5
 @given(sizes)
 @settings(max_examples=25, deadline=None)
 def test_gram_matrix_forgets_where_things_are(size):
@@ -61,6 +66,7 @@ def test_gram_matrix_forgets_where_things_are(size):
     torch.testing.assert_close(StyleLoss().gram_matrix(shuffled), StyleLoss().gram_matrix(features))
 
 
+@pytest.mark.task5
 @given(sizes)
 @settings(max_examples=25, deadline=None)
 def test_gram_matrix_is_symmetric_positive_semidefinite_and_one_for_each_image(size):
@@ -73,12 +79,14 @@ def test_gram_matrix_is_symmetric_positive_semidefinite_and_one_for_each_image(s
         torch.testing.assert_close(gram[n : n + 1], StyleLoss().gram_matrix(features[n : n + 1]))
 
 
+@pytest.mark.task5
 def test_gram_matrix_accepts_any_memory_layout():
     features = random(2, 4, 3, 5)
     shuffled = features.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(StyleLoss().gram_matrix(shuffled), StyleLoss().gram_matrix(features))
 
 
+@pytest.mark.task5
 def test_style_loss_indexes_features_by_layer_and_weights_by_place():
     feats = [random(1, c, 4, 3, seed=c) for c in (2, 3, 4, 5)]
     module = StyleLoss()
@@ -91,12 +99,14 @@ def test_style_loss_indexes_features_by_layer_and_weights_by_place():
     torch.testing.assert_close(module(feats, layers, targets, weights), expected)
 
 
+@pytest.mark.task5
 def test_style_loss_against_its_own_gram_matrices_is_zero():
     feats = [random(1, 3, 4, 5), random(1, 6, 2, 2)]
     module = StyleLoss()
     assert module(feats, [0, 1], [module.gram_matrix(f) for f in feats], [2.0, 3.0]) == 0
 
 
+@pytest.mark.task6
 def test_total_variation_of_a_checkerboard():
     H, W = 4, 7
     board = (torch.arange(H)[:, None] + torch.arange(W)) % 2
@@ -105,6 +115,7 @@ def test_total_variation_of_a_checkerboard():
     assert TotalVariationLoss()(img, 0.5).item() == 0.5 * 3 * ((H - 1) * W + H * (W - 1))
 
 
+@pytest.mark.task6
 def test_total_variation_of_a_flat_picture_is_zero_and_nothing_wraps_around():
     assert TotalVariationLoss()(torch.full((1, 3, 5, 6), 0.3, dtype=torch.float64), 2.0) == 0
     ramp = torch.arange(6, dtype=torch.float64).expand(1, 3, 5, 6)
@@ -165,6 +176,7 @@ GRAM_MISTAKES = {
 }
 
 
+@pytest.mark.task5
 @pytest.mark.parametrize("mistake", GRAM_MISTAKES)
 def test_the_check_sees_a_wrong_gram_matrix_though_it_is_wrong_for_picture_and_painting_alike(mistake):
     class Wrong(StyleLoss):

@@ -7,6 +7,8 @@ from torch import nn
 
 from visualizers import SaliencyMap
 
+pytestmark = pytest.mark.task1
+
 
 def saliency(X, y, model):
     return SaliencyMap().compute_saliency_maps(X, y, model)

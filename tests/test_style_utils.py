@@ -11,6 +11,8 @@ from helpers.models import load_features
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
 from style_utils import extract_features, features_from_img, rel_error, style_transfer
 
+pytestmark = pytest.mark.task7
+
 
 @pytest.fixture
 def cnn():

@@ -26,7 +26,7 @@ class GuidedReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        # R = 1[x > 0] * 1[gradient > 0] * gradient.
+        # x is what came in, gradient what comes back from above. Return what goes on to the layer below.
         ### BEGIN SOLUTION
         return gradient.clamp(min=0) * (x > 0)
         ### END SOLUTION
