@@ -152,7 +152,7 @@ def test_pages_of_the_lean_copy_speak_of_nothing_that_is_missing():
         if name.endswith(".md"):
             for target in re.findall(r"\]\(([^)#\s<]+)", page):
                 linked = os.path.normpath(Path(name).parent / target)
-                own = linked.startswith("visualization/") or linked.startswith("my_")
+                own = linked.startswith(("visualization/", "my_"))
                 assert own or "://" in target or linked in files, (name, target)
     # In the full copy the same pages are whole, without the markers.
     full = blank_files(PROJECT, extras=True)["docs/methods.md"].decode()
