@@ -11,6 +11,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import argparse
 import ast
+import functools
 import hashlib
 import importlib.util
 import io
@@ -29,94 +30,58 @@ ROOT = Path(__file__).resolve().parent
 ZIP_NAME = "assignment_3_submission.zip"
 SIZE_LIMIT = 100 * 10**6  # bytes, unpacked: Gradescope takes no more
 FILE_LIMIT = 256 << 10  # bytes: the judge does not read a larger graded file
-JUDGE_SECONDS = 300
-
-# The graded files, and in each the functions to write: function -> (task, points). Functions with the same entry are
-# graded together.
+# Graded file -> its task, and the points of its functions. Functions in one text are graded together.
 TASKS = {
-    "visualizers/class_visualization.py": {"create_class_visualization": ("3", 15)},
-    "visualizers/saliency_map.py": {"compute_saliency_maps": ("1", 15)},
-    "visualizers/gradcam.py": {"grad_cam": ("2", 13), "backward": ("2", 7), "guided_backprop": ("2", 7)},
-    "style_modules/content_loss.py": {"forward": ("4", 8)},
-    "style_modules/style_loss.py": {"gram_matrix": ("5.1", 10), "forward": ("5.2", 10)},
-    "style_modules/tv_loss.py": {"forward": ("6", 8)},
-    "style_utils.py": {"style_transfer": ("7", 14)},
+    "visualizers/class_visualization.py": ("3", {"create_class_visualization": 15}),
+    "visualizers/saliency_map.py": ("1", {"compute_saliency_maps": 15}),
+    "visualizers/gradcam.py": ("2", {"grad_cam": 13, "backward guided_backprop": 7}),
+    "style_modules/content_loss.py": ("4", {"forward": 8}),
+    "style_modules/style_loss.py": ("5", {"gram_matrix": 10, "forward": 10}),
+    "style_modules/tv_loss.py": ("6", {"forward": 8}),
+    "style_utils.py": ("7", {"style_transfer": 14}),
 }
 GRADED_FILES = tuple(TASKS)
-PICTURES = ("class_visualization", "saliency_visualization", "gradcam_visualization")
-RUNNERS = (*(f"{name}.py" for name in PICTURES), "style_transfer.py")
-# Missing, they cost no points, since the grader has its own; but nothing runs without them.
-OURS = ("visualizers/__init__.py", "style_modules/__init__.py", "helpers/__init__.py", *RUNNERS)
+FIGURES = ("class_visualization", "saliency_visualization", "gradcam_visualization")
+RUNNERS = (*(f"{figure}.py" for figure in FIGURES), "style_transfer.py")
+# Not graded, but nothing runs without them.
+HANDED_OUT = ("visualizers/__init__.py", "style_modules/__init__.py", "helpers/__init__.py", *RUNNERS)
 
-# What goes in: these patterns, and from these folders and their subfolders the files with these suffixes.
+# What goes in.
 PATTERNS = (
     *RUNNERS,
-    "style_utils.py",
-    "collect_submission.py",
-    "README.md",
-    "environment.yaml",
-    "pyproject.toml",  # how the tests are run
-    "requirements*.txt",
-    "visualization/*.png",
-    "visualization/*.gif",
-    "visualization/*.jpg",
+    *("style_utils.py", "collect_submission.py", "README.md", "environment.yaml", "pyproject.toml"),
+    *("visualizers/**/*.py", "style_modules/**/*.py"),
+    *("helpers/**/*.py", "helpers/**/*.npz", "helpers/**/*.json", "helpers/**/*.txt"),
+    *("tests/**/*.py", "tests/**/*.npz", "tests/**/*.json"),
+    *("requirements*.txt", "visualization/*.png", "visualization/*.gif", "visualization/*.jpg"),
 )
-FOLDERS = {
-    "visualizers": (".py",),
-    "style_modules": (".py",),
-    "helpers": (".py", ".npz", ".json", ".txt"),
-    "tests": (".py", ".npz", ".json"),
-}
-# Folders that tools leave inside those. Names that begin with a dot are left out, too.
+# Folders that tools leave. Names that begin with a dot are left out, too.
 LEFT_OUT = {"__pycache__", "build", "dist", "env", "tmp", "temp", "venv"}
-
-# What the project and its tests import: a file of such a name beside the runners would be imported instead.
-LIBRARIES = {
-    "PIL",
-    "jinja2",
-    "matplotlib",
-    "ndf",
-    "numpy",
-    "scipy",
-    "skimage",
-    "torch",
-    "torchvision",
-    "tqdm",
-}
-LIBRARIES |= {"captum", "fpdf", "hypothesis", "markdown_it", "pypdf", "pytest"}
-
-
-# What goes in
+# A file of such a name beside the runners would be imported instead of the library.
+LIBRARIES = {"PIL", "matplotlib", "ndf", "numpy", "scipy", "skimage", "torch", "torchvision", "tqdm"}
+LIBRARIES |= {"captum", "fpdf", "hypothesis", "jinja2", "markdown_it", "pypdf", "pytest"}
+LIBRARIES |= sys.stdlib_module_names
 
 
 def collect(root: Path) -> list[str]:
     """The names of the files that make up the submission, sorted, relative to `root`, "/" between parts."""
-    paths = [path for pattern in PATTERNS for path in root.glob(pattern)]
-    for folder, suffixes in FOLDERS.items():
-        for place, subfolders, files in os.walk(root / folder):  # does not follow links to folders
-            subfolders[:] = [name for name in subfolders if name not in LEFT_OUT]
-            paths += [Path(place, name) for name in files if name.endswith(suffixes)]
-    return sorted({path.relative_to(root).as_posix() for path in paths if _belongs(path, root)})
+    paths = {path for pattern in PATTERNS for path in root.glob(pattern)}  # ** follows no links to folders
+    return sorted(path.relative_to(root).as_posix() for path in paths if _belongs(path, root))
 
 
 def _belongs(path: Path, root: Path) -> bool:
     """Whether `path` is an ordinary, visible file inside the project, after links are followed."""
-    target = path.resolve()
-    if not (target.is_file() and target.is_relative_to(root.resolve())):
-        return False
-    visible = (*path.relative_to(root).parts, *target.relative_to(root.resolve()).parts)
-    return not any(part.startswith(".") for part in visible)
+    target, project = path.resolve(), root.resolve()
+    parts = {*path.relative_to(root).parts, *target.parts[len(project.parts) :]}
+    hidden = any(part.startswith(".") or part in LEFT_OUT for part in parts)
+    return target.is_file() and target.is_relative_to(project) and not hidden
 
 
 def cannot_be_packed(root: Path, name: str) -> str:
     """Why a file cannot go into the zip; empty if it can."""
     if re.search(r"[\x00-\x1f\\\ud800-\udfff]", name):  # the last are undecodable bytes
-        return "a zip cannot carry this name to every system: rename it"
-    try:
-        with (root / name).open("rb"):
-            return ""
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
+        return "a zip cannot carry this name to every system, rename it"
+    return "" if os.access(root / name, os.R_OK) else "it cannot be read, change its permissions"
 
 
 def write_zip(root: Path, names: Iterable[str], output: Path) -> None:
@@ -142,12 +107,11 @@ def write_zip(root: Path, names: Iterable[str], output: Path) -> None:
 
 
 def receipt(archive: Path) -> str:
-    """The first 80 bits of the SHA-256 of the graded files in a zip, as the grader computes them, too."""
+    """The first 80 bits of the SHA-256 of the graded files in a zip: the grader computes the same."""
     digest = hashlib.sha256()
     with zipfile.ZipFile(archive) as packed:
         for name in sorted({*GRADED_FILES} & {*packed.namelist()}):
-            data = packed.read(name)
-            if len(data) <= FILE_LIMIT:
+            if len(data := packed.read(name)) <= FILE_LIMIT:
                 data = as_utf8(data)
                 digest.update(f"{name}\0{len(data)}\0".encode() + data)
     return "-".join(re.findall("....", digest.hexdigest()[:20].upper()))
@@ -156,13 +120,12 @@ def receipt(archive: Path) -> str:
 def as_utf8(data: bytes) -> bytes:
     """A graded file as the judge reads it: as Latin-1 or UTF-16 if Python cannot decode it."""
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        data.decode(encoding)
+        data.decode(tokenize.detect_encoding(io.BytesIO(data).readline)[0])
         return data
-    except (SyntaxError, UnicodeDecodeError, LookupError):
+    except (SyntaxError, UnicodeDecodeError):
         encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin-1"
         lines = data.decode(encoding, "replace").split("\n")
-        lines[:2] = [re.sub("coding[=:]", "coding ", line) for line in lines[:2]]  # which was wrong
+        lines[:2] = [re.sub("coding[=:]", "coding ", line) for line in lines[:2]]  # it was wrong
         return "\n".join(lines).encode("utf-8", "replace")
 
 
@@ -171,36 +134,32 @@ def as_utf8(data: bytes) -> bytes:
 
 def find_problems(root: Path, names: list[str]) -> Iterator[str]:
     """Every problem of the project in `root`, of which the files `names` go into the zip."""
-    for name in sorted({*GRADED_FILES, *OURS, *names}):
+    for name in sorted({*GRADED_FILES, *HANDED_OUT, *names}):
         if name in names:
             yield from _problems_in(name, (root / name).read_bytes())
-        elif os.path.lexists(root / name):  # a link out of the project, a folder, or not readable
-            yield f"{name} is not an ordinary file that can go into the zip{_cost(name)}"
-        else:
-            yield f"{name} is missing{_cost(name)}"
+        else:  # what is there can be a link out of the project, a folder, or unreadable
+            state = "is not an ordinary file" if os.path.lexists(root / name) else "is missing"
+            yield f"{name} {state}{_cost(name)}"
     for path in sorted([*root.glob("*.py"), *(path.parent for path in root.glob("*/__init__.py"))]):
-        if path.stem in sys.stdlib_module_names | LIBRARIES:
+        if path.stem in LIBRARIES:
             yield f"{path.name} hides the library {path.stem!r} from every import: rename it"
-    sizes = {name: (root / name).stat().st_size for name in names}
-    if (total := sum(sizes.values())) > SIZE_LIMIT:
-        largest = max(sizes, key=sizes.__getitem__)
-        files = f"{_size(total)}, the largest is {largest} ({_size(sizes[largest])})"
-        yield f"the files have {files}: Gradescope takes {_size(SIZE_LIMIT)}"
+    if (total := sum((root / name).stat().st_size for name in names)) > SIZE_LIMIT:
+        yield f"the files have {total / 1e6:.1f} MB (see --list), Gradescope takes {SIZE_LIMIT / 1e6:.0f} MB"
 
 
 def _cost(name: str) -> str:
-    """What a file costs that the judge cannot use."""
-    parts = set(TASKS.get(name, {}).values())
-    if parts:
-        return f": Task {min(parts)[0][0]}, {sum(points for _, points in parts)} points"
-    return ": copy it from the handout (it costs no points)" if name in OURS else ""
+    """What to say of a file that the judge cannot use."""
+    if name in TASKS:
+        task, points = TASKS[name]
+        return f": Task {task}, {sum(points.values())} points"
+    return ": copy it from the handout (it costs no points)" if name in HANDED_OUT else ""
 
 
 def _problems_in(name: str, data: bytes) -> Iterator[str]:
     graded = name in TASKS
     if graded and not data.strip():
         yield f"{name} is empty{_cost(name)}"
-    if graded and len(data) > FILE_LIMIT:
+    elif graded and len(data) > FILE_LIMIT:
         yield f"{name} is larger than {FILE_LIMIT >> 10} kB, so the judge does not read it{_cost(name)}"
     elif name.endswith(".py"):
         if graded and data != (data := as_utf8(data)):
@@ -221,25 +180,19 @@ def _problems_in(name: str, data: bytes) -> Iterator[str]:
 
 def _unwritten(name: str, stubs: dict[str, int]) -> Iterator[str]:
     """What the stubs of a graded file (Class.function -> line) cost."""
-    tasks = TASKS[name]
-    lacking: dict[tuple[str, int], list[str]] = {}
-    for function in stubs:
-        lacking.setdefault(tasks.get(function.rpartition(".")[2], ("", 0)), []).append(function)
-    if stubs and lacking.keys() >= set(tasks.values()):
-        yield f"{_cost(name)[2:].replace(',', ' is not written:')} ({name}:{min(stubs.values())})"
+    task, points = TASKS[name]
+    lacking = {part: [f for f in stubs if f.rpartition(".")[2] in part.split()] for part in points}
+    if all(lacking.values()):
+        yield f"Task {task} is not written: {sum(points.values())} points ({name}:{min(stubs.values())})"
         return
-    for (task, points), functions in sorted(lacking.items()):
-        place = f"{name}:{stubs[functions[0]]}"
-        if task:
-            yield f"Task {task}: {' and '.join(functions)} not written: {points} points ({place})"
-        else:
-            yield f"{' and '.join(functions) or 'code'} not written; your task may need it ({place})"
+    for part, functions in lacking.items():
+        if functions:
+            missing = " and ".join(functions)
+            yield f"Task {task} lacks {missing}: {points[part]} points ({name}:{stubs[functions[0]]})"
 
 
 def _stubs(body: list[ast.stmt], owner: str = "") -> Iterator[tuple[str, int]]:
-    """Function and line of each `raise NotImplementedError` that stops every call: it is under no `if`, which would
-    refuse some arguments only, and after no `return`.
-    """
+    """Function and line of each `raise NotImplementedError` that every call reaches: under no `if`, after no `return`."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield from _stubs(node.body, f"{owner}.{node.name}".strip("."))
@@ -253,89 +206,60 @@ def _stubs(body: list[ast.stmt], owner: str = "") -> Iterator[tuple[str, int]]:
 
 def _leftovers(name: str, tree: ast.Module) -> Iterator[str]:
     """Prints, breakpoints and imports of debuggers, in the order of their lines."""
-    harmless, found = "the judge ignores it, please remove it", {}
+    ignored, found = "the judge ignores it, please remove it", {}
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id="print")):
-                found[node.lineno] = "print", f": {harmless}"
+                found[node.lineno] = f"print in {name}:{node.lineno}: {ignored}"
             case ast.Call(func=ast.Name(id="breakpoint" | "set_trace") | ast.Attribute(attr="set_trace")):
-                found[node.lineno] = "breakpoint", f" stops the judge, too{_cost(name)}"
-            case ast.alias(name="pdb" | "ipdb" | "pudb" as debugger):
-                found.setdefault(node.lineno, (f"import of {debugger}", f": {harmless}"))
-    for line, (what, cost) in sorted(found.items()):
-        yield f"{what} in {name}:{line}{cost}"
+                found[node.lineno] = f"breakpoint in {name}:{node.lineno} stops the judge, too{_cost(name)}"
+            case ast.alias(name="pdb" | "ipdb" | "pudb"):
+                found.setdefault(node.lineno, f"debugger in {name}:{node.lineno}: {ignored}")
+    yield from (found[line] for line in sorted(found))
 
 
 def missing_pictures(names: list[str]) -> Iterator[str]:
     """Pictures that a grader wants to see, but that are not there. The code is graded without them."""
-    for runner in PICTURES:
-        if f"visualization/{runner}.png" not in names:
-            yield f"visualization/{runner}.png is missing: run ./{runner}.py"
-    others = tuple(
-        f"visualization/{name}" for name in ("class_visualization", "saliency", "gradcam", "guided")
-    )
-    if all(name.startswith(others) for name in names if name.startswith("visualization/")):
+    for figure in FIGURES:
+        if f"visualization/{figure}.png" not in names:
+            yield f"visualization/{figure}.png is missing: run ./{figure}.py"
+    stylized = re.compile(r"visualization/(?!class_visualization|saliency|gradcam|guided)")
+    if not any(map(stylized.match, names)):
         yield "visualization/ holds no stylized picture: run ./style_transfer.py"
 
 
-# The judge and the tests run in processes of their own
+def run_module(root: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess:
+    """Run a module of Python in another process: the project's code may do anything."""
+    command = [sys.executable, "-B", "-X", "utf8", "-m", *arguments]
+    options |= {"cwd": root, "stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
+    return subprocess.run(command, **options)  # type: ignore[call-overload]  # by its many keywords
 
 
 def show_grade(root: Path, archive: Path) -> None:
     """Show the grader's own table for the zip; if the judge cannot run here, one warning."""
-    command = [sys.executable, "-B", "-X", "utf8", "-m", "grading", "check", str(archive)]
-    command += ["--public", "--own", "--quiet"]
-    if not (root / "grading" / "__main__.py").is_file():
-        reason = "there is no folder grading/"
-    elif not importlib.util.find_spec("torch"):
-        reason = "torch is not installed for this Python: is the environment active?"
-    else:
-        say("grading the zip (--skip-judge leaves this out)", "stderr")
-        try:
-            result = subprocess.run(
-                command,
-                cwd=root,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=JUDGE_SECONDS,
-            )
-            if result.returncode == 0:
-                say(re.sub("^receipt .*\n?", "", f"\n{result.stdout}", flags=re.MULTILINE))
-                return
-            reason = (
-                result.stderr.strip() or f"the judge ended with status {result.returncode}"
-            ).splitlines()[-1]
-        except (OSError, subprocess.TimeoutExpired) as error:
-            reason = str(error)
-    say(f"warning: not graded here: {reason}", "stderr")
+    warn("grading the zip (--skip-judge leaves this out)")
+    reason = "torch is not installed for this Python: is the environment active?"
+    if importlib.util.find_spec("torch"):
+        arguments = ("check", str(archive), "--public", "--own", "--quiet")
+        done = run_module(root, "grading", *arguments, capture_output=True)
+        if done.returncode == 0:
+            say("\n" + re.sub(r"(?m)^receipt .*\s*", "", done.stdout))
+            return
+        reason = (done.stderr.splitlines() or [f"the judge ended with status {done.returncode}"])[-1]
+    warn(f"warning: not graded here: {reason}")
 
 
-def run_tests(root: Path, quiet: bool) -> str:
-    """Run the public tests, their output on stderr. Returns what is wrong, else nothing."""
-    if not importlib.util.find_spec("pytest"):
-        return "public tests: pytest is not installed: python -m pip install -r requirements-dev.txt"
-    command = [sys.executable, "-B", "-m", "pytest", str(root / "tests"), f"--rootdir={root}"]
-    command += ["-p", "no:cacheprovider", "--tb=short"]
+def run_tests(root: Path, quiet: bool) -> list[str]:
+    """Run the public tests, with their output on stderr. Returns what is wrong, and says it."""
     output = subprocess.DEVNULL if quiet else 2
-    try:
-        done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    except OSError as error:
-        return f"public tests: {error}"
-    result = (
-        ""
-        if done.returncode == 0
-        else "some fail"
-        if done.returncode == 1
-        else f"pytest ended with status {done.returncode}"
-    )
-    if not result and not quiet:
-        say("public tests: all pass", "stderr")
-    return result and f"public tests: {result} (python -m pytest tests shows it)"
-
-
-# The command line
+    wrong = "pytest is not installed: python -m pip install -r requirements-dev.txt"
+    if importlib.util.find_spec("pytest"):
+        arguments = ("tests", "-p", "no:cacheprovider", "--tb=short")
+        status = run_module(root, "pytest", *arguments, stdout=output, stderr=output).returncode
+        wrong = {0: "", 1: "some fail"}.get(status, f"pytest ended with status {status}")
+    if wrong or not quiet:
+        warn(f"public tests: {wrong or 'all pass'}")
+    return [wrong] if wrong else []
 
 
 class _Parser(argparse.ArgumentParser):
@@ -345,19 +269,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    description = str(__doc__).partition("\n")[0]
-    parser = _Parser(prog="collect_submission.py", description=description, allow_abbrev=False)
-    parser.add_argument(
-        "--output", type=Path, metavar="ZIP", help=f"the zip to write (default: {ZIP_NAME} here)"
-    )
-    for option, help in (
-        ("--strict", "write no zip if anything costs points or needs fixing"),
-        ("--tests", "run the public tests, too"),
-        ("--skip-judge", "do not grade the zip"),
-        ("--list", "only print what would go in"),
-        ("--quiet", "print only the path and what is wrong; do not grade the zip"),
-    ):
-        parser.add_argument(option, action="store_true", help=help)
+    parser = _Parser("collect_submission.py", description=str(__doc__).partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--output", type=Path, metavar="ZIP", help=f"default: {ZIP_NAME} beside this script")
+    parser.add_argument("--strict", action="store_true", help="write no zip if there is anything to fix")
+    parser.add_argument("--tests", action="store_true", help="run the public tests, too")
+    parser.add_argument("--skip-judge", action="store_true", help="do not grade the zip")
+    parser.add_argument("--list", action="store_true", help="only print what would go in")
+    parser.add_argument("--quiet", action="store_true", help="print only problems and the path, no grade")
     return parser
 
 
@@ -369,62 +287,51 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     output = (arguments.output or root / ZIP_NAME).absolute()
-    if output.suffix.lower() != ".zip" or output.is_dir():
-        parser.error(f"--output must name a .zip file, not {arguments.output or output}")
-    if not output.parent.is_dir():
-        parser.error(f"there is no folder {output.parent}")
+    if output.suffix.lower() != ".zip" or output.is_dir() or not output.parent.is_dir():
+        parser.error(f"--output must name a .zip file in a folder that exists, not {output}")
     try:
         if arguments.list:
-            sizes = {name: (root / name).stat().st_size for name in collect(root)}
-            lines = [f"{_size(size):>10}  {name}" for name, size in sizes.items()]
-            say("\n".join([*lines, f"{_size(sum(sizes.values())):>10}  in {len(sizes)} files"]))
+            sizes = {name: (root / name).stat().st_size / 1e3 for name in collect(root)}
+            lines = [f"{size:>10.1f} kB  {name}" for name, size in sizes.items()]
+            say("\n".join([*lines, f"{sum(sizes.values()):>10.1f} kB  in {len(sizes)} files"]))
             return 0
         return _submit(root, output, arguments)
     except OSError as error:
-        say(
-            f"no zip written to {output}: {error.strerror or error} (an earlier zip stays as it was)",
-            "stderr",
-        )
+        warn(f"no zip written: {error.strerror or error}: {output} (an earlier zip stays as it was)")
     except KeyboardInterrupt:
-        say("no zip written: interrupted", "stderr")
+        warn("no zip written: interrupted")
     return 1
 
 
 def _submit(root: Path, output: Path, arguments: argparse.Namespace) -> int:
-    names, problems = [], []
-    for name in collect(root):
-        if reason := cannot_be_packed(root, name):
-            problems.append(f"{ascii(name)[1:-1]} is left out of the zip: {reason}")
-        else:
-            names.append(name)
+    refused = {name: reason for name in collect(root) if (reason := cannot_be_packed(root, name))}
+    names = [name for name in collect(root) if name not in refused]
     if not any((root / name).read_bytes().strip() for name in GRADED_FILES if name in names):
-        say(f"no zip written: {root} has none of the graded files ({', '.join(GRADED_FILES)})", "stderr")
+        warn(f"no zip written: {root} has none of the graded files ({', '.join(GRADED_FILES)})")
         return 1
+    problems = [f"{ascii(name)[1:-1]} is left out of the zip: {reason}" for name, reason in refused.items()]
     problems += find_problems(root, names)
     for problem in problems:
-        say(problem, "stderr")
-    if arguments.strict:
-        if arguments.tests and not problems and (failure := run_tests(root, arguments.quiet)):
-            say(failure, "stderr")
-            problems = [failure]
-        if problems:
-            say(f"no zip written: {len(problems)} to fix (--strict)", "stderr")
-            return 1
+        warn(problem)
+    if arguments.strict and arguments.tests and not problems:
+        problems = run_tests(root, arguments.quiet)
+    if arguments.strict and problems:
+        warn(f"no zip written: {len(problems)} to fix (--strict)")
+        return 1
     for picture in missing_pictures(names):
-        say(f"warning: {picture}", "stderr")
-
+        warn(f"warning: {picture}")
     write_zip(root, names, output)
     try:
         if not arguments.quiet:
-            say(f"packed {len(names)} files, {_size(output.stat().st_size)} (--list names them)")
-            if not arguments.skip_judge:
-                show_grade(root, output)
-        if arguments.tests and not arguments.strict and (failure := run_tests(root, arguments.quiet)):
-            say(failure, "stderr")
+            say(f"packed {len(names)} files, {output.stat().st_size / 1e6:.1f} MB (--list names them)")
+        if not (arguments.quiet or arguments.skip_judge):
+            show_grade(root, output)
+        if arguments.tests and not arguments.strict:
+            run_tests(root, arguments.quiet)
         if not arguments.quiet:
             say(f"receipt {receipt(output)}")
     except KeyboardInterrupt:
-        say(f"interrupted; the zip is complete: {output}", "stderr")
+        warn(f"interrupted; the zip is complete: {output}")
         return 1
     say(output)
     return 0
@@ -439,8 +346,7 @@ def say(text: object, stream: str = "stdout") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+warn = functools.partial(say, stream="stderr")
 
 
 if __name__ == "__main__":
