@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent
 ZIP_NAME = "assignment_3_submission.zip"
 SIZE_LIMIT = 100 * 10**6  # bytes, unpacked: Gradescope takes no more
 FILE_LIMIT = 256 << 10  # bytes: the judge does not read a larger graded file
-# Graded file -> its task, and the points of its functions. Functions in one text are graded together.
+# Graded file -> its task, and the points of the functions to write. Two functions in one text share their points.
 TASKS = {
     "visualizers/class_visualization.py": ("3", {"create_class_visualization": 15}),
     "visualizers/saliency_map.py": ("1", {"compute_saliency_maps": 15}),
@@ -58,9 +58,18 @@ PATTERNS = (
 # Folders that tools leave. Names that begin with a dot are left out, too.
 LEFT_OUT = {"__pycache__", "build", "dist", "env", "tmp", "temp", "venv"}
 # A file of such a name beside the runners would be imported instead of the library.
-LIBRARIES = {"PIL", "matplotlib", "ndf", "numpy", "scipy", "skimage", "torch", "torchvision", "tqdm"}
-LIBRARIES |= {"captum", "fpdf", "hypothesis", "jinja2", "markdown_it", "pypdf", "pytest"}
-LIBRARIES |= sys.stdlib_module_names
+LIBRARIES = sys.stdlib_module_names | {"PIL", "matplotlib", "ndf", "numpy", "scipy", "skimage", "torch"}
+LIBRARIES |= {
+    "captum",
+    "fpdf",
+    "hypothesis",
+    "jinja2",
+    "markdown_it",
+    "pypdf",
+    "pytest",
+    "torchvision",
+    "tqdm",
+}
 
 
 def collect(root: Path) -> list[str]:
@@ -129,16 +138,13 @@ def as_utf8(data: bytes) -> bytes:
         return "\n".join(lines).encode("utf-8", "replace")
 
 
-# What costs points or needs fixing, one line each
-
-
 def find_problems(root: Path, names: list[str]) -> Iterator[str]:
-    """Every problem of the project in `root`, of which the files `names` go into the zip."""
+    """What costs points or needs fixing, one line each. `names`: the files that go into the zip."""
     for name in sorted({*GRADED_FILES, *HANDED_OUT, *names}):
         if name in names:
             yield from _problems_in(name, (root / name).read_bytes())
-        else:  # what is there can be a link out of the project, a folder, or unreadable
-            state = "is not an ordinary file" if os.path.lexists(root / name) else "is missing"
+        else:  # a link may lead out of the folder
+            state = "is not a readable file of this folder" if os.path.lexists(root / name) else "is missing"
             yield f"{name} {state}{_cost(name)}"
     for path in sorted([*root.glob("*.py"), *(path.parent for path in root.glob("*/__init__.py"))]):
         if path.stem in LIBRARIES:
@@ -187,12 +193,11 @@ def _unwritten(name: str, stubs: dict[str, int]) -> Iterator[str]:
         return
     for part, functions in lacking.items():
         if functions:
-            missing = " and ".join(functions)
-            yield f"Task {task} lacks {missing}: {points[part]} points ({name}:{stubs[functions[0]]})"
+            yield f"Task {task} lacks {' and '.join(functions)}: {points[part]} points ({name}:{stubs[functions[0]]})"
 
 
 def _stubs(body: list[ast.stmt], owner: str = "") -> Iterator[tuple[str, int]]:
-    """Function and line of each `raise NotImplementedError` that every call reaches: under no `if`, after no `return`."""
+    """Function and line of each `raise NotImplementedError` that is reached: under no `if`, after no `return`."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield from _stubs(node.body, f"{owner}.{node.name}".strip("."))
@@ -330,8 +335,8 @@ def _submit(root: Path, output: Path, arguments: argparse.Namespace) -> int:
             run_tests(root, arguments.quiet)
         if not arguments.quiet:
             say(f"receipt {receipt(output)}")
-    except KeyboardInterrupt:
-        warn(f"interrupted; the zip is complete: {output}")
+    except (KeyboardInterrupt, OSError) as stop:
+        warn(f"{str(stop) or 'interrupted'}; the zip is complete: {output}")
         return 1
     say(output)
     return 0
