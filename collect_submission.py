@@ -58,18 +58,8 @@ PATTERNS = (
 # Folders that tools leave. Names that begin with a dot are left out, too.
 LEFT_OUT = {"__pycache__", "build", "dist", "env", "tmp", "temp", "venv"}
 # A file of such a name beside the runners would be imported instead of the library.
-LIBRARIES = sys.stdlib_module_names | {"PIL", "matplotlib", "ndf", "numpy", "scipy", "skimage", "torch"}
-LIBRARIES |= {
-    "captum",
-    "fpdf",
-    "hypothesis",
-    "jinja2",
-    "markdown_it",
-    "pypdf",
-    "pytest",
-    "torchvision",
-    "tqdm",
-}
+LIBRARIES = sys.stdlib_module_names | {"PIL", "matplotlib", "ndf", "numpy", "scipy", "torch", "torchvision"}
+LIBRARIES |= {"captum", "fpdf", "hypothesis", "jinja2", "markdown_it", "pypdf", "pytest", "skimage", "tqdm"}
 
 
 def collect(root: Path) -> list[str]:
@@ -275,7 +265,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser("collect_submission.py", description=str(__doc__).partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--output", type=Path, metavar="ZIP", help=f"default: {ZIP_NAME} beside this script")
+    parser.add_argument("--output", type=Path, metavar="ZIP", help=f"the zip to write (default {ZIP_NAME})")
     parser.add_argument("--strict", action="store_true", help="write no zip if there is anything to fix")
     parser.add_argument("--tests", action="store_true", help="run the public tests, too")
     parser.add_argument("--skip-judge", action="store_true", help="do not grade the zip")
