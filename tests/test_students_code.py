@@ -233,7 +233,7 @@ def test_checks_tests_collecting_and_grading_work_without_extras(tmp_path):
     tests = ("saliency", "losses", "class_visualization", "style_utils", "figures", "what_figures_say")
     done = run(copy, "-m", "pytest", "-q", "-x", *(f"tests/test_{name}.py" for name in tests))
     assert done.returncode == 0, done.stdout[-2000:]
-    done = run(copy, "collect_submission.py", "--skip-tests")
+    done = run(copy, "collect_submission.py", "--strict", "--skip-judge")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (copy / "assignment_3_submission.zip").is_file()
     done = run(copy, "-m", "grading", "check", "assignment_3_submission.zip", "--public")
