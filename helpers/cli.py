@@ -214,7 +214,9 @@ def seed_everything(seed: int) -> None:
 
 @contextlib.contextmanager
 def progress(total: int, label: str, unit: str = "it") -> Iterator[Callable[..., object]]:
-    """A progress bar on stderr, if that is a terminal. The block gets a function to call after each step, or with the number of steps done."""
+    """A progress bar on stderr, if that is a terminal. The block gets a function to call after each step, or with the
+    number of steps done.
+    """
     from tqdm import tqdm
 
     with tqdm(total=total, desc=label, unit=unit, leave=False, disable=None) as bar:
