@@ -36,11 +36,10 @@ def main() -> None:
 
 def write_section(name: str, text: str) -> None:
     """Puts the text, with the date and the machine, between the page's two marks of that name."""
-    page = PAGE.read_text(encoding="utf-8")
     between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    if not between.search(page):
+    page, found = between.subn(lambda m: f"{m[1]}\n{text}\n\n{m[2]}", PAGE.read_text(encoding="utf-8"))
+    if not found:
         raise SystemExit(f"{PAGE} has no place for {name}: no line <!-- {name} --> and <!-- /{name} -->")
-    page = between.sub(lambda mark: f"{mark[1]}\n{text}\n\n{mark[2]}", page)
     PAGE.write_text(page, encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +35,22 @@ class Row:
     @property
     def ratio(self) -> float:
         return self.ours / self.theirs
+
+
+def race(
+    work: str,
+    ours: Side,
+    rivals: Mapping[str, Side],
+    bars: Mapping[str, float],
+    agreements: Mapping[str, str],
+    images: int = 0,
+) -> Iterator[Row]:
+    """One row per rival, all timed in turns with ours; bars and agreements by the rival's name."""
+    times = in_turns({"ours": ours, **rivals})
+    flops = flops_of(ours)
+    for name in rivals:
+        agreement = agreements.get(name, "")
+        yield Row(work, name, times["ours"], times[name], bars.get(name), agreement, flops, images)
 
 
 def in_turns(sides: Mapping[str, Side], rounds: int = 9, warm_up: int = 2) -> dict[str, float]:
@@ -78,9 +94,10 @@ class _NoModules(contextlib.nullcontext):
     parents = frozenset({"Global"})
 
 
-def matrix_rate(device: str, dtype: torch.dtype = torch.float32, side: int = 2048) -> float:
+def matrix_rate(device: str) -> float:
     """Floating-point operations a second of one large matrix product: the best that this machine does."""
-    A, B = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
+    side = 2048
+    A, B = (torch.rand(side, side, device=device) for _ in range(2))
     return 2 * side**3 / in_turns({"product": lambda: A @ B})["product"]
 
 
