@@ -301,7 +301,8 @@ def test_a_start_from_noise_is_a_start_from_noise():
 
 def test_the_memory_a_step_takes_grows_with_what_it_keeps():
     network = net()
-    assert bytes_per_pixel(network, history=20) - bytes_per_pixel(network, history=10) > 20 * 3 * 4
+    vectors = 2 * optimization.HISTORY * 4  # bytes per value of the picture
+    assert bytes_per_pixel(network) - bytes_per_pixel(network, channels=1) > 2 * vectors
     assert bytes_per_pixel(net(torch.bfloat16)) < bytes_per_pixel(network)
 
 
