@@ -86,6 +86,7 @@ def work(args: argparse.Namespace) -> object:
             cli.require_extras(option)
             from extras.attribution import figures as extra
             from extras.attribution.cam import cam_at, fuse
+            from extras.attribution.methods import class_activation
     import torch
 
     from helpers.data_utils import class_names
@@ -139,7 +140,8 @@ def work(args: argparse.Namespace) -> object:
         groups.append(MapRows([cells], [title]))
         if args.trust:
             at = [title] if title in maps else list(maps)
-            method = extra.class_activation_method(args.method, at, title not in maps)
+            explain = class_activation(args.method, at, fused=title not in maps)
+            method = extra.Method("class activation map", explain, "region")
             extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
     if args.guided:
         guided = guided_backprop(batch.X, y, narrow).numpy()

@@ -106,7 +106,7 @@ def test_a_wrong_vgg_archive_leaves_nothing_behind(tmp_path):
     archive = fake_archive(tmp_path, b"not the weights")
     target = tmp_path / "cache" / "vgg.ckpt"
     with pytest.raises(CannotError, match="altered"):
-        weights._extract_one(archive, weights.VGG16_MEMBER, target)
+        weights._extract_weights(archive, target)
     assert list(target.parent.iterdir()) == []
 
 
