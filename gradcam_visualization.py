@@ -62,16 +62,6 @@ def grad_cam(X: Tensor, y: Tensor, model: nn.Module, layer: str, advance: Advanc
     return in_batches(lambda X, y: GradCam().grad_cam(X, y, model, **at), X, y, advance)
 
 
-def guided_backprop(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
-    """`GradCam.guided_backprop`, a batch at a time -> (N, H, W, 3)."""
-    from helpers.models import working_copy
-    from visualizers import GradCam
-    from visualizers.mechanisms import in_batches
-
-    # Of a copy of the model: the published way to do it replaces the ReLUs for good.
-    return in_batches(lambda X, y: GradCam().guided_backprop(X, y, working_copy(model)), X, y, advance)
-
-
 def work(args: argparse.Namespace) -> object:
     from helpers.errors import UsageError, nearest
 
@@ -92,10 +82,10 @@ def work(args: argparse.Namespace) -> object:
     from helpers.data_utils import class_names
     from helpers.figures import Cell, save_grid, signed_picture
     from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
-    from helpers.models import choose_device, load_classifier, only_classes
+    from helpers.models import choose_device, load_classifier, only_classes, working_copy
     from helpers.recipe import make_recipe
     from visualizers import GradCam
-    from visualizers.mechanisms import last_map_layer, layer_option, map_layers, spread_layers
+    from visualizers.mechanisms import in_batches, last_map_layer, layer_option, map_layers, spread_layers
 
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
@@ -144,7 +134,10 @@ def work(args: argparse.Namespace) -> object:
             method = extra.Method("class activation map", explain, "region")
             extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
     if args.guided:
-        guided = guided_backprop(batch.X, y, narrow).numpy()
+        # Of a copy of the model: the published way to do it replaces the ReLUs for good.
+        guided = in_batches(
+            lambda X, y: GradCam().guided_backprop(X, y, working_copy(narrow)), batch.X, y
+        ).numpy()
         product = guided * maps[layers[-1]][..., None]
         for title, images in (("guided backpropagation", guided), ("Guided Grad-CAM", product)):
             groups.append(MapRows([[Cell(signed_picture(image)) for image in images]], [title]))

@@ -39,14 +39,13 @@ LINE_COLORS = ("#c2410c", "#1d4ed8")  # apart for every kind of colour vision, d
 
 @dataclass
 class Cell:
-    """One picture of a grid: RGB (H, W, 3) uint8 or a PIL picture, or a map (H, W) drawn in `colors` from 0
-    to its maximum. Title and subtitle stand above it, the caption under it.
+    """One picture of a grid: RGB (H, W, 3) uint8 or a PIL picture, or a map (H, W) drawn in colours from 0 to its
+    maximum. Title and subtitle stand above it, the caption under it.
     """
 
     image: Image.Image | np.ndarray
     title: str = ""
     subtitle: str = ""
-    colors: str = "inferno"
     caption: str = ""
 
     scale = 1.0  # height in row heights
@@ -60,7 +59,7 @@ class Cell:
     def drawn(self, width: int, height: int) -> Image.Image:
         """The cell as a picture of this size."""
         image = np.asarray(self.image)
-        picture = Image.fromarray(colorize(image, self.colors) if image.ndim == 2 else image).convert("RGB")
+        picture = Image.fromarray(colorize(image) if image.ndim == 2 else image).convert("RGB")
         enlarged = width > picture.width
         return picture.resize(
             (width, height), Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS
@@ -106,10 +105,9 @@ class Plot:
 
 @dataclass
 class Mosaic:
-    """A cell of small cells, `columns` in a row, each with its caption under it; as wide as a square cell."""
+    """A cell of small cells, two in a row, each with its caption under it; as wide as a square cell."""
 
     cells: Sequence[Cell]
-    columns: int = 2
     title: str = ""
     subtitle: str = ""
     caption: str = ""
@@ -122,15 +120,15 @@ class Mosaic:
     @property
     def scale(self) -> float:
         """Height in row heights: a tenth of one for each caption."""
-        return -(-len(self.cells) // self.columns) * (1 / self.columns + 0.1)
+        return -(-len(self.cells) // 2) * (1 / 2 + 0.1)
 
     def drawn(self, width: int, height: int) -> Image.Image:
         """All cells as one picture of this size."""
         page = Image.new("RGB", (width, height), "white")
-        step, down = width // self.columns, height // -(-len(self.cells) // self.columns)
+        step, down = width // 2, height // -(-len(self.cells) // 2)
         side = step - 3
         for i, cell in enumerate(self.cells):
-            left, top = i % self.columns * step, i // self.columns * down
+            left, top = i % 2 * step, i // 2 * down
             page.paste(cell.drawn(side, side), (left, top))
             write(page, (left + side // 2, top + side + 3), [cell.caption], SUBTITLE, GREY, "ma")
         return page
