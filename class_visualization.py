@@ -125,8 +125,6 @@ def settle(args: argparse.Namespace) -> None:
         if getattr(args, name) is None:
             setattr(args, name, default)
     if args.animate:
-        if Path(args.animate).suffix.lower() != ".gif":
-            raise UsageError(f"--animate {args.animate}: an animation is a GIF; call it FILE.gif")
         cli.check_output(Path(args.animate), "--animate", (".gif",))
     if args.layer and args.classes:
         raise UsageError("--classes and --layer are two different things to draw: give one of them")

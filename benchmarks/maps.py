@@ -1,6 +1,7 @@
 """Explanation maps of a batch of photos against captum, pytorch-grad-cam and torchcam."""
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -107,7 +108,7 @@ def rows(device: str = "cpu") -> Iterator[Row]:
     targets = [ClassifierOutputTarget(int(k)) for k in y]
     yield from compare(
         "Grad-CAM, last layer",
-        last_layer,
+        functools.partial(attributions.grad_cam, layer=LAST),  # told the layer, as the runner does
         {
             "captum LayerGradCam": (
                 lambda: layer_cam.attribute(X, target=y, relu_attributions=True),
@@ -148,11 +149,6 @@ def rows(device: str = "cpu") -> Iterator[Row]:
         },
         {"captum GuidedBackprop": 0.5},
     )
-
-
-def last_layer(X: Tensor, y: Tensor, model: nn.Module) -> Tensor:
-    """The graded Grad-CAM, told the layer as the runner does -> (N, H, W)."""
-    return attributions.grad_cam(X, y, model, layer=LAST)
 
 
 def guided_backprop(X: Tensor, y: Tensor, model: nn.Module) -> Tensor:

@@ -66,16 +66,12 @@ def in_turns(sides: Mapping[str, Side], rounds: int = 9, warm_up: int = 2) -> di
 
 def timed(side: Side) -> float:
     """The seconds that a call takes, the graphics card's work included."""
-    _finish()
+    finish = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    finish()
     began = time.perf_counter()
     side()
-    _finish()
+    finish()
     return time.perf_counter() - began
-
-
-def _finish() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def flops_of(side: Side) -> float:

@@ -231,15 +231,11 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 def _place_of(error: Exception) -> str:
     """The innermost line of this project that the error came through: where a student should look."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [
-        f
-        for f in frames
-        if PROJECT in Path(f.filename).resolve().parents and "site-packages" not in f.filename
-    ]
-    if not ours:
-        return "outside the project"
-    return f"{Path(ours[-1].filename).resolve().relative_to(PROJECT)}, line {ours[-1].lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        if path.is_relative_to(PROJECT) and "site-packages" not in path.parts:
+            return f"{path.relative_to(PROJECT)}, line {frame.lineno}"
+    return "outside the project"
 
 
 def _fail(program: str, message: str, code: int) -> int:

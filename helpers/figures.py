@@ -331,11 +331,6 @@ def rendered(figure: "Figure") -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def save_figure(path: str | os.PathLike, figure: "Figure") -> Path:
-    """Draws a matplotlib figure and writes it as `save_image` does; returns the path."""
-    return save_image(path, rendered(figure))
-
-
 def save_image(
     path: str | os.PathLike, image: Image.Image, metadata: Mapping[str, str] | None = None
 ) -> Path:

@@ -102,7 +102,7 @@ def _conv(kernel: np.ndarray, bias: np.ndarray) -> tuple[Tensor, Tensor]:
     return weight, torch.from_numpy(np.array(bias, dtype=np.float32).reshape(-1))
 
 
-def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> dict[str, Tensor]:
+def squeezenet_state_dict(path: Path | None = None) -> dict[str, Tensor]:
     """The packaged weights as a state dict of `SqueezeNet`, for images as `preprocess` returns them.
 
     Input. The network was trained on u = 255 * rgb - mean (blue first); ours gets x = (rgb - MEAN) / STD, so
@@ -111,7 +111,7 @@ def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> 
 
     Scale. A ReLU network is positively homogeneous: with k = ACTIVATION_SCALE, dividing conv1's weights and all biases
     of `features` by k, and multiplying the classifier's weights by k, divides all features by k and does not change the
-    logits. With `rescale=False` the features keep their packaged size.
+    logits.
     """
     arrays = read_array_pickle(path or squeezenet_path(), SQUEEZENET_SHA256)
     state: dict[str, Tensor] = {}
@@ -129,12 +129,11 @@ def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> 
             weight, bias = _conv(*arrays[f"fire{fire}/{packaged}"])
             state[f"features.{index}.{part}.weight"], state[f"features.{index}.{part}.bias"] = weight, bias
     state["classifier.1.weight"], state["classifier.1.bias"] = _conv(*arrays["conv10"])
-    if rescale:
-        state["features.0.weight"] /= ACTIVATION_SCALE
-        for name, value in state.items():
-            if name.startswith("features") and name.endswith("bias"):
-                value /= ACTIVATION_SCALE
-        state["classifier.1.weight"] *= ACTIVATION_SCALE
+    state["features.0.weight"] /= ACTIVATION_SCALE
+    for name, value in state.items():
+        if name.startswith("features") and name.endswith("bias"):
+            value /= ACTIVATION_SCALE
+    state["classifier.1.weight"] *= ACTIVATION_SCALE
     return state
 
 
@@ -143,15 +142,10 @@ def checkpoint_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def vgg16_path() -> Path:
-    """Where the VGG-16 weights are kept."""
-    return checkpoint_folder() / "vgg16_convolutions.ckpt"
-
-
 def vgg16_state_dict(path: Path | None = None, *, quiet: bool = False) -> dict[str, Tensor]:
     """The convolutions as a state dict of `torchvision.models.vgg16().features`; downloaded on first use."""
     if path is None:
-        path = vgg16_path()
+        path = checkpoint_folder() / "vgg16_convolutions.ckpt"
         if not path.exists():
             fetch_vgg16(path, quiet=quiet)
     arrays = read_array_pickle(path, VGG16_SHA256)["VGG16_0"]

@@ -29,17 +29,13 @@ def characters(path: Path) -> frozenset[str]:
         return frozenset()
 
 
-def system_fonts() -> list[Path]:
-    """The system's font files, regular styles first."""
-    paths = sorted(map(Path, findSystemFonts()))
-    return sorted(paths, key=lambda path: any(style in path.stem.lower() for style in OTHER_STYLES))
-
-
 def fallback_fonts(text: str) -> tuple[list[Path], set[str]]:
     """As few of the system's fonts as have the characters that DejaVu lacks, and the characters that none has."""
     fonts: list[Path] = []
     lacking = {c for c in text if not c.isspace()} - characters(TEXT_FONT)
-    candidates = system_fonts() if lacking else []
+    candidates = sorted(map(Path, findSystemFonts())) if lacking else []
+    # Regular styles first.
+    candidates.sort(key=lambda path: any(style in path.stem.lower() for style in OTHER_STYLES))
     while candidates and lacking:
         # Reading a font takes time: the first that has them all is the best.
         complete = (path for path in candidates if lacking <= characters(path))

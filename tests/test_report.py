@@ -493,7 +493,12 @@ def test_strict_writes_nothing_while_something_is_to_do(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "output", "status", "message"),
     [
-        (None, "r.pdf", 1, "report.md: no such file; run this in the project's folder, or name the file"),
+        (
+            None,
+            "r.pdf",
+            1,
+            "report.md cannot be read: No such file or directory; run this in the project's folder, or name the file",
+        ),
         (b"caf\xe9", "r.pdf", 1, "report.md is not text in UTF-8 (byte 3): save it as UTF-8"),
         (b" \n", "r.pdf", 1, "report.md is empty"),
         (b"# A", "r.docx", 2, "r.docx: the report is a PDF, so name a .pdf file"),
