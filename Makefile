@@ -52,7 +52,7 @@ format: $(VENV)/.dev  ## format the code
 submission: $(VENV)/.dev  ## check the work and zip it for the autograder
 	$(BIN)/python collect_submission.py
 
-report: $(VENV)/.runtime  ## set the written part, report/report.md, as assignment_3_report.pdf
+report: $(VENV)/.runtime  ## set the written part as assignment_3_report.pdf (after `make figures` and your answers)
 	$(BIN)/python -m report
 
 handout: $(VENV)/.runtime  ## make the student's blank copy, dist/assignment_3_handout.zip

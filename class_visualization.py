@@ -125,8 +125,6 @@ def settle(args: argparse.Namespace) -> None:
         if getattr(args, name) is None:
             setattr(args, name, default)
     if args.animate:
-        if Path(args.animate).suffix.lower() != ".gif":
-            raise UsageError(f"--animate {args.animate}: an animation is a GIF; call it FILE.gif")
         cli.check_output(Path(args.animate), "--animate", (".gif",))
     if args.layer and args.classes:
         raise UsageError("--classes and --layer are two different things to draw: give one of them")
@@ -158,19 +156,11 @@ def work(args: argparse.Namespace) -> Path:
         return draw_pixels(args, model, targets, titles, network)
     from extras.synthesis import figures
 
+    ascent = {"iterations": args.iterations, "learning_rate": args.learning_rate, "network": network}
     if args.fool:
         batch = load_batch(args.fool, None, args.size, model, names)
-        return figures.draw_fooled(
-            args.output,
-            batch,
-            targets,
-            names,
-            model,
-            iterations=args.iterations,
-            learning_rate=args.learning_rate,
-            network=network,
-            metadata=make_recipe(vars(args), model, batch.sources),
-        )
+        recipe = make_recipe(vars(args), model, batch.sources)
+        return figures.draw_fooled(args.output, batch, targets, names, model, metadata=recipe, **ascent)
     if args.layer:
         targets, titles = args.channel, [f"channel {k}" for k in args.channel]
     return figures.draw_pictures(
@@ -182,13 +172,11 @@ def work(args: argparse.Namespace) -> Path:
         variations=args.variations,
         rows=args.rows,
         animation=args.animate,
-        iterations=args.iterations,
-        learning_rate=args.learning_rate,
         size=args.size,
         seed=args.seed,
         heading=f"What channels of {args.layer} respond to" if args.layer else HEADING,
-        network=network,
         metadata=make_recipe(vars(args), model, {}),
+        **ascent,
     )
 
 

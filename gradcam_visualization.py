@@ -4,18 +4,10 @@
 Writes visualization/gradcam_visualization.png (Selvaraju et al., 2017; Springenberg et al., 2015).
 """
 
-from __future__ import annotations  # what is only imported for its type costs --help no time
-
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from helpers import cli
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from visualizers.mechanisms import Advance
 
 METHODS = ("grad-cam", "grad-cam++", "hires-cam", "layer-cam")
 
@@ -28,23 +20,18 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: ./gradcam_visualization.py --images my_dog.jpg --layers features.7 features.12 --guided",
     )
     cli.add_image_options(parser)
-    parser.add_argument(
-        "--layers", nargs="+", metavar="NAME", help="modules to explain (default: four, from early to last)"
-    )
-    parser.add_argument(
-        "--list-layers", action="store_true", help="print the layers that can be explained, and stop"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--layers", nargs="+", metavar="NAME", help="modules to explain (default: four, from early to last)")
+    add("--list-layers", action="store_true", help="print the layers that can be explained, and stop")
+    add(
         "--method",
         default="grad-cam",
         metavar="NAME",
         help="how a layer's maps are weighted: grad-cam (default), grad-cam++, hires-cam or layer-cam",
     )
-    parser.add_argument("--fuse", action="store_true", help="add one map of all layers together")
-    parser.add_argument(
-        "--guided", action="store_true", help="add guided backpropagation and Guided Grad-CAM"
-    )
-    parser.add_argument(
+    add("--fuse", action="store_true", help="add one map of all layers together")
+    add("--guided", action="store_true", help="add guided backpropagation and Guided Grad-CAM")
+    add(
         "--trust",
         action="store_true",
         help="under each map (by default of the last layer alone): deletion and insertion curves, and maps of "
@@ -53,48 +40,27 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def grad_cam(X: Tensor, y: Tensor, model: nn.Module, layer: str, advance: Advance = None) -> Tensor:
-    """`GradCam.grad_cam`, a batch at a time -> (N, H, W); at `layer`, if the student's function has this parameter."""
-    from visualizers import GradCam
-    from visualizers.mechanisms import in_batches, layer_option
-
-    at = layer_option(GradCam.grad_cam, layer)
-    return in_batches(lambda X, y: GradCam().grad_cam(X, y, model, **at), X, y, advance)
-
-
-def guided_backprop(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
-    """`GradCam.guided_backprop`, a batch at a time -> (N, H, W, 3)."""
-    from helpers.models import working_copy
-    from visualizers import GradCam
-    from visualizers.mechanisms import in_batches
-
-    # Of a copy of the model: the published way to do it replaces the ReLUs for good.
-    return in_batches(lambda X, y: GradCam().guided_backprop(X, y, working_copy(model)), X, y, advance)
-
-
 def work(args: argparse.Namespace) -> object:
     from helpers.errors import UsageError, nearest
 
     if args.method not in METHODS:
         raise nearest(args.method, METHODS, "method")
-    for option, asked in (
-        ("--method", args.method != "grad-cam"),
-        ("--fuse", args.fuse),
-        ("--trust", args.trust),
-    ):
-        if asked:
-            cli.require_extras(option)
+    beyond = {"--method": args.method != "grad-cam", "--fuse": args.fuse, "--trust": args.trust}
+    for name in beyond:
+        if beyond[name]:
+            cli.require_extras(name)
             from extras.attribution import figures as extra
             from extras.attribution.cam import cam_at, fuse
+            from extras.attribution.methods import class_activation
     import torch
 
     from helpers.data_utils import class_names
     from helpers.figures import Cell, save_grid, signed_picture
     from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
-    from helpers.models import choose_device, load_classifier, only_classes
+    from helpers.models import choose_device, load_classifier, only_classes, working_copy
     from helpers.recipe import make_recipe
     from visualizers import GradCam
-    from visualizers.mechanisms import last_map_layer, layer_option, map_layers, spread_layers
+    from visualizers.mechanisms import in_batches, last_map_layer, layer_option, map_layers, spread_layers
 
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
@@ -124,7 +90,15 @@ def work(args: argparse.Namespace) -> object:
     narrow, y = only_classes(model, batch.y)
     with cli.progress(len(y) * len(layers), "Grad-CAM") as advance:
         if args.method == "grad-cam":
-            maps = {name: grad_cam(batch.X, y, narrow, name, advance).numpy() for name in layers}
+            maps = {}
+            for name in layers:
+                option = layer_option(GradCam.grad_cam, name)  # if the student's function has this parameter
+                maps[name] = in_batches(
+                    lambda X, y: GradCam().grad_cam(X, y, narrow, **option),  # noqa: B023  called at once
+                    batch.X,
+                    y,
+                    advance,
+                ).numpy()
         else:
             maps = cam_at(layers, batch.X, y, narrow, args.method, advance)
     shown = dict(maps)
@@ -139,10 +113,14 @@ def work(args: argparse.Namespace) -> object:
         groups.append(MapRows([cells], [title]))
         if args.trust:
             at = [title] if title in maps else list(maps)
-            method = extra.class_activation_method(args.method, at, title not in maps)
+            explain = class_activation(args.method, at, fused=title not in maps)
+            method = extra.Method("class activation map", explain, "region")
             extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
     if args.guided:
-        guided = guided_backprop(batch.X, y, narrow).numpy()
+        # Of a copy of the model: the published way to do it replaces the ReLUs for good.
+        guided = in_batches(
+            lambda X, y: GradCam().guided_backprop(X, y, working_copy(narrow)), batch.X, y
+        ).numpy()
         product = guided * maps[layers[-1]][..., None]
         for title, images in (("guided backpropagation", guided), ("Guided Grad-CAM", product)):
             groups.append(MapRows([[Cell(signed_picture(image)) for image in images]], [title]))

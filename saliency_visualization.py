@@ -18,7 +18,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: ./saliency_visualization.py --images my_dog.jpg chelsea --classes 'tiger cat'",
     )
     cli.add_image_options(parser)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--methods",
         nargs="+",
         metavar="NAME",
@@ -26,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         "guided-backprop, guided-grad-cam, grad-cam, grad-cam++, hires-cam, layer-cam, fused-layer-cam, or all "
         "(default: saliency, also blurred over the photo)",
     )
-    parser.add_argument(
+    add(
         "--trust",
         action="store_true",
         help="under each map: deletion and insertion curves, and maps of networks with re-initialized layers",
@@ -70,11 +71,7 @@ def work(args: argparse.Namespace) -> object:
             extra.add_evaluation(groups[0], extra.METHODS["saliency"], maps, batch, model, args.seed)
     kinds = {method.kind for method in methods} or {"size"}
     notes = [NOTES[kind] for kind in NOTES if kind in kinds]
-    notes += [
-        SCALED,
-        *([extra.EVALUATION_NOTE] if args.trust else []),
-        network_note(args.model, args.weights),
-    ]
+    notes += [SCALED, extra.EVALUATION_NOTE] if args.trust else [SCALED]
     rows, labels = arrange(batch, groups)
     return save_grid(
         args.output,
@@ -82,7 +79,7 @@ def work(args: argparse.Namespace) -> object:
         metadata=make_recipe(vars(args), model, batch.sources),
         row_labels=labels,
         heading="Which pixels matter for the class?",
-        note=" ".join(notes),
+        note=" ".join([*notes, network_note(args.model, args.weights)]),
     )
 
 

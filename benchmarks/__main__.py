@@ -9,11 +9,15 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+HEAD = (
+    *("work", "against", "ours", "theirs", "ratio", "at most"),
+    *("of the matrix rate", "images per second", "largest difference of the results"),
+)
 SECTIONS = ("maps", "loops", "start", "painter", "memory")  # each a module here, with a function rows()
 
 
@@ -36,15 +40,14 @@ def main() -> None:
 
 def write_section(name: str, text: str) -> None:
     """Puts the text, with the date and the machine, between the page's two marks of that name."""
-    page = PAGE.read_text(encoding="utf-8")
     between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    if not between.search(page):
+    page, found = between.subn(lambda m: f"{m[1]}\n{text}\n\n{m[2]}", PAGE.read_text(encoding="utf-8"))
+    if not found:
         raise SystemExit(f"{PAGE} has no place for {name}: no line <!-- {name} --> and <!-- /{name} -->")
-    page = between.sub(lambda mark: f"{mark[1]}\n{text}\n\n{mark[2]}", page)
     PAGE.write_text(page, encoding="utf-8")
 
 
-def table(rows: Iterable[list[str]], head: list[str]) -> str:
+def table(rows: Iterable[list[str]], head: Sequence[str]) -> str:
     """A Markdown table, without the columns that are empty; numbers to the right."""
     rows = list(rows)
     kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
@@ -91,20 +94,10 @@ def compared(section: str, device: str) -> str:
                 row.agreement,
             ]
         )
-    head = [
-        "work",
-        "against",
-        "ours",
-        "theirs",
-        "ratio",
-        "at most",
-        "of the matrix rate",
-        "images per second",
-    ]
     threads = f"{torch.get_num_threads()} threads" if device == "cpu" else device
     return (
         f"Measured {date.today()} on {machine(device)}. One large matrix product: {rate / 1e9:.0f} GFLOP/s "
-        f"({threads}).\n\n{table(lines, [*head, 'largest difference of the results'])}"
+        f"({threads}).\n\n{table(lines, HEAD)}"
     )
 
 

@@ -1,6 +1,7 @@
 """Explanation maps of a batch of photos against captum, pytorch-grad-cam and torchcam."""
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import Row, Side, difference, flops_of, in_turns
+from benchmarks.timing import Row, Side, difference, race
 from extras.attribution import methods as attributions
 from extras.attribution.cam import cam_at
 from helpers.data_utils import PHOTOS, load_photo
@@ -22,27 +23,26 @@ IMAGES = 25
 LAST, FOUR = "features", ["features.4", "features.7", "features.10", "features"]
 
 
-def photos(count: int = IMAGES, size: int = 224) -> Tensor:
-    """Normalized crops (count, 3, size, size) of the bundled photos, every one from another place."""
+def photos() -> Tensor:
+    """Normalized crops (IMAGES, 3, 224, 224) of the bundled photos, every one from another place."""
     generator = np.random.default_rng(0)
     names = list(PHOTOS)
     crops = []
-    for i in range(count):
+    for i in range(IMAGES):
         photo = load_photo(names[i % len(names)])
         side = min(photo.size) * 2 // 3
         left, top = (int(generator.integers(0, length - side + 1)) for length in photo.size)
-        crops.append(preprocess(photo.crop((left, top, left + side, top + side)), (size, size)))
+        crops.append(preprocess(photo.crop((left, top, left + side, top + side)), (224, 224)))
     return torch.cat(crops)
 
 
 def as_torchvision_gives_it(model: nn.Module) -> nn.Module:
-    """The same weights as others' users have them: default memory layout, nothing frozen; ReLUs not in place, which
-    captum's guided backpropagation cannot do with.
-    """
-    return _not_in_place(model).to(memory_format=torch.contiguous_format).requires_grad_(True)
+    """A copy as others' users have it: default memory layout, nothing frozen."""
+    return not_in_place(model).to(memory_format=torch.contiguous_format).requires_grad_(True)
 
 
-def _not_in_place(model: nn.Module) -> nn.Module:
+def not_in_place(model: nn.Module) -> nn.Module:
+    """A copy whose ReLUs overwrite nothing: captum's guided backpropagation and lists of features need that."""
     model = copy.deepcopy(model)
     for module in model.modules():
         if isinstance(module, nn.ReLU):
@@ -51,7 +51,7 @@ def _not_in_place(model: nn.Module) -> nn.Module:
 
 
 def rows(device: str = "cpu") -> Iterator[Row]:
-    """One row a rival."""
+    """One row per rival."""
     from captum.attr import GuidedBackprop, LayerGradCam, Saliency
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -70,36 +70,30 @@ def rows(device: str = "cpu") -> Iterator[Row]:
 
     def compare(
         work: str,
+        method: Callable[[Tensor, Tensor, nn.Module], Tensor],
         rivals: Mapping[str, tuple[Side, Callable[[Any], Tensor]]],
-        side: Side,
-        result: Callable[[Any], Tensor],
         bars: Mapping[str, float],
+        scale: Callable[[Tensor], Tensor] = lambda maps: maps,
     ) -> Iterator[Row]:
-        """rivals: what to time, and what makes its result comparable with `result` of ours."""
+        """rivals: what to time, and what turns its result into maps like ours; `scale` is then applied to both."""
+        maps = scale(explained(method))
         agreements = {
-            name: difference(result(side()), comparable(rival()))
-            for name, (rival, comparable) in rivals.items()
+            name: difference(maps, scale(comparable(rival()))) for name, (rival, comparable) in rivals.items()
         }
-        times = in_turns({"ours": side, **{name: rival for name, (rival, _) in rivals.items()}})
-        flops = flops_of(side)
-        for name, agreement in agreements.items():
-            yield Row(work, name, times["ours"], times[name], bars.get(name), agreement, flops, IMAGES)
+        sides = {name: rival for name, (rival, _) in rivals.items()}
+        yield from race(work, lambda: explained(method), sides, bars, agreements, IMAGES)
 
-    def saliency_rival(model: nn.Module) -> Side:
+    def saliency_rival(model: nn.Module) -> tuple[Side, Callable[[Tensor], Tensor]]:
         method = Saliency(model)
-        return lambda: method.attribute(X.clone().requires_grad_(), target=y)
-
-    def strongest(gradients: Tensor) -> Tensor:
-        return gradients.amax(dim=1)
+        return lambda: method.attribute(X.clone().requires_grad_(), target=y), lambda g: g.amax(dim=1)
 
     yield from compare(
         "saliency maps",
+        attributions.saliency,
         {
-            "captum Saliency": (saliency_rival(theirs), strongest),
-            "captum Saliency, given our network": (saliency_rival(_not_in_place(ours)), strongest),
+            "captum Saliency": saliency_rival(theirs),
+            "captum Saliency, given our network": saliency_rival(not_in_place(ours)),
         },
-        lambda: explained(attributions.saliency),
-        lambda maps: maps,
         {"captum Saliency": 0.5},
     )
 
@@ -114,6 +108,7 @@ def rows(device: str = "cpu") -> Iterator[Row]:
     targets = [ClassifierOutputTarget(int(k)) for k in y]
     yield from compare(
         "Grad-CAM, last layer",
+        functools.partial(attributions.grad_cam, layer=LAST),  # told the layer, as the runner does
         {
             "captum LayerGradCam": (
                 lambda: layer_cam.attribute(X, target=y, relu_attributions=True),
@@ -122,12 +117,11 @@ def rows(device: str = "cpu") -> Iterator[Row]:
             "torchcam GradCAM": (torchcam, lambda maps: enlarged(maps[:, None])),
             "grad-cam GradCAM": (
                 lambda: grad_cam(input_tensor=X, targets=targets),
-                lambda maps: stretched(torch.from_numpy(maps)),
+                torch.from_numpy,
             ),
         },
-        lambda: explained(last_layer),
-        stretched,
         {"captum LayerGradCam": 0.45, "torchcam GradCAM": 0.45, "grad-cam GradCAM": 0.25},
+        stretched,
     )
     grad_cam.activations_and_grads.release()
 
@@ -137,30 +131,24 @@ def rows(device: str = "cpu") -> Iterator[Row]:
 
     yield from compare(
         "Grad-CAM, four layers",
+        at_four_layers,
         {"4 x captum LayerGradCam": (four_times, lambda maps: torch.stack([enlarged(m) for m in maps]))},
-        lambda: explained(at_four_layers),
-        stretched,
         {"4 x captum LayerGradCam": 0.2},
+        stretched,
     )
 
     guided = GuidedBackprop(theirs)
     yield from compare(
         "guided backpropagation",
+        guided_backprop,
         {
             "captum GuidedBackprop": (
                 lambda: guided.attribute(X.clone().requires_grad_(), target=y),
                 lambda maps: maps,
             )
         },
-        lambda: explained(guided_backprop),
-        lambda maps: maps,
         {"captum GuidedBackprop": 0.5},
     )
-
-
-def last_layer(X: Tensor, y: Tensor, model: nn.Module) -> Tensor:
-    """The graded Grad-CAM, told the layer as the runner does -> (N, H, W)."""
-    return attributions.grad_cam(X, y, model, layer=LAST)
 
 
 def guided_backprop(X: Tensor, y: Tensor, model: nn.Module) -> Tensor:
@@ -176,8 +164,8 @@ def at_four_layers(X: Tensor, y: Tensor, model: nn.Module) -> Tensor:
 
 
 def enlarged(maps: Tensor) -> Tensor:
-    """Maps (N, 1, h, w) to the photos' size, scaled from 0 to 1."""
-    return stretched(F.interpolate(maps.float(), size=(224, 224), mode="bilinear", align_corners=False)[:, 0])
+    """Maps (N, 1, h, w) to the photos' size."""
+    return F.interpolate(maps.float(), size=(224, 224), mode="bilinear", align_corners=False)[:, 0]
 
 
 def stretched(maps: Tensor) -> Tensor:

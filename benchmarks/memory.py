@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from benchmarks.maps import IMAGES, LAST, as_torchvision_gives_it, photos
-from benchmarks.timing import Row, Side
+from benchmarks.timing import Row
 from extras.attribution import methods
 from helpers.models import load_classifier, only_classes
 
@@ -24,29 +24,24 @@ def rows(_device: str = "cpu") -> Iterator[Row]:
         yield Row(f"{technique} of {IMAGES} photos", "captum", grown["ours"], grown["captum"], unit="MB")
 
 
-def technique_of(technique: str, side: str, X: torch.Tensor) -> Side:
-    """One side of a technique, as a function without arguments."""
-    from captum.attr import LayerGradCam, Saliency
-
-    model = load_classifier()
-    peer = as_torchvision_gives_it(model)
-    y = torch.zeros(len(X), dtype=torch.long)
-    narrow, places = only_classes(model, y)
-    return {
-        ("saliency maps", "ours"): lambda: methods.saliency(X, places, narrow),
-        ("saliency maps", "captum"): lambda: Saliency(peer).attribute(X.clone().requires_grad_(), target=y),
-        ("Grad-CAM", "ours"): lambda: methods.grad_cam(X, places, narrow),
-        ("Grad-CAM", "captum"): lambda: LayerGradCam(peer, peer.get_submodule(LAST)).attribute(X, target=y),
-    }[technique, side]
-
-
 def growth(technique: str, side: str) -> float:
     """Megabytes, in this process."""
-    X = photos()
-    technique_of(technique, side, X[:1])()  # what the first call loads is not the technique's
-    work = technique_of(technique, side, X)
+    from captum.attr import LayerGradCam, Saliency
+
+    X, y = photos(), torch.zeros(IMAGES, dtype=torch.long)
+    model = load_classifier()
+    peer = as_torchvision_gives_it(model)
+    narrow, places = only_classes(model, y)
+    cam = LayerGradCam(peer, peer.get_submodule(LAST))
+    explain: Callable[[torch.Tensor, int], object] = {
+        ("saliency maps", "ours"): lambda X, n: methods.saliency(X, places[:n], narrow),
+        ("saliency maps", "captum"): lambda X, n: Saliency(peer).attribute(X.requires_grad_(), target=y[:n]),
+        ("Grad-CAM", "ours"): lambda X, n: methods.grad_cam(X, places[:n], narrow),
+        ("Grad-CAM", "captum"): lambda X, n: cam.attribute(X, target=y[:n]),
+    }[technique, side]
+    explain(X[:1].clone(), 1)  # what the first call loads is not the technique's
     before = _peak()
-    work()
+    explain(X.clone(), IMAGES)
     return (_peak() - before) / 1024
 
 

@@ -7,11 +7,14 @@ deepest layer, the Gram matrix as a product that autograd differentiates.
 
 import functools
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.maps import not_in_place
+from benchmarks.published import all_features, gram_matrix
 from benchmarks.timing import Row, in_turns
 from extras.painter.optimization import (
     HISTORY,
@@ -40,23 +43,11 @@ def plain_steps(
 ) -> Iterator[Tensor]:
     """Gatys's loop at one size, written out; yields the picture after every step."""
     mean, std = (torch.as_tensor(v).view(1, 3, 1, 1) for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
-    layers = list(cnn)[: max(*settings.style_layers, settings.content_layer) + 1]
-
-    def features(x: Tensor) -> list[Tensor]:
-        found, x = [], (x - mean) / std
-        for layer in layers:
-            x = layer(x)
-            found.append(x)
-        return found
-
-    def gram(f: Tensor) -> Tensor:
-        f = f.reshape(f.shape[1], -1)
-        return f @ f.t() / f.shape[1]
-
+    layers = cnn[: max(*settings.style_layers, settings.content_layer) + 1]
     with torch.no_grad():
-        wanted = features(content)[settings.content_layer]
-        painted = features(style)
-        targets = [gram(painted[layer]) for layer in settings.style_layers]
+        wanted = all_features((content - mean) / std, layers)[settings.content_layer]
+        painted = all_features((style - mean) / std, layers)
+        targets = [gram_matrix(painted[layer]) for layer in settings.style_layers]
     x = content.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [x], max_iter=1, history_size=HISTORY, tolerance_grad=-1, tolerance_change=-1
@@ -64,9 +55,9 @@ def plain_steps(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        found = features(x)
+        found = all_features((x - mean) / std, layers)
         loss = sum(
-            ((gram(found[layer]) - target) ** 2).sum() / (target**2).sum() / len(targets)
+            ((gram_matrix(found[layer]) - target) ** 2).sum() / (target**2).sum() / len(targets)
             for layer, target in zip(settings.style_layers, targets, strict=True)
         )
         content_error = ((found[settings.content_layer] - wanted) ** 2).sum() / (wanted**2).sum()
@@ -81,36 +72,17 @@ def plain_steps(
         yield x.detach()
 
 
-def plain_network(cnn: nn.Sequential) -> nn.Sequential:
-    """The network in torch's default memory layout, its ReLUs not in place (a list of features keeps them)."""
-    for module in cnn.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    return cnn.to(memory_format=torch.contiguous_format)
-
-
-def our_steps(net: FeatureNet, content: Tensor, style: Tensor, settings: StyleSettings) -> Iterator[Tensor]:
-    height, width = content.shape[2:]
-    schedule = Schedule([(height, width)], [10**9])
-    return (progress.picture for progress in paint(net, content, [style], schedule, settings))
-
-
 def rows(_device: str = "cpu") -> Iterator[Row]:
     """A step of each network, in bfloat16 where the processor is fast at it, and in float32."""
     for model in MODELS:
         for dtype in dict.fromkeys((fast_dtype(torch.device("cpu")), torch.float32)):
             content, style = picture("chelsea", SIZE), picture("astronaut", SIZE)
-            settings = settings_for(load_features(model, quiet=True))
-            net = FeatureNet(load_features(model), (*settings.style_layers, settings.content_layer), dtype)
-            plain = plain_steps(plain_network(load_features(model)), content, style, settings)
-            ours = our_steps(net, content, style, settings)
+            cnn = load_features(model, quiet=True)
+            settings = settings_for(cnn)
+            plain_cnn = not_in_place(cnn).to(memory_format=torch.contiguous_format)
+            net = FeatureNet(cnn, (*settings.style_layers, settings.content_layer), dtype)
+            ours = paint(net, content, [style], Schedule([(SIZE, SIZE)], [10**9]), settings)
+            plain = plain_steps(cast(nn.Sequential, plain_cnn), content, style, settings)
             times = in_turns({"ours": functools.partial(next, ours), "plain": functools.partial(next, plain)})
-            name = str(dtype).removeprefix("torch.")
-            bar = BARS[dtype]
-            yield Row(
-                f"painter, a step of {model} at {SIZE} pixels, {name}",
-                "the written-out loop",
-                times["ours"],
-                times["plain"],
-                bar,
-            )
+            name = f"painter, a step of {model} at {SIZE} pixels, {str(dtype).removeprefix('torch.')}"
+            yield Row(name, "the written-out loop", times["ours"], times["plain"], BARS[dtype])

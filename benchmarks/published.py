@@ -19,13 +19,9 @@ def class_visualization(
     target_y: int,
     start: Tensor,
     shifts: Sequence[Sequence[int]],
-    *,
-    l2_reg: float = 1e-3,
-    learning_rate: float = 25.0,
-    blur_every: int = 10,
-    sigma: float = 0.5,
 ) -> Tensor:
     """Gradient ascent on one class from `start` (1, 3, H, W), a step for each of `shifts` (ox, oy)."""
+    l2_reg, learning_rate, blur_every, sigma = 1e-3, 25.0, 10, 0.5
     mean, std = np.asarray(SQUEEZENET_MEAN, np.float64), np.asarray(SQUEEZENET_STD, np.float64)
     img = start.clone().requires_grad_()
     for t, (ox, oy) in enumerate(shifts):
@@ -74,9 +70,6 @@ def style_transfer(
     tv_weight: float,
     steps: int = 200,
     rate: float = 3.0,
-    decayed_rate: float = 0.1,
-    decay_at: int = 180,
-    clamp_until: int = 190,
 ) -> Iterator[tuple[Tensor, float]]:
     """Adam on the picture's pixels, from the content; yields the picture and its loss after each step."""
     with torch.no_grad():
@@ -86,7 +79,7 @@ def style_transfer(
     img = content.clone().requires_grad_()
     optimizer = torch.optim.Adam([img], lr=rate)
     for t in range(steps):
-        if t < clamp_until:
+        if t < 190:
             img.data.clamp_(-1.5, 1.5)
         optimizer.zero_grad()
         features = all_features(img, cnn)
@@ -98,7 +91,7 @@ def style_transfer(
         right = ((img[:, :, :, 1:] - img[:, :, :, :-1]) ** 2).sum()
         loss = content_loss + style_loss + tv_weight * (down + right)
         loss.backward()
-        if t == decay_at:
-            optimizer = torch.optim.Adam([img], lr=decayed_rate)
+        if t == 180:
+            optimizer = torch.optim.Adam([img], lr=0.1)
         optimizer.step()
         yield img.data, loss.item()

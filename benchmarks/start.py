@@ -15,20 +15,20 @@ from benchmarks.timing import Row, in_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = "import torch, torchvision, matplotlib"
-BARS = {"saliency_visualization": 0.7, "gradcam_visualization": 0.7}
-RUNNERS = {
-    "saliency_visualization": [],
-    "gradcam_visualization": [],
-    "class_visualization": ["--iterations", "20"],
-    "style_transfer": ["--content", "coffee", "--style", "swirl"],
+# Options, and the bar.
+RUNNERS: dict[str, tuple[list[str], float | None]] = {
+    "saliency_visualization": ([], 0.7),
+    "gradcam_visualization": ([], 0.7),
+    "class_visualization": (["--iterations", "20"], None),
+    "style_transfer": (["--content", "coffee", "--style", "swirl"], None),
 }
 
 
 def rows(_device: str = "cpu") -> Iterator[Row]:
-    """One row a runner: ours is the whole process, theirs the sum of the imports and the second of two calls in one
+    """One row per runner: ours is the whole process, theirs the sum of the imports and the second of two calls in one
     process, which finds everything imported.
     """
-    for runner, options in RUNNERS.items():
+    for runner, (options, bar) in RUNNERS.items():
         with tempfile.TemporaryDirectory() as folder:
             arguments = [*options, "--quiet", "--output", str(Path(folder) / "picture.png")]
             command = [sys.executable, str(ROOT / f"{runner}.py"), *arguments]
@@ -45,7 +45,7 @@ def rows(_device: str = "cpu") -> Iterator[Row]:
             "imports and computing",
             times["runner"],
             times["imports"] + times["computing"],
-            BARS.get(runner),
+            bar,
         )
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +37,22 @@ class Row:
         return self.ours / self.theirs
 
 
+def race(
+    work: str,
+    ours: Side,
+    rivals: Mapping[str, Side],
+    bars: Mapping[str, float],
+    agreements: Mapping[str, str],
+    images: int = 0,
+) -> Iterator[Row]:
+    """One row per rival, all timed in turns with ours; bars and agreements by the rival's name."""
+    times = in_turns({"ours": ours, **rivals})
+    flops = flops_of(ours)
+    for name in rivals:
+        agreement = agreements.get(name, "")
+        yield Row(work, name, times["ours"], times[name], bars.get(name), agreement, flops, images)
+
+
 def in_turns(sides: Mapping[str, Side], rounds: int = 9, warm_up: int = 2) -> dict[str, float]:
     """The median seconds of each side. They take turns, so that whatever else the machine does slows all alike."""
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -50,16 +66,12 @@ def in_turns(sides: Mapping[str, Side], rounds: int = 9, warm_up: int = 2) -> di
 
 def timed(side: Side) -> float:
     """The seconds that a call takes, the graphics card's work included."""
-    _finish()
+    finish = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    finish()
     began = time.perf_counter()
     side()
-    _finish()
+    finish()
     return time.perf_counter() - began
-
-
-def _finish() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def flops_of(side: Side) -> float:
@@ -78,9 +90,10 @@ class _NoModules(contextlib.nullcontext):
     parents = frozenset({"Global"})
 
 
-def matrix_rate(device: str, dtype: torch.dtype = torch.float32, side: int = 2048) -> float:
+def matrix_rate(device: str) -> float:
     """Floating-point operations a second of one large matrix product: the best that this machine does."""
-    A, B = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
+    side = 2048
+    A, B = (torch.rand(side, side, device=device) for _ in range(2))
     return 2 * side**3 / in_turns({"product": lambda: A @ B})["product"]
 
 

@@ -22,9 +22,9 @@ from helpers import cli  # noqa: E402  after the path is set
 from helpers.errors import CannotError, nearest  # noqa: E402
 
 RUNNERS = ("class_visualization", "saliency_visualization", "gradcam_visualization", "style_transfer")
-WIDEST = 1400  # pixels
+MAX_WIDTH = 1400  # pixels
 # Bytes of a copy, by its folder: one page shows all the pictures of docs/methods/.
-LARGEST = {"docs": 300_000, "methods": 120_000}
+MAX_BYTES = {"docs": 300_000, "methods": 120_000}
 QUALITIES = range(88, 30, -6)
 
 
@@ -97,8 +97,8 @@ def files_of(command: str) -> list[str]:
 
 
 def reduce(original: Path, copy: Path) -> None:
-    """Writes the copy: a JPEG no wider than WIDEST, in the best quality that makes it smaller than its folder's
-    share of LARGEST. An animation is copied as it is. Raises CannotError where it stays too large.
+    """Writes the copy: a JPEG no wider than MAX_WIDTH, in the best quality that makes it smaller than its folder's
+    share of MAX_BYTES. An animation is copied as it is. Raises CannotError where it stays too large.
     """
     import io
 
@@ -106,13 +106,13 @@ def reduce(original: Path, copy: Path) -> None:
 
     from helpers.files import replace_whole
 
-    largest = LARGEST[copy.parent.name]
+    largest = MAX_BYTES[copy.parent.name]
     if copy.suffix == ".gif":
         sizes = [original.read_bytes()]
     else:
         img = Image.open(original).convert("RGB")
-        if img.width > WIDEST:
-            img = img.resize((WIDEST, round(img.height * WIDEST / img.width)), Image.Resampling.LANCZOS)
+        if img.width > MAX_WIDTH:
+            img = img.resize((MAX_WIDTH, round(img.height * MAX_WIDTH / img.width)), Image.Resampling.LANCZOS)
         sizes = []
         for quality in QUALITIES:
             buffer = io.BytesIO()

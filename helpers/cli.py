@@ -52,50 +52,43 @@ def make_parser(program: str, description: str, *, output: str, epilog: str = ""
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    common = parser.add_argument_group("common options")
-    common.add_argument(
-        "--model", default="squeezenet", help="squeezenet (default), or any torchvision model's name"
-    )
-    common.add_argument(
+    add = parser.add_argument_group("common options").add_argument
+    add("--model", default="squeezenet", help="squeezenet (default), or any torchvision model's name")
+    add(
         "--weights",
         metavar="WHERE",
         help="packaged (works offline; the default for squeezenet), torchvision, random, or a checkpoint file",
     )
-    common.add_argument(
+    add(
         "--device",
         default="auto",
         choices=("auto", "cpu", "cuda", "mps"),
         help="where to compute (default auto)",
     )
-    common.add_argument(
-        "--seed", type=seed, default=0, help="same seed, same machine: same picture (default 0)"
-    )
-    common.add_argument(
-        "--output", metavar="FILE", default=output, help=f"the file to write (default {output})"
-    )
-    common.add_argument("--replay", metavar="FILE", help="make the picture FILE again from the recipe in it")
-    common.add_argument("--quiet", action="store_true", help="no progress bars, no last line")
-    common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    add("--seed", type=seed, default=0, help="same seed, same machine: same picture (default 0)")
+    add("--output", metavar="FILE", default=output, help=f"the file to write (default {output})")
+    add("--replay", metavar="FILE", help="make the picture FILE again from the recipe in it")
+    add("--quiet", action="store_true", help="no progress bars, no last line")
+    add("--debug", action="store_true", help="show the whole traceback of an error")
     return parser
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """--images, --classes and --size, for the runners that explain photos."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--images",
         nargs="+",
         metavar="PATH-or-NAME",
         help="image files or bundled photos (default: five photos)",
     )
-    parser.add_argument(
+    add(
         "--classes",
         nargs="+",
         metavar="NAME-or-INDEX",
         help="the class to explain: one for all images, one for each, or several for one (default: the predicted one)",
     )
-    parser.add_argument(
-        "--size", type=positive_int, default=224, help="side of the square the network sees (default 224)"
-    )
+    add("--size", type=positive_int, default=224, help="side of the square the network sees (default 224)")
 
 
 def run(
@@ -240,15 +233,11 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 def _place_of(error: Exception) -> str:
     """The innermost line of this project that the error came through: where a student should look."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [
-        f
-        for f in frames
-        if PROJECT in Path(f.filename).resolve().parents and "site-packages" not in f.filename
-    ]
-    if not ours:
-        return "outside the project"
-    return f"{Path(ours[-1].filename).resolve().relative_to(PROJECT)}, line {ours[-1].lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        if path.is_relative_to(PROJECT) and "site-packages" not in path.parts:
+            return f"{path.relative_to(PROJECT)}, line {frame.lineno}"
+    return "outside the project"
 
 
 def _fail(program: str, message: str, code: int) -> int:

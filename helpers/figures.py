@@ -24,13 +24,10 @@ if TYPE_CHECKING:
 
 DPI = 120
 # How each format keeps the most: full colour resolution, or no loss at all.
-JPEG, TIFF = {"quality": 95, "subsampling": "4:4:4"}, {"compression": "tiff_adobe_deflate"}
 LOW_LOSS: dict[str, dict] = {
-    ".jpg": JPEG,
-    ".jpeg": JPEG,
-    ".tif": TIFF,
-    ".tiff": TIFF,
-    ".webp": {"lossless": True},
+    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
+    "TIFF": {"compression": "tiff_adobe_deflate"},
+    "WEBP": {"lossless": True},
 }
 INK, GREY = "#1a1a1a", "#6b6b6b"
 HEADING, TITLE, NOTE, SUBTITLE = 13.0, 9.5, 8.5, 8.0  # font sizes in points, 72 to an inch
@@ -42,14 +39,13 @@ LINE_COLORS = ("#c2410c", "#1d4ed8")  # apart for every kind of colour vision, d
 
 @dataclass
 class Cell:
-    """One picture of a grid: RGB (H, W, 3) uint8 or a PIL picture, or a map (H, W) drawn in `colors` from 0
-    to its maximum. Title and subtitle stand above it, the caption under it.
+    """One picture of a grid: RGB (H, W, 3) uint8 or a PIL picture, or a map (H, W) drawn in colours from 0 to its
+    maximum. Title and subtitle stand above it, the caption under it.
     """
 
     image: Image.Image | np.ndarray
     title: str = ""
     subtitle: str = ""
-    colors: str = "inferno"
     caption: str = ""
 
     scale = 1.0  # height in row heights
@@ -63,7 +59,7 @@ class Cell:
     def drawn(self, width: int, height: int) -> Image.Image:
         """The cell as a picture of this size."""
         image = np.asarray(self.image)
-        picture = Image.fromarray(colorize(image, self.colors) if image.ndim == 2 else image).convert("RGB")
+        picture = Image.fromarray(colorize(image) if image.ndim == 2 else image).convert("RGB")
         enlarged = width > picture.width
         return picture.resize(
             (width, height), Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS
@@ -109,10 +105,9 @@ class Plot:
 
 @dataclass
 class Mosaic:
-    """A cell of small cells, `columns` in a row, each with its caption under it; as wide as a square cell."""
+    """A cell of small cells, two in a row, each with its caption under it; as wide as a square cell."""
 
     cells: Sequence[Cell]
-    columns: int = 2
     title: str = ""
     subtitle: str = ""
     caption: str = ""
@@ -125,15 +120,15 @@ class Mosaic:
     @property
     def scale(self) -> float:
         """Height in row heights: a tenth of one for each caption."""
-        return -(-len(self.cells) // self.columns) * (1 / self.columns + 0.1)
+        return -(-len(self.cells) // 2) * (1 / 2 + 0.1)
 
     def drawn(self, width: int, height: int) -> Image.Image:
         """All cells as one picture of this size."""
         page = Image.new("RGB", (width, height), "white")
-        step, down = width // self.columns, height // -(-len(self.cells) // self.columns)
+        step, down = width // 2, height // -(-len(self.cells) // 2)
         side = step - 3
         for i, cell in enumerate(self.cells):
-            left, top = i % self.columns * step, i // self.columns * down
+            left, top = i % 2 * step, i // 2 * down
             page.paste(cell.drawn(side, side), (left, top))
             write(page, (left + side // 2, top + side + 3), [cell.caption], SUBTITLE, GREY, "ma")
         return page
@@ -235,17 +230,20 @@ def save_grid(
     across = sum(widths) + GAP * (columns - 1)
     headings, notes = wrapped(heading, HEADING, across, bold=True), wrapped(note, NOTE, across)
 
-    def above(cell: Cell | Plot | Mosaic, width: int) -> int:
-        titles = text_height(wrapped(cell.title, TITLE, width), TITLE)
-        titles += text_height(wrapped(cell.subtitle, SUBTITLE, width), SUBTITLE)
-        return titles + AIR if titles else 0
-
-    def below(cell: Cell | Plot | Mosaic, width: int) -> int:
-        caption = text_height(wrapped(cell.caption, SUBTITLE, width), SUBTITLE)
-        return caption + AIR if caption else 0
-
-    tops = [max(above(*pair) for pair in zip(row, widths, strict=False)) for row in rows]
-    bottoms = [max(below(*pair) for pair in zip(row, widths, strict=False)) for row in rows]
+    # The lines of each cell's title and subtitle, which stand above it, and of its caption, which stands below it.
+    texts = [
+        [
+            (wrapped(c.title, TITLE, w), wrapped(c.subtitle, SUBTITLE, w), wrapped(c.caption, SUBTITLE, w))
+            for c, w in zip(row, widths, strict=False)
+        ]
+        for row in rows
+    ]
+    tops, bottoms = [], []
+    for row in texts:
+        above = max(text_height(title, TITLE) + text_height(sub, SUBTITLE) for title, sub, _ in row)
+        below = max(text_height(caption, SUBTITLE) for *_, caption in row)
+        tops.append(above + AIR if above else 0)
+        bottoms.append(below + AIR if below else 0)
     head = text_height(headings, HEADING) + (GAP if headings else 0)
     foot = text_height(notes, NOTE) + (GAP if notes else 0)
     total = sum(tops) + sum(heights) + sum(bottoms) + GAP * (len(rows) - 1)
@@ -255,15 +253,13 @@ def save_grid(
     y = MARGIN + head
     for r, row in enumerate(rows):
         x, y = left, y + tops[r]
-        for cell, width in zip(row, widths, strict=False):
+        for cell, width, (title, subtitle, caption) in zip(row, widths, texts[r], strict=False):
             shown = min(width, round(heights[r] * cell.aspect))
             page.paste(cell.drawn(shown, heights[r]), (x + (width - shown) // 2, y))
-            middle, subtitle = x + width // 2, wrapped(cell.subtitle, SUBTITLE, width)
-            title = wrapped(cell.title, TITLE, width)
+            middle = x + width // 2
             over = y - AIR - text_height(subtitle, SUBTITLE)
             write(page, (middle, over), subtitle, SUBTITLE, GREY, "ma")
             write(page, (middle, over - text_height(title, TITLE)), title, TITLE, INK, "ma")
-            caption = wrapped(cell.caption, SUBTITLE, width)
             write(page, (middle, y + heights[r] + AIR), caption, SUBTITLE, GREY, "ma")
             x += width + GAP
         if r < len(labels) and labels[r]:
@@ -335,11 +331,6 @@ def rendered(figure: "Figure") -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def save_figure(path: str | os.PathLike, figure: "Figure", metadata: Mapping[str, str] | None = None) -> Path:
-    """Draws a matplotlib figure and writes it as `save_image` does; returns the path."""
-    return save_image(path, rendered(figure), metadata)
-
-
 def save_image(
     path: str | os.PathLike, image: Image.Image, metadata: Mapping[str, str] | None = None
 ) -> Path:
@@ -347,8 +338,9 @@ def save_image(
     all; `metadata` goes into it where `recipe.read_recipe` looks.
     """
     path = _picture_path(path)
-    options = dict(LOW_LOSS.get(path.suffix.lower(), {}))
-    if metadata and path.suffix.lower() == ".png":
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    options = dict(LOW_LOSS.get(kind, {}))
+    if metadata and kind == "PNG":
         options["pnginfo"] = PngImagePlugin.PngInfo()
         for key, value in metadata.items():
             options["pnginfo"].add_itxt(key, value)

@@ -47,12 +47,8 @@ def check_losses(
     answers = json.loads(ANSWERS.read_text(encoding="utf-8"))
     image = preprocess(load_photo(answers["content_image"]), answers["content_size"])
     painting = preprocess(load_photo(answers["style_image"]), answers["style_size"])
-    content_layer, style_layers, weights = (
-        answers["content_layer"],
-        answers["style_layers"],
-        answers["style_weights"],
-    )
-    stored = answers["losses"]
+    content_layer, style_layers = answers["content_layer"], answers["style_layers"]
+    weights, stored = answers["style_weights"], answers["losses"]
 
     def features(x: Tensor) -> list[Tensor]:
         outputs = []
@@ -77,27 +73,19 @@ def check_losses(
         name: _errors(loss, image, stored[name], answers["gradient_stride"]) for name, loss in losses.items()
     }
 
-    # The later style layers are too small to show in the sum, so each layer is also compared by itself.
-    with torch.no_grad():
-        feats = features(image)
-        each = [
-            abs(float(style_loss(feats, [layer], [target], [weight])) / value - 1)
-            for layer, target, weight, value in zip(
-                style_layers, targets, weights, stored["style"]["layer_values"], strict=True
-            )
-        ]
-    # The targets come from the gram_matrix under test, so a mistake in it could cancel. They are compared, too.
-    for i, target, directions, norm in zip(
-        style_layers,
-        targets,
-        stored["style"]["target_directions"],
-        stored["style"]["target_norms"],
-        strict=True,
-    ):
-        channels = painted[i].shape[1]
+    style = stored["style"]
+    each = [errors["style"].value]
+    for n, (layer, target) in enumerate(zip(style_layers, targets, strict=True)):
+        # The later style layers are too small to show in the sum, so each layer is also compared by itself.
+        with torch.no_grad():
+            value = float(style_loss(features(image), [layer], [target], [weights[n]]))
+        each.append(abs(value / style["layer_values"][n] - 1))
+        # The targets come from the gram_matrix under test, so a mistake in it could cancel. They are compared, too.
+        channels = painted[layer].shape[1]
+        directions, norm = style["target_directions"][n], style["target_norms"][n]
         right_shape = target.shape == (1, channels, channels)
         each.append(_relative_error(target, directions, norm) if right_shape else math.inf)
-    errors["style"] = errors["style"]._replace(value=_worst(errors["style"].value, *each))
+    errors["style"] = errors["style"]._replace(value=_worst(*each))
     return errors
 
 

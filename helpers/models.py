@@ -107,20 +107,15 @@ def working_copy(model: nn.Module) -> nn.Module:
     return theirs.train(model.training)
 
 
-def model_names() -> list[str]:
-    """The names of torchvision's image classifiers."""
-    import torchvision
-
-    return torchvision.models.list_models(module=torchvision.models)
-
-
 def resolve_name(name: str) -> str:
     """`name` as torchvision spells it. Raises UsageError with the nearest names where there is none."""
     wanted = name.lower().replace("-", "_")
     wanted = ALIASES.get(wanted, wanted)
     if wanted == "squeezenet1_1":
         return wanted
-    known = model_names()
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)  # the image classifiers
     if wanted in known:
         return wanted
     raise nearest(name, [*known, *ALIASES], "model")
@@ -148,14 +143,10 @@ def load_classifier(
     name = resolve_name(name)
     weights = weights or ("packaged" if name == "squeezenet1_1" else "torchvision")
     if weights == "packaged":
-        if name == "vgg16":
-            raise UsageError(
-                "the packaged VGG-16 weights are of its convolutions only, which cannot classify: "
-                "use --model squeezenet, or --weights torchvision"
-            )
         if name != "squeezenet1_1":
             raise UsageError(
-                f"no weights are packaged for {name}: use --weights torchvision, or a checkpoint file"
+                f"no weights are packaged for {name} as a classifier (those of VGG-16 are of its convolutions only): "
+                "use --model squeezenet, --weights torchvision, or a checkpoint file"
             )
         model = _filled(name, packaged.squeezenet_state_dict())
     elif weights == "torchvision":

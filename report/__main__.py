@@ -27,18 +27,17 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "report",
         nargs="?",
         default=REPORT,
         help=f"the Markdown file; pictures are named from its folder (default {REPORT})",
     )
-    parser.add_argument("--output", metavar="FILE", default=OUTPUT, help=f"where it goes (default {OUTPUT})")
-    parser.add_argument("--strict", action="store_true", help="write nothing if there are problems; exit 1")
-    parser.add_argument(
-        "--quiet", action="store_true", help="do not print the last line; problems are still listed"
-    )
-    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    add("--output", metavar="FILE", default=OUTPUT, help=f"where it goes (default {OUTPUT})")
+    add("--strict", action="store_true", help="write nothing if there are problems; exit 1")
+    add("--quiet", action="store_true", help="do not print the last line; problems are still listed")
+    add("--debug", action="store_true", help="show the whole traceback of an error")
     return parser
 
 

@@ -14,10 +14,10 @@ from helpers.cli import PROJECT, progress
 from helpers.errors import CannotError
 from helpers.image_utils import read_image
 from report.document import is_note, line_of, parents_of, plain
-from report.fonts import by_script, fallback_fonts
+from report.fonts import fallback_fonts
 
 PLACEHOLDER = "Your answer here"
-LARGEST = 2048  # pixels of a picture's longer side: a page's height at the highest resolution
+MAX_SIDE = 2048  # pixels of a picture's longer side: a page's height at the highest resolution
 
 
 class Problem(NamedTuple):
@@ -114,7 +114,7 @@ def read_figure(name: str, folder: Path) -> Image.Image:
         image = read_image(path)
     except (OSError, ValueError) as error:  # a name that no file can have
         raise CannotError(f"{str(path)[:60]} cannot be read: {error}") from error
-    image.thumbnail((LARGEST, LARGEST))
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
     return image
 
 
@@ -127,13 +127,11 @@ def _runner(stem: str) -> str:
 def other_problems(tree: SyntaxTreeNode) -> Iterator[Problem]:
     """What would not look right: characters that no font has, pictures that are only text, LaTeX."""
     leaves = [node for node in tree.walk() if node.type in ("text", "code_inline", "fence", "code_block")]
-    for script, found in by_script(fallback_fonts(plain(tree))[1]).items():
-        line = min(line_of(node) for node in leaves if set(found) & set(node.content))
-        yield Problem(
-            line,
-            f"no font on this computer has these characters ({script}): {' '.join(found[:12])}"
-            f"{' ...' if len(found) > 12 else ''}; install a font that has them, or use other letters",
-        )
+    if lacking := fallback_fonts(plain(tree))[1]:
+        line = min(line_of(node) for node in leaves if lacking & set(node.content))
+        shown = " ".join(sorted(lacking)[:12]) + (" ..." if len(lacking) > 12 else "")
+        remedy = "install a font that has them, or use other letters"
+        yield Problem(line, f"no font on this computer has these characters: {shown}; {remedy}")
     for node in leaves:
         if node.type != "text":
             continue

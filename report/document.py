@@ -18,14 +18,11 @@ def read_report(path: Path) -> SyntaxTreeNode:
     """The report as a Markdown tree. Raises CannotError if it does not exist or is not text in UTF-8."""
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise CannotError(
-            f"{path}: no such file; run this in the project's folder, or name the file"
-        ) from error
     except UnicodeDecodeError as error:
         raise CannotError(f"{path} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
     except OSError as error:
-        raise CannotError(f"{path} cannot be read: {error.strerror or error}") from error
+        remedy = "run this in the project's folder, or name the file"
+        raise CannotError(f"{path} cannot be read: {error.strerror}; {remedy}") from error
     # Invisible characters (byte order marks, joiners, soft hyphens) are often copied along; they are not printed.
     text = "".join(
         c

@@ -2,8 +2,6 @@
 
 import functools
 import re
-import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 
 from fontTools.ttLib import TTFont, TTLibError
@@ -31,23 +29,18 @@ def characters(path: Path) -> frozenset[str]:
         return frozenset()
 
 
-def system_fonts() -> list[Path]:
-    """The system's font files, regular styles first."""
-    paths = sorted(map(Path, findSystemFonts()))
-    return sorted(paths, key=lambda path: any(style in path.stem.lower() for style in OTHER_STYLES))
-
-
 def fallback_fonts(text: str) -> tuple[list[Path], set[str]]:
     """As few of the system's fonts as have the characters that DejaVu lacks, and the characters that none has."""
     fonts: list[Path] = []
     lacking = {c for c in text if not c.isspace()} - characters(TEXT_FONT)
-    candidates = system_fonts() if lacking else []
-    while lacking:
+    candidates = sorted(map(Path, findSystemFonts())) if lacking else []
+    # Regular styles first.
+    candidates.sort(key=lambda path: any(style in path.stem.lower() for style in OTHER_STYLES))
+    while candidates and lacking:
+        # Reading a font takes time: the first that has them all is the best.
         complete = (path for path in candidates if lacking <= characters(path))
-        best = next(complete, None) or max(
-            candidates, key=lambda path: len(lacking & characters(path)), default=None
-        )
-        if best is None or not lacking & characters(best):
+        best = next(complete, None) or max(candidates, key=lambda path: len(lacking & characters(path)))
+        if not lacking & characters(best):
             break
         fonts.append(best)
         lacking -= characters(best)
@@ -65,15 +58,6 @@ def add_fonts(pdf: FPDF, text: str) -> set[str]:
     families = ["text", *(f"other{i}" for i in range(len(fonts)))]
     pdf.set_fallback_fonts(families, exact_match=False)
     return lacking
-
-
-def by_script(found: Iterable[str]) -> dict[str, list[str]]:
-    """Characters grouped by the first word of their Unicode names, such as "CJK", "THAI"; the others as "symbols"."""
-    groups: dict[str, list[str]] = {}
-    for c in sorted(found):
-        script = unicodedata.name(c, "symbols").split()[0] if c.isalpha() else "symbols"
-        groups.setdefault(script, []).append(c)
-    return groups
 
 
 def breakable(text: str) -> str:

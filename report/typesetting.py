@@ -160,8 +160,8 @@ class Pages(FPDF):
                 self.skip(1.2 * size)
                 self.start_section(plain(node), level - 1, strict=False)
                 self.paragraph(node.children[0].children, left, size, INK, "B")
-            case "paragraph":
-                for part in parts(node.children[0].children):
+            case "paragraph" | "html_block":
+                for part in parts([node] if node.type == "html_block" else node.children[0].children):
                     if part[0].type == "image":
                         for i in range(0, len(part), PER_ROW):
                             self.pictures(part[i : i + PER_ROW], left)
@@ -169,9 +169,6 @@ class Pages(FPDF):
                         self.skip(3 if node.hidden else GAP)  # hidden: in a list without empty lines
                         self.paragraph(part, left, size, color, bullet=bullet)
                     bullet = ""
-            case "html_block":
-                self.skip(GAP)
-                self.paragraph([node], left, size, color)
             case "bullet_list" | "ordered_list":
                 self.skip(0 if node.parent and node.parent.type == "list_item" else GAP - 3)
                 for number, item in enumerate(node.children, int(node.attrs.get("start", 1))):
@@ -240,8 +237,7 @@ class Pages(FPDF):
         for i, (image, picture) in enumerate(zip(images, found, strict=True)):
             x = left + i * (slot + GUTTER)
             if picture and self.trial:
-                width = height * picture.width / picture.height
-                self.image(self.encoded(picture, width, height), x + (slot - width) / 2, top, width, height)
+                self.image(self.encoded(picture, slot, height), x, top, slot, height, keep_aspect_ratio=True)
             elif not picture:
                 with self.local_context(draw_color=ALARM, dash_pattern={"dash": 4, "gap": 3, "phase": 0}):
                     self.rect(x, top, slot, height)
@@ -259,10 +255,10 @@ class Pages(FPDF):
         return cast(float, height)
 
     def encoded(self, picture: Image.Image, width: float, height: float) -> io.BytesIO:
-        """The picture as JPEG, reduced to what this size shows."""
+        """The picture as JPEG, reduced to what a frame of this size shows."""
         reduced, data = picture.copy(), io.BytesIO()
-        pixels = [max(1, int(length / 72 * self.resolution)) for length in (width, height)]
-        reduced.thumbnail((pixels[0], pixels[1]), Image.Resampling.LANCZOS)
+        scale = self.resolution / 72
+        reduced.thumbnail((max(1, width * scale), max(1, height * scale)), Image.Resampling.LANCZOS)
         reduced.save(data, "JPEG", quality=90, subsampling="4:4:4")
         return data
 

@@ -311,7 +311,7 @@ def test_fooling_has_its_own_file(run, tmp_path, photo_file):
         (["--layer", "features.7", "--channel", "7", "--classes", "1"], 2, "--classes and --layer"),
         (["--layer", "featurs.7", "--channel", "7"], 2, "did you mean features.7"),
         (["--layer", "features.7", "--channel", "256"], 2, "features.7 has channels 0 to 255"),
-        (["--animate", "a.png"], 2, "call it FILE.gif"),
+        (["--animate", "a.png"], 1, "--animate a.png: unsupported file extension; use .gif"),
         (["--classes", "flamingoo"], 2, "did you mean flamingo"),
         (["--fool", "nothing.jpg"], 1, "nothing.jpg: no such file"),
         (["--fool", "coffee", "chelsea", "--classes", "1", "2", "3"], 2, "3 classes for 2 images"),

@@ -270,7 +270,7 @@ def test_every_picture_is_small_is_shown_and_can_be_made_again():
     assert drawn == {picture.copy for picture in shown}
     assert {picture.copy for picture in shown} <= drawn
     for picture in shown:
-        assert picture.copy.stat().st_size < gallery.LARGEST[picture.copy.parent.name], picture.copy.name
+        assert picture.copy.stat().st_size < gallery.MAX_BYTES[picture.copy.parent.name], picture.copy.name
         assert picture.command, (
             f"{picture.copy.name}: no command of {picture.text.name} writes {picture.original!r}"
         )
@@ -284,13 +284,13 @@ def test_a_copy_is_narrow_and_as_light_as_its_folder_asks(tmp_path, monkeypatch)
     gallery.reduce(large, small)
     assert Image.open(small).size == (1400, 630)
     best = small.stat().st_size
-    monkeypatch.setitem(gallery.LARGEST, "methods", best)
+    monkeypatch.setitem(gallery.MAX_BYTES, "methods", best)
     gallery.reduce(large, smaller)
     assert Image.open(smaller).size == (1400, 630) and smaller.stat().st_size < best
     gallery.reduce(large, small)
     assert small.stat().st_size == best
     smaller.unlink()
-    monkeypatch.setitem(gallery.LARGEST, "methods", 900)
+    monkeypatch.setitem(gallery.MAX_BYTES, "methods", 900)
     with pytest.raises(gallery.CannotError, match="draw it smaller"):
         gallery.reduce(large, smaller)
     assert not any(smaller.parent.iterdir())

@@ -296,7 +296,8 @@ def test_a_large_picture_is_recorded_small(tmp_path):
 
 def test_the_plot_says_where_a_size_begins_and_draws_each_term(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "save_figure", lambda path, figure: drawn.append(figure))
+    monkeypatch.setattr(figures, "rendered", drawn.append)
+    monkeypatch.setattr(figures, "save_image", lambda path, picture: path)
     terms = {name: float(k + 1) for k, name in enumerate(("relu1_1", *OTHER_TERMS))}
     shares = {name: value / 10 for name, value in terms.items()}
     history = [
@@ -322,7 +323,8 @@ def test_the_film_and_the_plot_are_written(paint, tmp_path):
 
 def test_a_term_that_starts_at_nothing_does_not_stretch_the_plot(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "save_figure", lambda path, figure: drawn.append(figure))
+    monkeypatch.setattr(figures, "rendered", drawn.append)
+    monkeypatch.setattr(figures, "save_image", lambda path, picture: path)
 
     def lowest(start):
         terms = [dict.fromkeys(("relu1_1", *OTHER_TERMS), 2.0) | {"range": value} for value in (start, 0.02)]

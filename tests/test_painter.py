@@ -26,6 +26,7 @@ from extras.painter.optimization import (
     with_luminance,
 )
 from extras.painter.schedule import MIN_SIDE, Schedule
+from helpers import weights
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 from helpers.models import load_features
 
@@ -202,14 +203,13 @@ def test_half_precision_convolutions_change_the_loss_by_less_than_one_percent(mo
     assert losses[torch.bfloat16].loss == pytest.approx(losses[torch.float32].loss, rel=0.01)
 
 
-def test_the_scale_of_a_networks_activations_does_not_matter():
+def test_the_scale_of_a_networks_activations_does_not_matter(monkeypatch):
     """SqueezeNet as packaged has activations 30 times larger; the picture is the same to a grey value."""
-    from helpers.weights import squeezenet_state_dict
-
     pictures = []
-    for rescale in (True, False):
+    for scale in (weights.ACTIVATION_SCALE, 1.0):
         cnn = load_features("squeezenet")
-        state = squeezenet_state_dict(rescale=rescale)
+        monkeypatch.setattr(weights, "ACTIVATION_SCALE", scale)
+        state = weights.squeezenet_state_dict()
         cnn.load_state_dict(
             {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features")}
         )
@@ -301,7 +301,8 @@ def test_a_start_from_noise_is_a_start_from_noise():
 
 def test_the_memory_a_step_takes_grows_with_what_it_keeps():
     network = net()
-    assert bytes_per_pixel(network, history=20) - bytes_per_pixel(network, history=10) > 20 * 3 * 4
+    vectors = 2 * optimization.HISTORY * 4  # bytes per value of the picture
+    assert bytes_per_pixel(network) - bytes_per_pixel(network, channels=1) > 2 * vectors
     assert bytes_per_pixel(net(torch.bfloat16)) < bytes_per_pixel(network)
 
 

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 from scipy.ndimage import gaussian_filter
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from visualizers.mechanisms import Advance, batch_size_for, check_targets, frozen_eval, output_shapes
@@ -34,7 +36,7 @@ class Curves(NamedTuple):
 
 def area(shares: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """The area under curves (N, K+1) over shares (K+1,), by trapezoids -> (N,), in [0, 1]."""
-    return ((probabilities[:, 1:] + probabilities[:, :-1]) / 2 * np.diff(shares)).sum(axis=1)
+    return trapezoid(probabilities, shares, axis=1)
 
 
 def deletion_insertion(
@@ -53,6 +55,7 @@ def deletion_insertion(
     # Pixels of one value, such as a map's zeros, go in a random order: theirs would be the rows from the top.
     shuffled = torch.randperm(H * W, generator=torch.Generator().manual_seed(0))
     sigma = BLUR * min(H, W)
+    radius = math.ceil(2 * sigma)
     curves = np.empty((2, N, parts + 1))
     with frozen_eval(model), torch.no_grad():
         for n in range(N):
@@ -60,8 +63,12 @@ def deletion_insertion(
             rank = torch.empty(H * W, dtype=torch.long)
             rank[shuffled[flat.argsort(descending=True, stable=True)]] = torch.arange(H * W)
             rank = rank.view(1, 1, H, W).to(X.device)
-            blurred = _blurred(X[n], sigma)
-            for curve, changed, start in ((0, torch.zeros_like(X[n]), X[n]), (1, X[n], blurred)):
+            photo = X[n].detach().cpu().numpy()
+            blurred = gaussian_filter(photo, (0, sigma, sigma), mode="mirror", radius=(0, radius, radius))
+            for curve, changed, start in (
+                (0, torch.zeros_like(X[n]), X[n]),
+                (1, X[n], torch.from_numpy(blurred).to(X)),
+            ):
                 done = 0
                 for some in edges.to(X.device).split(batch_size_for(X)):
                     pictures = torch.where(rank < some.view(-1, 1, 1, 1), changed, start)
@@ -71,17 +78,6 @@ def deletion_insertion(
                     if advance is not None:
                         advance(len(some))
     return Curves(edges.numpy() / (H * W), *curves)
-
-
-def _blurred(image: Tensor, sigma: float) -> Tensor:
-    """An image (3, H, W) after a Gaussian blur of `sigma` pixels."""
-    pixels = gaussian_filter(
-        image.detach().cpu().numpy(),
-        (0, sigma, sigma),
-        mode="mirror",
-        radius=(0, *2 * [math.ceil(2 * sigma)]),
-    )
-    return torch.from_numpy(pixels).to(image)
 
 
 def parameter_layers(model: nn.Module, X: Tensor) -> list[str]:
@@ -154,13 +150,7 @@ def spearman(first: Tensor, second: Tensor) -> np.ndarray:
     Pearson's correlation of the values' ranks, equal values sharing the mean of theirs. A map of one value
     orders nothing: its correlation is 0.
     """
-    ranks = []
-    for maps in (first, second):
-        flat = np.asarray(maps.detach().cpu()).reshape(len(maps), -1)
-        rows = []
-        for values in flat:
-            _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-            rows.append((np.cumsum(counts) - (counts - 1) / 2)[where])
-        centred = np.stack(rows) - (flat.shape[1] + 1) / 2
-        ranks.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12))
-    return (ranks[0] * ranks[1]).sum(axis=1)
+    a, b = (rankdata(maps.detach().cpu().flatten(1), axis=1) for maps in (first, second))
+    middle = (a.shape[1] + 1) / 2
+    a, b = a - middle, b - middle
+    return (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from extras.attribution import evaluation
-from extras.attribution.methods import METHODS, Method, class_activation, completeness_error
+from extras.attribution.methods import METHODS, Method, completeness_error
 from helpers import cli
 from helpers.errors import nearest
 from helpers.figures import Cell, Mosaic, Plot
@@ -27,11 +27,6 @@ def chosen_methods(names: Sequence[str]) -> list[Method]:
         if name not in METHODS:
             raise nearest(name, [*METHODS, "all"], "method")
     return [METHODS[name] for name in names]
-
-
-def class_activation_method(rule: str, layers: Sequence[str], fused: bool) -> Method:
-    """One of `cam.RULES` at a layer, or several layers fused, as a method; without layers, at the last."""
-    return Method("class activation map", class_activation(rule, layers, fused), "region")
 
 
 def method_rows(method: Method, batch: ImageBatch, model: nn.Module, evaluate: bool, seed: int) -> MapRows:
@@ -75,7 +70,11 @@ def add_evaluation(
         )
         for n in range(len(batch.X))
     ]
-    captions = [["trained network"] * len(maps), *map(_captions, stages)]
+    captions = [["trained network"] * len(maps)]
+    for stage in stages:
+        which = "all" if stage.count == stage.total else "last"
+        # Adding 0 turns a rounded -0.0 into 0.0.
+        captions.append([f"{which} {stage.count}: {round(r, 2) + 0.0:.2f}" for r in stage.correlations])
     heats = [np.asarray(some.cpu()) for some in (maps, *(stage.maps for stage in stages))]
     mosaics = [
         Mosaic(
@@ -87,15 +86,5 @@ def add_evaluation(
         for n in range(len(batch.X))
     ]
     rows.rows.extend([plots, mosaics])
-    rows.labels.extend(
-        [
-            "probability of the class",
-            "last layers re-initialized: rank correlation with the trained network's map",
-        ]
-    )
-
-
-def _captions(stage: evaluation.Stage) -> list[str]:
-    which = "all" if stage.count == stage.total else "last"
-    # Adding 0 turns a rounded -0.0 into 0.0.
-    return [f"{which} {stage.count}: {round(r, 2) + 0.0:.2f}" for r in stage.correlations]
+    rows.labels.append("probability of the class")
+    rows.labels.append("last layers re-initialized: rank correlation with the trained network's map")

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from extras.painter.optimization import OTHER_TERMS, Progress
-from helpers.errors import CannotError
-from helpers.figures import DPI, GREY, INK, save_animation, save_figure
+from helpers.figures import DPI, GREY, INK, rendered, save_animation, save_image
 
 FRAME_SIDE, MAX_FRAMES = 360, 90
 OTHER_COLORS = ("#d1495b", "#8d99ae", "#c9a227")
@@ -63,8 +62,6 @@ def _small(picture: Tensor) -> Image.Image:
 
 def save_plot(path: str | os.PathLike, history: Sequence[Progress]) -> Path:
     """Plots each term of the loss over the steps, and under it how much each moves the picture (`Progress.shares`)."""
-    if not history:
-        raise CannotError("nothing was painted, so there is nothing to plot")
     styles = [name for name in history[0].terms if name not in OTHER_TERMS]
     colors: dict[str, Any] = {
         name: colormaps["viridis"](i / max(1, len(styles) - 1) * 0.9) for i, name in enumerate(styles)
@@ -96,4 +93,4 @@ def save_plot(path: str | os.PathLike, history: Sequence[Progress]) -> Path:
     shares.set(ylabel="share of the gradient (%)", xlabel="step", xlim=(1, max(2, len(history))))
     for axes in (losses, shares):
         axes.spines[["top", "right"]].set_visible(False)
-    return save_figure(path, figure)
+    return save_image(path, rendered(figure))

@@ -1,5 +1,6 @@
 """How much memory is free, so that a painting is refused before the system kills it."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -18,19 +19,13 @@ def available_bytes(device: torch.device) -> int | None:
 
 
 def _system_free() -> int | None:
-    try:
+    with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return _half_of_physical()
-
-
-def _half_of_physical() -> int | None:
-    """Where the system does not say what is free (macOS), half of what is built in."""
-    try:
+    with contextlib.suppress(AttributeError, ValueError):
+        # Where the system does not say what is free (macOS), half of what is built in.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):
-        return None
+    return None
 
 
 def _container_free() -> int | None:

@@ -26,6 +26,7 @@ from extras.painter.losses import (
 )
 from extras.painter.schedule import MIN_SIDE, Schedule, Size
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
+from visualizers.mechanisms import output_shapes
 
 LOSS_SCALE = 1000.0  # torch.optim.LBFGS ignores curvature below 1e-10; a loss of about 1000 stays above that
 HISTORY = 15
@@ -142,31 +143,20 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def bytes_per_pixel(net: FeatureNet, channels: int = 3, history: int = HISTORY) -> float:
+def bytes_per_pixel(net: FeatureNet, channels: int = 3) -> float:
     """An estimate of the memory of a step, per pixel of the picture: kept activations, the temporary tensors of the
     largest layer, and the vectors of L-BFGS.
     """
     side = 64
+    leaves = {name: module for name, module in net.parts.named_modules() if not list(module.children())}
     kept, largest = 0, 0
-
-    def count(module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-        nonlocal kept, largest
-        elements = output.numel()
-        largest = max(largest, elements)
-        if not getattr(module, "inplace", False):
+    for name, shape in output_shapes(net, torch.zeros(1, 3, side, side, device=net.mean.device), leaves):
+        largest = max(largest, math.prod(shape))
+        if not getattr(leaves[name], "inplace", False):
             # Max pooling also keeps a 64-bit index per value.
-            kept += elements * (output.element_size() + 8 * isinstance(module, nn.MaxPool2d))
-
-    leaves = [module for module in net.parts.modules() if not list(module.children())]
-    handles = [module.register_forward_hook(count) for module in leaves]
-    try:
-        with torch.no_grad():
-            net(torch.zeros(1, 3, side, side, device=net.mean.device))
-    finally:
-        for handle in handles:
-            handle.remove()
+            kept += math.prod(shape) * (net.dtype.itemsize + 8 * isinstance(leaves[name], nn.MaxPool2d))
     temporary = 12 * largest  # 12 bytes per value: the layer's gradients, as measured
-    vectors = (2 * history + 16) * channels * 4
+    vectors = (2 * HISTORY + 16) * channels * 4
     return ALLOCATED * ((kept + temporary) / side**2 + vectors)
 
 

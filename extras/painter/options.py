@@ -12,7 +12,6 @@ from helpers import cli
 from helpers.errors import UsageError
 
 MIN_SIZE, MAX_SIZE = 64, 16384
-PLOT_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def paint_options(arguments: Mapping[str, Any]) -> PaintOptions:
     if options.animate:
         cli.check_output(Path(options.animate), "--animate", (".gif",))
     if options.plot:
-        cli.check_output(Path(options.plot), "--plot", PLOT_EXTENSIONS)
+        cli.check_output(Path(options.plot), "--plot")
     return options
 
 

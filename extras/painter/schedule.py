@@ -12,12 +12,12 @@ MIN_STEPS = 8  # a scale that would get fewer is left out
 Size = tuple[int, int]  # (H, W)
 
 
-def scales_of(size: Size, coarsest: int = COARSEST) -> list[Size]:
+def scales_of(size: Size) -> list[Size]:
     """Sizes from coarse to fine, a factor of about sqrt(2) apart, ending with `size` (H, W).
 
-    The longer side starts at `coarsest`, or larger, so that the shorter one has at least MIN_SIDE pixels.
+    The longer side starts at COARSEST, or larger, so that the shorter one has at least MIN_SIDE pixels.
     """
-    start = max(coarsest, math.ceil(MIN_SIDE * max(size) / min(size)))
+    start = max(COARSEST, math.ceil(MIN_SIDE * max(size) / min(size)))
     count = max(0, round(2 * math.log2(max(size) / start)))
     ratio = (max(size) / start) ** (1 / count) if count else 1.0
     return [(round(size[0] / ratio**k), round(size[1] / ratio**k)) for k in range(count, -1, -1)]

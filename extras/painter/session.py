@@ -3,7 +3,6 @@ a painting may take, progress, the animation and the plot.
 """
 
 import contextlib
-import functools
 import math
 import sys
 import time
@@ -85,8 +84,8 @@ class PaintSession:
             images[options.init] = open_image(options.init, seed=options.seed)
             start = self._tensor(images[options.init])
         arguments = {**arguments, "plot": None}  # it does not change the picture, and a replay makes none
-        recipe = functools.partial(make_recipe, model=self.cnn, images=images)
-        metadata = recipe(arguments)
+        metadata = make_recipe(arguments, self.cnn, images)
+        blend = options.blend or [1.0] * len(paintings)
         recorder, history, stopped = FrameRecorder(), [], False
         progress: Progress | None = None
         records = paint(
@@ -95,7 +94,7 @@ class PaintSession:
             [self._tensor(painting) for painting in paintings],
             schedule,
             self.settings,
-            shares=shares_of(options.blend, len(paintings)),
+            shares=[share / sum(blend) for share in blend],
             start=start,
             keep_colors=options.keep_colors,
             optimizer=options.optimizer,
@@ -117,7 +116,8 @@ class PaintSession:
         if stopped or options.budget:
             # The clock or Ctrl-C decided how many steps there were: a replay counts them.
             steps = schedule.done_by(progress.scale, progress.step)
-            metadata = recipe({**arguments, "budget": None, "steps": steps, "recorded": None})
+            counted = {**arguments, "budget": None, "steps": steps, "recorded": None}
+            metadata = make_recipe(counted, self.cnn, images)
         image = to_image(self._full_size(progress.picture, size))
         save_image(path, self._with_alpha(image, content, path), metadata)
         if options.animate:
@@ -183,11 +183,6 @@ class PaintSession:
     def _say(self, text: object) -> None:
         if not self.options.quiet:
             print(text, file=sys.stderr)
-
-
-def shares_of(blend: Sequence[float] | None, count: int) -> list[float]:
-    """How much each of `count` paintings counts; sums to 1."""
-    return [share / sum(blend) for share in blend] if blend else [1 / count] * count
 
 
 def size_of(photo: Image.Image, longer: int) -> Size:
