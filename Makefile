@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help env figures test test-all lint format bench submission report handout bundle gallery clean
+.PHONY: help env check figures test test-all lint format bench submission report handout bundle gallery clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ figures: $(VENV)/.runtime  ## draw the figures of the assignment, and the fourie
 	@failed=; draw() { $(RUN) "$$@" || { test $$? = 130 && exit 130; failed=1; }; }; \
 	for script in $(SCRIPTS); do draw $$script; done; \
 	$(if $(wildcard extras),draw $(FOURIER);) test -z "$$failed"
+
+check: $(VENV)/.runtime  ## check your work and see the points (TASK=4: one task)
+	$(BIN)/python -m grading check $(if $(TASK),--task $(TASK))
 
 test: $(VENV)/.dev  ## run the tests (a few minutes)
 	$(BIN)/python -m pytest

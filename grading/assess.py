@@ -1,5 +1,8 @@
 """From a zip to points: shared by the student's own check, the grading of a folder, and Gradescope."""
 
+from __future__ import annotations  # what is only imported for its type may need Linux
+
+import contextlib
 import os
 import secrets
 import textwrap
@@ -7,13 +10,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from grading.cases import CaseBank, draw_seed, load_bank
-from grading.judge import Finding, Report, TaskResult, grade
-from grading.sandbox import Limits, Sandbox, Zygote
-from grading.submission import Submission, UnreadableError, read_submission
-from grading.tasks import TASKS
+from grading.judge import NOT_WRITTEN, Finding, Report, TaskResult, grade
+from grading.protocol import Arrays, ChildError, Execute
+from grading.submission import GRADED_FILES, Submission, UnreadableError, read_submission
+from grading.tasks import TASKS, file_of, files_of
 from helpers.errors import CannotError
+
+if TYPE_CHECKING:
+    from grading.own import OwnProcess
+    from grading.sandbox import Limits, Sandbox, Zygote
 
 PROJECT = Path(__file__).resolve().parent.parent
 PUBLIC_BANK = Path(__file__).with_name("cases.npz")
@@ -23,6 +31,8 @@ SECRET = PRIVATE_BANK.with_name("secret")
 # A student's copy has no secret: the cases that it draws can be predicted, those of the grader cannot.
 PUBLIC_SECRET = b"the student's own check"
 WIDTH = 100  # of the table, in characters
+SHOWN = 12  # places of prints in a remark
+MISSING = "error-missing"
 MARKS = {"passed": "+", "partial": "~", "failed": "-"}
 
 
@@ -41,10 +51,18 @@ class Assessment:
     @property
     def remarks(self) -> list[str]:
         """What a student should know besides the findings. Remarks cost no points."""
-        remarks = list(self.notes)
-        if self.leftovers:
-            shown = ", ".join(self.leftovers[:12]) + (" ..." if len(self.leftovers) > 12 else "")
-            remarks.append(f"prints and breakpoints cost no points, but please remove them: {shown}")
+        found = [finding for task in self.report.tasks for finding in task.findings]
+        missing = [finding.message for finding in found if finding.id == MISSING]
+        # A file that is missing is mentioned once: where it costs points.
+        remarks = [note for note in self.notes if not any(_same_file(note, message) for message in missing)]
+        places: dict[str, list[str]] = {}
+        for leftover in self.leftovers:
+            place, _, what = leftover.partition(": ")
+            places.setdefault(what.removesuffix("()"), []).append(place)
+        for what, where in places.items():
+            shown = ", ".join(where[:SHOWN]) + (" ..." if len(where) > SHOWN else "")
+            effect = "ignores it" if what == "print" else "cannot stop there"
+            remarks.append(f"{what} in {shown}: the judge {effect}, please remove it")
         return remarks
 
     def as_dict(self) -> dict:
@@ -58,11 +76,13 @@ def assess(
     secret: bytes = PUBLIC_SECRET,
     zygote: Zygote | None = None,
     limits: Limits | None = None,
+    own: OwnProcess | None = None,
     tasks: list[str] | None = None,
     on_task: Callable[[TaskResult], object] | None = None,
 ) -> Assessment:
     """Grades the submission in a zip or folder; one that cannot be read gets no points and a reason.
 
+    own: executes your own code, without the sandbox (which needs Linux) and its `zygote` and `limits`.
     Raises CannotError if this machine cannot grade, which says nothing about the submission.
     """
     try:
@@ -72,16 +92,46 @@ def assess(
     if not submission.files:
         return nothing("it contains none of the seven graded files", submission)
     with TemporaryDirectory() as folder:
-        root = submission.write(Path(folder), PROJECT)
-        with Sandbox(root, limits, zygote) as sandbox:
+        root = submission.write(Path(folder).resolve(), PROJECT)
+        with _executor(root, limits, zygote, own) as execute:
 
             def finish(result: TaskResult) -> None:
-                sandbox.end_task()
+                execute.end_task()
                 if on_task:
                     on_task(result)
 
-            report = grade(sandbox, draw_seed(secret, submission.digest.encode()), bank, tasks, finish)
+            seed = draw_seed(secret, submission.digest.encode())
+            report = grade(_without_missing(execute, submission), seed, bank, tasks, finish)
     return _assessment(report, submission)
+
+
+def _executor(
+    root: Path, limits: Limits | None, zygote: Zygote | None, own: OwnProcess | None
+) -> contextlib.AbstractContextManager[Sandbox | OwnProcess]:
+    if own is not None:
+        own.root = root
+        return contextlib.nullcontext(own)
+    from grading.sandbox import Sandbox
+
+    return Sandbox(root, limits, zygote)
+
+
+def _without_missing(execute: Execute, submission: Submission) -> Execute:
+    """`execute`, but for an operation whose file is missing an error that says so."""
+
+    def checked(operation: str, inputs: Arrays) -> Arrays:
+        name = file_of(operation)
+        if name in submission.files:
+            return execute(operation, inputs)
+        notes = [note for note in submission.notes if _same_file(note, name)]
+        raise ChildError("missing", notes[-1] if notes else f"{name} is missing")
+
+    return checked
+
+
+def _same_file(one: str, other: str) -> bool:
+    """Whether two notes begin with the same file."""
+    return one.partition(" ")[0] == other.partition(" ")[0]
 
 
 def nothing(reason: str, submission: Submission | None = None) -> Assessment:
@@ -96,23 +146,29 @@ def nothing(reason: str, submission: Submission | None = None) -> Assessment:
 
 def _assessment(report: Report, submission: Submission) -> Assessment:
     notes = [*submission.notes, *(f"{name} is missing" for name in submission.missing if submission.files)]
+    # Of a single task, only what concerns its files.
+    others = set(GRADED_FILES).difference(*(files_of(task.task) for task in report.tasks))
     return Assessment(
         report=report,
         digest=submission.digest,
         receipt=submission.receipt if submission.files else "",
-        notes=notes,
+        notes=[note for note in notes if note.partition(" ")[0] not in others],
         ignored=submission.ignored,
-        leftovers=submission.leftovers(),
+        leftovers=[line for line in submission.leftovers() if line.partition(":")[0] not in others],
         sources={name: source.decode("utf-8", "replace") for name, source in submission.files.items()},
     )
 
 
-def table(assessment: Assessment) -> str:
+def table(assessment: Assessment, *, receipt: bool = True) -> str:
     """The table for student and grader: one line per task, its findings below it, and the total."""
     lines = []
     for task in assessment.report.tasks:
         points = f"{task.points:g} / {task.max_points:g}"
-        lines.append(f"{MARKS.get(task.status, '?')} {task.number:<4}{task.title:<40}{points:>12}")
+        line = f"{MARKS.get(task.status, '?')} {task.number:<4}{task.title:<40}{points:>12}"
+        if task.findings and all(finding.id == NOT_WRITTEN for finding in task.findings):
+            lines.append(f"{line}   not written yet")
+            continue
+        lines.append(line)
         for finding in task.findings:
             lines += textwrap.wrap(
                 finding.message, WIDTH, initial_indent="       ", subsequent_indent="       "
@@ -120,9 +176,19 @@ def table(assessment: Assessment) -> str:
     total = f"{assessment.report.points:g} / {assessment.report.max_points:g}"
     lines.append(f"  {'':<4}{'total':<40}{total:>12}")
     lines += [line for remark in assessment.remarks for line in textwrap.wrap(f"note: {remark}", WIDTH)]
-    if assessment.receipt:
+    if assessment.receipt and receipt:
         lines.append(f"receipt {assessment.receipt}")
     return "\n".join(lines)
+
+
+def next_step(assessment: Assessment) -> str:
+    """One line for a student: the first task without all its points, or what comes after the last."""
+    for task in assessment.report.tasks:
+        if task.status != "passed":
+            return f"Next: Task {task.number}, {', '.join(files_of(task.task))}"
+    if len(assessment.report.tasks) < len(TASKS):
+        return "Next: check all tasks, without --task"
+    return "Next: python collect_submission.py, which makes the zip to hand in"
 
 
 def bank_and_secret(public: bool = False) -> tuple[CaseBank, bytes]:

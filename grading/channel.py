@@ -6,10 +6,10 @@ memory.
 
 import json
 import math
-import socket
 import struct
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -21,11 +21,21 @@ DEFAULT_CAP = 64 << 20  # bytes of all arrays of a message together
 _LENGTH = struct.Struct("!I")
 
 
+class Channel(Protocol):
+    """The part of a socket that is needed here."""
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def recv_into(self, buffer: memoryview, nbytes: int = ..., /) -> int: ...
+
+    def settimeout(self, value: float | None, /) -> None: ...
+
+
 class ChannelError(Exception):
     """The data received is not one of our messages, or larger than allowed."""
 
 
-def send(channel: socket.socket, header: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
+def send(channel: Channel, header: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
     """Sends one message. Raises ChannelError for arrays that `receive` would refuse."""
     described, blocks = [], []
     for name, array in arrays.items():
@@ -45,7 +55,7 @@ def send(channel: socket.socket, header: Mapping[str, object], arrays: Mapping[s
 
 
 def receive(
-    channel: socket.socket, *, cap: int = DEFAULT_CAP, deadline: float | None = None
+    channel: Channel, *, cap: int = DEFAULT_CAP, deadline: float | None = None
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """One message: (header, arrays). `deadline` is a time of time.monotonic().
 
@@ -79,7 +89,7 @@ def _layout(entry: Mapping) -> tuple[str, str, tuple[int, ...]]:
     return name, dtype, shape
 
 
-def _exactly(channel: socket.socket, count: int, deadline: float | None) -> bytearray:
+def _exactly(channel: Channel, count: int, deadline: float | None) -> bytearray:
     data = bytearray(count)
     view, done = memoryview(data), 0
     while done < count:

@@ -21,6 +21,7 @@ from grading.tasks import OPERATIONS, TASKS, task_of, tolerance
 
 MATCHING = 5  # an output matches that of a mistake if it is this many tolerances close
 MAX_FINDINGS = 4
+NOT_WRITTEN = "not-solved"  # the id of the finding for a stub
 
 
 @dataclass
@@ -309,14 +310,17 @@ def _meets(unit: Unit, answer: Answer, *, or_right: bool) -> bool:
 
 def error_finding(error: ChildError, unit: Unit) -> Finding:
     """The finding for no answer: an exception, or the end of the child."""
-    name = TASKS[task_of(unit.case.operation)].title
-    function = unit.where.rpartition(", ")[2]
+    task = TASKS[task_of(unit.case.operation)]
+    file, _, function = unit.where.rpartition(", ")
+    place = re.search(r" \(([\w/]+\.py:\d+)\)", error.message)
     if error.kind == "not_implemented":
-        return Finding(
-            "not-solved", "not solved yet", f"{name}: {function} is not solved yet ({error.message})."
-        )
+        message = f"{function} is not written yet: see {place[1] if place else file}."
+        return Finding(NOT_WRITTEN, "not written yet", message)
+    if error.kind == "missing":
+        why = f"It is one of the seven graded files: without it, Task {task.number} gets no points."
+        return Finding("error-missing", "file missing", f"{error.message}. {why}")
     words = {
-        "exception": ("an exception", f"{function} raised an exception: {error.message}"),
+        "exception": ("an exception", f"{function} stopped with {error.message}"),
         "import": ("cannot be imported", f"Your code cannot be imported: {error.message}"),
         "timeout": ("out of time", f"{function} took too long: {error.message}"),
         "memory": ("out of memory", f"{function} used too much memory: {error.message}"),
@@ -327,7 +331,8 @@ def error_finding(error: ChildError, unit: Unit) -> Finding:
         ),
     }
     title, message = words[error.kind]
-    return Finding(f"error-{error.kind}", title, f"{message}. See {unit.where}.")
+    message = message.rstrip(".") + ("" if message.endswith("?") else ".")
+    return Finding(f"error-{error.kind}", title, message if place else f"{message} See {unit.where}.")
 
 
 def generic_findings(wrong: Sequence[Unit], kinds: set[str] | frozenset[str] = frozenset()) -> list[Finding]:
@@ -335,11 +340,17 @@ def generic_findings(wrong: Sequence[Unit], kinds: set[str] | frozenset[str] = f
     kinds of cases that were drawn. If a symptom shows only in some of them, its message names them.
     """
     findings: dict[str, Finding] = {}
+    stopped: dict[str, list[Unit]] = {}
     for unit in wrong:
         if unit.attempt.error is not None:
-            finding = error_finding(unit.attempt.error, unit)
-            finding.message += f" Kind of case: {unit.case.kind}."
-            findings.setdefault(re.sub(r"\d+", "", unit.attempt.error.message), finding)
+            stopped.setdefault(re.sub(r"\d+", "", unit.attempt.error.message), []).append(unit)
+    for text, units in stopped.items():
+        error = units[0].attempt.error
+        assert error is not None  # since it was stopped by one
+        findings[text] = error_finding(error, units[0])
+        shown = {unit.case.kind for unit in units}
+        if shown < kinds:
+            findings[text].message += f" (Only for: {', '.join(sorted(shown))}.)"
     by_key: dict[str, list[Unit]] = {}
     for unit in wrong:
         if unit.attempt.error is None:

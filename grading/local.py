@@ -34,7 +34,7 @@ class LocalExecutor:
             with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
                 return DRIVERS[operation]({name: array.copy() for name, array in inputs.items()})
         except Exception as error:
-            raise child_error(error, self.root) from error
+            raise child_error(error, self.root, operation) from error
         finally:
             sys.path.remove(str(self.root))
             sys.dont_write_bytecode = writes

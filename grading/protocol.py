@@ -1,15 +1,16 @@
 """What the judge shares with the child that runs a student's code: plain arrays, and one error."""
 
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from grading import hints
+
 Arrays = dict[str, np.ndarray]  # float32 and float64 only, so that no pickle is needed to send them
 Execute = Callable[[str, Arrays], Arrays]  # operation, inputs -> outputs; raises ChildError
 
-KINDS = ("exception", "timeout", "memory", "died", "protocol", "import", "not_implemented")
+KINDS = ("exception", "timeout", "memory", "died", "protocol", "import", "missing", "not_implemented")
 # After one of these the task is not asked again. An exception may concern a single input.
 FATAL_KINDS = frozenset(KINDS) - {"exception"}
 MESSAGE_LIMIT = 500  # characters
@@ -26,23 +27,32 @@ class ChildError(Exception):
         super().__init__(f"{kind}: {self.message}")
 
 
-def child_error(error: BaseException, root: Path) -> ChildError:
-    """An exception of a student's code -> its kind, and one line: its message with the file and line in the student's
-    code.
+def child_error(error: BaseException, root: Path, operation: str = "") -> ChildError:
+    """An exception of a student's code -> its kind, and one line: its message, the file and line in the student's code,
+    and what to do about it. `root`: the folder of the code. `operation`: the one that was asked for.
     """
-    where = ""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = Path(frame.filename)
-        if file.is_relative_to(root) and not file.is_relative_to(root / "grading"):
-            where = f" ({file.relative_to(root)}:{frame.lineno})"
-            break
+    name = type(error).__name__
     try:
-        text = " ".join([str(error), *getattr(error, "__notes__", ())])
+        text = " ".join([error.msg if isinstance(error, SyntaxError) else str(error)])
+        notes = " ".join(getattr(error, "__notes__", ()))
     except BaseException:  # a hostile __str__ must not hide that there was an error
-        text = "(its message cannot be read)"
-    kind = "not_implemented" if isinstance(error, NotImplementedError) else "exception"
+        text, notes = "(its message cannot be read)", ""
+    text = hints.without_paths(" ".join(text.split()), root)
+    kind = "exception"
+    if isinstance(error, NotImplementedError) and hints.raised_by_student(error, root):
+        kind = "not_implemented"  # by a stub, not by torch for a class without forward
     if isinstance(error, (ImportError, SyntaxError)):
         kind = "import"
     if isinstance(error, MemoryError):
         kind = "memory"
-    return ChildError(kind, f"{type(error).__name__}: {text[:MESSAGE_LIMIT]}{where}")
+    where, code = hints.place_of(error, root)
+    advice = ""
+    if kind in ("exception", "import"):
+        advice = hints.advice(f"{name}: {text}", code, operation, inside=bool(where))
+    where = where or hints.definition_of(operation, root)
+    end = "".join(
+        [f" {notes}" if notes else "", f" ({where})" if where else "", f". {advice}" if advice else ""]
+    )
+    shown = MESSAGE_LIMIT - len(end) - len(name) - 2
+    text = text if len(text) <= shown else f"{text[: shown - 3]}..."
+    return ChildError(kind, f"{name}: {text.rstrip('.') if end else text}{end}")

@@ -29,7 +29,7 @@ from grading.zygote import PR_SET_DUMPABLE, READY, landlock_version
 from helpers.errors import CannotError
 
 # The grader's files that student code can read; none of them knows an answer.
-BESIDE_THE_STUDENT = ("__init__.py", "channel.py", "drivers.py", "protocol.py", "zygote.py")
+BESIDE_THE_STUDENT = ("__init__.py", "channel.py", "drivers.py", "hints.py", "protocol.py", "zygote.py")
 # User ids without an account; a container may be limited to ids below 65536.
 FIRST_UID, LAST_UID = 20_000, 59_999
 START_SECONDS = 120

@@ -1,8 +1,11 @@
 """What is graded: tasks, their points, the outputs of each operation, and their tolerances."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+from helpers.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,35 @@ OPERATIONS = {
         },
     ),
 }
+
+
+def file_of(operation: str) -> str:
+    """The graded file that an operation calls."""
+    return OPERATIONS[operation].where.partition(",")[0]
+
+
+def files_of(task: str) -> list[str]:
+    """The graded files of a task."""
+    return list(dict.fromkeys(file_of(operation) for operation in TASKS[task].operations))
+
+
+def find_tasks(words: Iterable[str]) -> list[str]:
+    """The tasks that the words ask for, by name or by number: "tv", "6", "5" (5.1 and 5.2), "4,tv".
+
+    Raises UsageError with all names for a word that is neither.
+    """
+    asked: set[str] = set()
+    for word in (part.strip() for text in words for part in text.split(",")):
+        found = {
+            name
+            for name, task in TASKS.items()
+            if word.lower() in (name, task.number) or task.number.startswith(f"{word}.")
+        }
+        if not found:
+            known = ", ".join(f"{task.number} {name}" for name, task in TASKS.items())
+            raise UsageError(f"there is no task {word!r}; the tasks are: {known}")
+        asked |= found
+    return [name for name in TASKS if name in asked]
 
 
 def task_of(operation: str) -> str:

@@ -372,27 +372,10 @@ def confine(readable: list[str], writable: list[str]) -> None:
 
 
 def _answer(channel: socket.socket, task: Mapping) -> None:
-    from grading import channel as wire
-    from grading.drivers import DRIVERS
-    from grading.protocol import ChildError, child_error
+    from grading.drivers import serve
 
     sys.path.append(task["stage"])
-    while True:
-        try:
-            header, inputs = wire.receive(channel)
-        except EOFError:
-            return
-        reply: dict[str, object] = {"call": header["call"]}
-        outputs: dict = {}
-        try:
-            outputs = DRIVERS[header["operation"]]({name: array.copy() for name, array in inputs.items()})
-            wire.send(channel, reply, outputs)
-        except BaseException as error:  # SystemExit and KeyboardInterrupt are errors like others
-            told = error if isinstance(error, ChildError) else child_error(error, Path(task["stage"]))
-            memory = isinstance(error, RuntimeError) and "allocate memory" in told.message
-            wire.send(
-                channel, {**reply, "error": "memory" if memory else told.kind, "message": told.message}, {}
-            )
+    serve(channel, Path(task["stage"]))
 
 
 if __name__ == "__main__":
