@@ -49,8 +49,8 @@ EXTRAS = ("extras/**/*.py", "docs/comparison.md")  # only if asked for
 STUDENTS_COPY = "grading/students_copy"
 # The judge, for a student's own check. It names mistakes, since the bank does; their sources stay here.
 JUDGE = (
-    *("__init__", "__main__", "assess", "cases", "channel", "drivers", "judge", "protocol", "sandbox"),
-    *("submission", "tasks", "zygote"),
+    *("__init__", "__main__", "assess", "cases", "channel", "drivers", "hints", "judge", "own", "protocol"),
+    *("submission", "tasks"),
 )
 BANK = "grading/cases.npz"
 STYLE_TRANSFER = (
