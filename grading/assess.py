@@ -165,7 +165,7 @@ def table(assessment: Assessment, *, receipt: bool = True) -> str:
     for task in assessment.report.tasks:
         points = f"{task.points:g} / {task.max_points:g}"
         line = f"{MARKS.get(task.status, '?')} {task.number:<4}{task.title:<40}{points:>12}"
-        if task.findings and all(finding.id == NOT_WRITTEN for finding in task.findings):
+        if not task.points and {finding.id for finding in task.findings} == {NOT_WRITTEN}:
             lines.append(f"{line}   not written yet")
             continue
         lines.append(line)

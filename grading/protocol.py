@@ -14,6 +14,9 @@ KINDS = ("exception", "timeout", "memory", "died", "protocol", "import", "missin
 # After one of these the task is not asked again. An exception may concern a single input.
 FATAL_KINDS = frozenset(KINDS) - {"exception"}
 MESSAGE_LIMIT = 500  # characters
+READ_LIMIT = 2000  # of a message, before it is shortened: searching longer ones takes time
+SHORT = 40
+QUOTED = 180  # characters of a message that is explained
 
 
 class ChildError(Exception):
@@ -33,8 +36,8 @@ def child_error(error: BaseException, root: Path, operation: str = "") -> ChildE
     """
     name = type(error).__name__
     try:
-        text = " ".join([error.msg if isinstance(error, SyntaxError) else str(error)])
-        notes = " ".join(getattr(error, "__notes__", ()))
+        text = str(error.msg if isinstance(error, SyntaxError) else error)[:READ_LIMIT]
+        notes = " ".join(getattr(error, "__notes__", ()))[:SHORT]
     except BaseException:  # a hostile __str__ must not hide that there was an error
         text, notes = "(its message cannot be read)", ""
     text = hints.without_paths(" ".join(text.split()), root)
@@ -53,6 +56,6 @@ def child_error(error: BaseException, root: Path, operation: str = "") -> ChildE
     end = "".join(
         [f" {notes}" if notes else "", f" ({where})" if where else "", f". {advice}" if advice else ""]
     )
-    shown = MESSAGE_LIMIT - len(end) - len(name) - 2
+    shown = min(MESSAGE_LIMIT - len(end) - len(name) - 2, QUOTED if advice else MESSAGE_LIMIT)
     text = text if len(text) <= shown else f"{text[: shown - 3]}..."
     return ChildError(kind, f"{name}: {text.rstrip('.') if end else text}{end}")

@@ -188,7 +188,7 @@ def test_a_result_names_its_cases_and_the_bank_finds_them():
 # ---------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("kind", ["timeout", "memory", "died", "protocol", "import", "not_implemented"])
+@pytest.mark.parametrize("kind", ["timeout", "memory", "died", "protocol", "import", "missing"])
 def test_a_task_is_not_asked_again_after_its_process_is_lost(kind):
     asked = []
 
@@ -199,6 +199,19 @@ def test_a_task_is_not_asked_again_after_its_process_is_lost(kind):
     result = grade_task(execute, b"seed", bank_of(case(1), case(2)), "content")
     assert (len(asked), result.points, len(result.findings)) == (1, 0, 1)
     assert "what happened" in result.findings[0].message
+
+
+def test_a_stub_ends_its_operation_and_is_named_in_one_short_line():
+    asked = []
+
+    def execute(_operation, _inputs):
+        asked.append(1)
+        raise ChildError("not_implemented", "NotImplementedError: Task 4 (style_modules/content_loss.py:23)")
+
+    result = grade_task(execute, b"seed", bank_of(case(1), case(2)), "content")
+    (finding,) = result.findings
+    assert (len(asked), result.points) == (1, 0)
+    assert finding.message == "forward is not written yet: see style_modules/content_loss.py:23."
 
 
 def test_an_exception_costs_its_own_case_only():
