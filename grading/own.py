@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import IO, NoReturn
 
 from grading import channel as wire
 from grading.hints import CALLS, students_line
@@ -163,7 +163,7 @@ class OwnProcess:
 class Pipes:
     """Two pipes as a channel of grading.channel."""
 
-    def __init__(self, source: BinaryIO, target: BinaryIO) -> None:
+    def __init__(self, source: IO[bytes], target: IO[bytes]) -> None:
         self.source, self.target = source, target
 
     def sendall(self, data: bytes, /) -> None:
@@ -171,7 +171,7 @@ class Pipes:
         self.target.flush()
 
     def recv_into(self, buffer: memoryview, nbytes: int = 0, /) -> int:
-        return self.source.readinto(buffer[: nbytes or None])  # type: ignore[attr-defined]  # BinaryIO lacks it
+        return self.source.readinto(buffer[: nbytes or None])  # type: ignore[attr-defined]  # IO lacks it
 
     def settimeout(self, value: float | None, /) -> None:
         raise NotImplementedError("a pipe has no timeout")

@@ -79,9 +79,9 @@ def test_a_mistake_is_named_and_a_print_costs_nothing(pack, bank, zygote):
     assert points(assessment) == {"tv": 8, "content": 0}
     assert "mean" in assessment.report.tasks[1].findings[0].title
     (leftover,) = assessment.leftovers
-    assert leftover.startswith("style_modules/tv_loss.py:") and leftover in " ".join(
-        table(assessment).split()
-    )
+    place, _, what = leftover.partition(": ")
+    assert place.startswith("style_modules/tv_loss.py:") and what == "print()"
+    assert f"note: print in {place}: the judge ignores it, please remove it" in table(assessment)
 
 
 # What each does to the total-variation loss must cost its 8 points and no other.
@@ -145,4 +145,4 @@ def test_the_preflight_prints_the_graders_own_table(tmp_path, bank, zygote):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == table(assess(tmp_path, bank=bank, zygote=zygote))
-    assert "8 / 100" in result.stdout and "not solved yet" in result.stdout
+    assert "8 / 100" in result.stdout and "not written yet" in result.stdout

@@ -475,11 +475,20 @@ WRONG = {
 }
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the sandbox needs Linux")
+@pytest.fixture(scope="module")
+def zygote():
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("the sandbox needs Linux")
+    from grading.sandbox import Zygote
+
+    with Zygote() as zygote:
+        yield zygote
+
+
 @pytest.mark.parametrize("what", WRONG)
-def test_it_says_what_the_sandbox_says(what, work, bank, own):
+def test_it_says_what_the_sandbox_says(what, work, bank, own, zygote):
     folder = work(WRONG[what])
-    ours, judges = assess(folder, bank=bank, own=own), assess(folder, bank=bank)
+    ours, judges = assess(folder, bank=bank, own=own), assess(folder, bank=bank, zygote=zygote)
     assert ours == judges
     assert (ours.report.points == 100) == (not WRONG[what])
     assert len(ours.report.tasks) == len(TASKS) and all(task.cases for task in ours.report.tasks)
