@@ -33,11 +33,14 @@ figures: $(VENV)/.runtime  ## draw the figures of the assignment, and the fourie
 	$(RUN) ./style_transfer.py
 	$(if $(wildcard extras),$(RUN) ./class_visualization.py --method fourier --output visualization/feature_visualization.png)
 
+# One worker per core, up to four. A file stays with one worker: what its tests share is made once.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.dev  ## run the tests (a few minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-all: $(VENV)/.dev  ## run the tests, the long ones too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -m 'slow or not slow' $(SIDE_BY_SIDE)
 
 lint: $(VENV)/.dev  ## check style, formatting and types
 	$(BIN)/ruff check .
