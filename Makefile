@@ -37,11 +37,14 @@ figures: $(VENV)/.runtime  ## draw the figures of the assignment, and the fourie
 check: $(VENV)/.runtime  ## check your work and see the points (TASK=4: one task)
 	$(BIN)/python -m grading check $(if $(TASK),--task $(TASK))
 
+# One worker per core, up to four. A file stays with one worker: what its tests share is made once.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.dev  ## run the tests (a few minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-all: $(VENV)/.dev  ## run the tests, the long ones too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -m 'slow or not slow' $(SIDE_BY_SIDE)
 
 lint: $(VENV)/.dev  ## check style, formatting and types
 	$(BIN)/ruff check .

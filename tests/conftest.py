@@ -3,9 +3,13 @@
 A test that stops at a task that is not written yet is skipped; the last lines name these tasks.
 """
 
+import functools
 import os
 
 os.environ["TQDM_DISABLE"] = "1"  # read by tqdm when it is imported
+# Read by torch when it is imported, here and in the processes that tests start. Workers run side by side, and on
+# networks this small threads mostly wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
@@ -53,6 +57,21 @@ def tiny():
         nn.Flatten(),
         nn.Linear(8, 5),
     ).double()
+
+
+@pytest.fixture(scope="session")
+def drawn_small():
+    """-> a function in the place of `draw_style`: draws small, once, and enlarges. A large painting takes seconds."""
+    from helpers.style_images import draw_style
+
+    small = functools.cache(lambda name, seed: draw_style(name, 64, seed))
+    return lambda name, size=512, seed=0: small(name, seed).resize((size, size))
+
+
+@pytest.fixture
+def small_styles(monkeypatch, drawn_small):
+    """Style images are drawn small."""
+    monkeypatch.setattr("helpers.style_images.draw_style", drawn_small)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ answer: nothing forged, nothing hung, no other result lost, no file harmed, no p
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from grading.submission import Submission
 
 PROJECT = Path(__file__).resolve().parent.parent
 LIMITS = Limits(call_seconds=12, cpu_seconds=3, total_seconds=120, memory=1 << 30, processes=24)
+# A fork bomb keeps all its processes busy until each has used up its time.
+FEW_PROCESSES = replace(LIMITS, cpu_seconds=1, processes=6)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the sandbox needs Linux")
 
@@ -261,7 +264,8 @@ def left_behind(user_ids: list[int]) -> list[str]:
 def test_an_attack_costs_its_own_task_alone(name, project, zygote):
     source, expected = ATTACKS[name]
     begin = time.monotonic()
-    with Sandbox(project(source), LIMITS, zygote) as sandbox:
+    limits = FEW_PROCESSES if name == "fork bomb" else LIMITS
+    with Sandbox(project(source), limits, zygote) as sandbox:
         assert outcome(sandbox) in expected
         # The next task gets a fresh child: what the attack did to its own is gone.
         assert sandbox("content", FEATURES)["value"].item() == 2 * 24
@@ -274,11 +278,11 @@ def test_an_operation_that_ended_its_child_is_not_tried_again(project, zygote):
     with Sandbox(project(honest("import os; os._exit(3)")), LIMITS, zygote) as sandbox:
         with pytest.raises(ChildError, match="exit status 3") as first:
             sandbox("tv", IMAGE)
-        begin = time.monotonic()
+        started = list(sandbox.user_ids)
         with pytest.raises(ChildError) as second:
             sandbox("tv", IMAGE)
     assert second.value is first.value
-    assert time.monotonic() - begin < 0.05
+    assert sandbox.user_ids == started
 
 
 def test_a_submission_has_a_deadline_of_its_own(project, zygote):

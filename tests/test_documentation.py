@@ -25,8 +25,6 @@ import grading.__main__ as grading_command
 import report.__main__ as report_command
 import style_utils
 from extras.painter.schedule import Schedule
-from helpers import style_images
-from helpers.style_images import draw_style
 
 ROOT = Path(__file__).resolve().parent.parent
 _spec = importlib.util.spec_from_file_location("gallery", ROOT / "docs/gallery.py")
@@ -58,14 +56,13 @@ def cases():
 
 
 @pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
+def elsewhere(tmp_path, monkeypatch, small_styles):
     """Runners write into an empty folder. The graded loop takes two steps instead of its 200, style images are
     drawn small, and the clock advances one second each time it is read: a --budget is then a number of steps,
     however busy the machine is.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(style_utils, "STEPS", 2)
-    monkeypatch.setattr(style_images, "draw_style", lambda name, _size, seed: draw_style(name, 64, seed))
     seconds = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     monkeypatch.setitem(Schedule.__init__.__kwdefaults__, "clock", time.monotonic)

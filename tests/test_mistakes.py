@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from grading.cases import compute_bank, load_bank, save_bank
 from grading.judge import grade, grade_task
@@ -20,8 +19,6 @@ ENTRIES = catalogue()
 @pytest.fixture(scope="module")
 def variants():
     """Patches -> an executor that runs nothing twice: what the bank was made from is graded again."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on networks this small, threads wait for each other
     with local_variants(ROOT) as fresh:
         remembered = {}
 
@@ -40,7 +37,6 @@ def variants():
             return execute
 
         yield remembering
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +198,6 @@ def test_what_students_hold_has_no_line_of_a_solution():
 @pytest.mark.parametrize("seed", range(3))
 def test_mistakes_are_named_whatever_cases_are_drawn(seed, tmp_path):
     """A larger bank, every answer computed anew when it is graded, other cases for every form."""
-    torch.set_num_threads(1)
     with local_variants(ROOT) as fresh:
         bank = compute_bank(ROOT, seed=100 + seed, cases_per_kind=4, variants=fresh)
         draw = np.random.default_rng(seed)

@@ -1,5 +1,6 @@
 """style_transfer.py --method paint from the outside: options in, pictures out."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -80,9 +81,13 @@ def test_every_format_carries_the_recipe(paint, tmp_path, ending):
     assert style_transfer.main(["--replay", str(plain)]) == 1
 
 
-def test_a_replay_of_a_budget_counts_the_steps_that_the_clock_allowed(photo, tmp_path):
+def test_a_replay_of_a_budget_counts_the_steps_that_the_clock_allowed(photo, tmp_path, monkeypatch):
+    """The clock advances a quarter of a second each time it is read: a budget is a number of steps, on any machine."""
+    quarters = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: next(quarters) / 4)
+    monkeypatch.setitem(Schedule.__init__.__kwdefaults__, "clock", time.monotonic)
     path, again = tmp_path / "a.png", tmp_path / "b.png"
-    arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "6s"]
+    arguments = ["--content", str(photo), "--style", "coffee", "--output", str(path), "--budget", "45s"]
     assert style_transfer.main([*QUICK[:4], "--size", "256", *arguments]) == 0
     assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
     assert again.read_bytes() == path.read_bytes()

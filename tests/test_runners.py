@@ -17,6 +17,7 @@ from tests.test_figures import cells_found, cells_of
 from visualizers import GradCam
 
 ROOT = Path(__file__).resolve().parent.parent
+STEPS = style_utils.STEPS
 RUNNERS = {
     "class_visualization": class_visualization,
     "saliency_visualization": saliency_visualization,
@@ -49,8 +50,9 @@ CELLS = {
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Every runner works in an empty folder of its own."""
+def elsewhere(tmp_path, monkeypatch, small_styles):
+    """Every runner works in an empty folder of its own. The graded loop of a style transfer takes a few steps."""
+    monkeypatch.setattr(style_utils, "STEPS", 4)
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -74,7 +76,8 @@ def fails(capsys, code, name, *arguments):
 
 
 @pytest.mark.parametrize("name", RUNNERS)
-def test_a_small_run_draws_every_panel_and_prints_the_path_last(name, capsys):
+def test_a_small_run_draws_every_panel_and_prints_the_path_last(name, capsys, monkeypatch):
+    monkeypatch.setattr(style_utils, "STEPS", STEPS)
     assert run(name, *SMALL[name]) == 0
     path = Path(capsys.readouterr().out.strip().splitlines()[-1])
     assert path.parent == Path("visualization")
@@ -253,7 +256,6 @@ def test_the_course_loop_gets_real_files_that_pillow_opens(monkeypatch):
 def test_a_recipe_of_an_older_version_says_what_is_gone(capsys, monkeypatch):
     from helpers import recipe
 
-    monkeypatch.setattr(style_utils, "STEPS", 2)
     make = recipe.make_recipe
     for fast in (True, None):
         monkeypatch.setattr(
