@@ -160,8 +160,8 @@ def class_visualization(inputs: Arrays) -> Arrays:
         look.remove()
         if picture is None:
             raise TypeError("returned None, expected a picture")
-        if len(shown) < num_iterations:
-            raise ValueError(f"the model was called {len(shown)} times in {int(num_iterations)} steps")
+        if not shown:
+            raise ValueError("the model was never called")
         # Code that computes the scores more than once per step shows each picture more than once.
         shown = shown[:: max(1, len(shown) // int(num_iterations))][: int(num_iterations)]
         pixels = np.asarray(picture, dtype=np.float64)
@@ -385,6 +385,8 @@ def plain_array(value: Any) -> np.ndarray:
         value = (value if value.dtype in (torch.float32, torch.float64) else value.double()).numpy()
     if not isinstance(value, (np.ndarray, np.generic, int, float)):
         name = "None" if value is None else type(value).__name__
+        if type(value).__module__ == "torch.return_types":
+            name = f"torch.return_types.{name}"
         raise TypeError(f"returned {name}, expected a tensor or an array")
     array = np.asarray(value)
     return (

@@ -44,6 +44,23 @@ OURS = (
     "style_modules/__init__.py",
 )
 LIBRARIES = "torch, torchvision, numpy, scipy, matplotlib, PIL and tqdm"
+# Others that students may have; the judge has none of them.
+ABSENT = (
+    *(
+        "cv2",
+        "sklearn",
+        "pandas",
+        "seaborn",
+        "tensorflow",
+        "keras",
+        "jax",
+        "captum",
+        "kornia",
+        "timm",
+        "einops",
+    ),
+    *("torchaudio", "torchsummary", "torchinfo", "plotly", "IPython"),
+)
 ONLY_SEVEN = (
     "Only the seven graded files are read; beside them are our helpers/ and visualizers/mechanisms.py"
 )
@@ -79,8 +96,7 @@ HINTS = (
         ONLY_SEVEN + ". {0} is not there: your solution does not need it.",
     ),
     Hint(
-        r"No module named '(cv2|skimage|sklearn|pandas|seaborn|tensorflow|keras|jax|captum|kornia|timm|einops|imageio"
-        r"|torchsummary|torchaudio|plotly|IPython)\b",
+        rf"No module named '({'|'.join(ABSENT)})\b",
         "{0} is not there when your work is graded. Use only " + LIBRARIES + ".",
     ),
     Hint(
@@ -236,7 +252,11 @@ HINTS = (
         "several tensors.",
     ),
     Hint(
-        r"'(list|tuple|numpy\.ndarray|int|float)' object has no attribute '(\w+)'",
+        r"'(int|float)' object has no attribute '(\w+)'",
+        "This is a {0}, not a tensor: .item() and float() take a number out of the graph. Keep the tensor.",
+    ),
+    Hint(
+        r"'(list|tuple|numpy\.ndarray)' object has no attribute '(\w+)'",
         "This is a {0}, not a tensor. torch.as_tensor makes a tensor of a list or an array.",
     ),
     Hint(r"'Tensor' object has no attribute '(\w+)'", "A tensor has no {0}: check the spelling."),
@@ -270,6 +290,7 @@ HINTS = (
     Hint(
         r"^(?:RuntimeError|ValueError|TypeError|IndexError|KeyError|AssertionError|AttributeError)",
         "Print the shapes and types of the values just before this line, and compare them with the docstring.",
+        code=r"^(?!raise\b)",  # who raises an error has said why
         inside=True,
     ),
 )

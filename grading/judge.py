@@ -319,8 +319,13 @@ def error_finding(error: ChildError, unit: Unit) -> Finding:
     if error.kind == "missing":
         why = f"It is one of the seven graded files: without it, Task {task.number} gets no points."
         return Finding("error-missing", "file missing", f"{error.message}. {why}")
+    # What the drivers say about a result.
+    said = error.message.removeprefix("TypeError: ")
+    stopped = (
+        f"{function} {said}" if said.startswith("returned ") else f"{function} stopped with {error.message}"
+    )
     words = {
-        "exception": ("an exception", f"{function} stopped with {error.message}"),
+        "exception": ("an exception", stopped),
         "import": ("cannot be imported", f"Your code cannot be imported: {error.message}"),
         "timeout": ("out of time", f"{function} took too long: {error.message}"),
         "memory": ("out of memory", f"{function} used too much memory: {error.message}"),

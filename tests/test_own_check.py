@@ -182,6 +182,13 @@ MESSAGES = {
         *("saliency", SALIENCY, [("return saliency", "return saliency, y")]),
         *("def compute_saliency_maps", "Return one tensor, not a tuple"),
     ),
+    "a number out of the graph": (
+        *("update_rule", TRANSFER, [("loss.backward()", "loss.item().backward()")]),
+        *(
+            "loss.item()",
+            "This is a float, not a tensor: .item() and float() take a number out of the graph.",
+        ),
+    ),
     "a string": (
         *("tv", TV, [(RIGHT_TV, "return 'loss'")]),
         *("def forward", "Return a tensor or an array, not a str."),
@@ -522,6 +529,17 @@ def test_what_one_task_sets_does_not_reach_another(work, bank, own):
     )
     result = assess(work({CONTENT: text}), bank=bank, own=own, tasks=["content", "tv"])
     assert result.report.tasks[1].points == 8
+
+
+def test_a_library_that_the_judge_lacks_is_not_there_either(work, bank, tmp_path, monkeypatch):
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed/cv2.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+    text = edited(TV, ("import torch\n", "import torch\nimport cv2\n"))
+    with OwnProcess() as own:
+        result = assess(work({TV: text}), bank=bank, own=own, tasks=["tv"])
+    message = result.report.tasks[0].findings[0].message
+    assert f"({TV}:{line_of(text, 'cv2')}). cv2 is not there when your work is graded." in message
 
 
 def test_the_project_itself_is_not_there_for_student_code(work, bank, own):
