@@ -37,13 +37,12 @@ def test_signed_picture_has_grey_for_zero():
 
 def cells_of(path):
     """The separate coloured pictures that stand on the white page, row by row."""
-    from scipy.ndimage import binary_opening, find_objects, label
+    from scipy.ndimage import find_objects, label, maximum_filter, minimum_filter
 
     page = np.asarray(Image.open(path).convert("RGB"))
-    return [
-        page[box]
-        for box in find_objects(label(binary_opening((page < 250).any(axis=2), np.ones((25, 25))))[0])
-    ]
+    # An opening with a square of 25 pixels, which leaves no text. These two filters are ten times as fast.
+    inside = minimum_filter((page < 250).any(axis=2), 25, mode="constant")
+    return [page[box] for box in find_objects(label(maximum_filter(inside, 25, mode="constant"))[0])]
 
 
 def cells_found(path):

@@ -159,6 +159,7 @@ def test_the_pixels_are_clamped_before_each_of_the_first_190_steps_and_not_after
 
 def test_the_losses_fall_on_the_packaged_network(photo_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(style_utils, "STEPS", 60)
     cnn = load_features("squeezenet", "packaged")
     style = Recorder(StyleLoss())
     options = {
