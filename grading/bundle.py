@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from grading.assess import PRIVATE_BANK, PUBLIC_BANK, own_secret
-from grading.handout import JUDGE, find_leaks, given_away, marked_regions, pack, solutions
+from grading.handout import JUDGE, given_away, marked_regions, pack, solutions
+from grading.leaks import find_leaks
 from grading.submission import BESIDE_GRADED
 from helpers.errors import CannotError
 from helpers.files import replace_whole
 
 SCRIPTS = ("setup.sh", "run_autograder")
+SANDBOX = ("sandbox", "zygote")
 GRADESCOPE = ("__init__.py", "__main__.py")
 
 
@@ -22,7 +24,7 @@ def build(project: Path, output: Path, *, public: bool = False) -> Path:
         raise CannotError(f"a solution would be in the bundle: {'; '.join(leaks[:5])}")
     with replace_whole(output) as temporary:
         temporary.touch(mode=0o600)  # it holds the secret
-        temporary.write_bytes(pack(files))
+        temporary.write_bytes(pack(files, top=""))
     return output
 
 
@@ -34,7 +36,7 @@ def bundle_files(project: Path, *, public: bool = False) -> dict[str, bytes]:
         raise CannotError(f"{bank.relative_to(project)} is missing: run `python -m grading cases --private`")
     files = {name: (here / "gradescope" / name).read_bytes() for name in SCRIPTS}
     files |= {f"grading/gradescope/{name}": (here / "gradescope" / name).read_bytes() for name in GRADESCOPE}
-    files |= {f"grading/{name}.py": (here / f"{name}.py").read_bytes() for name in JUDGE}
+    files |= {f"grading/{name}.py": (here / f"{name}.py").read_bytes() for name in (*JUDGE, *SANDBOX)}
     for pattern in BESIDE_GRADED:
         files |= {path.relative_to(project).as_posix(): path.read_bytes() for path in project.glob(pattern)}
     files["requirements.txt"] = (project / "requirements.txt").read_bytes()

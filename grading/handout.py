@@ -265,12 +265,12 @@ def key_sentences(project: Path) -> dict[str, str]:
     return found
 
 
-def pack(files: Mapping[str, bytes]) -> bytes:
-    """A zip whose bytes depend only on names and contents."""
+def pack(files: Mapping[str, bytes], top: str = TOP) -> bytes:
+    """A zip of the files in the folder `top`. Its bytes depend only on names and contents."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
-            entry = zipfile.ZipInfo(f"{TOP}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+            entry = zipfile.ZipInfo(f"{top}/{name}" if top else name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system = 3
             entry.external_attr = (0o100755 if data.startswith(b"#!") else 0o100644) << 16
             archive.writestr(entry, data)

@@ -20,6 +20,7 @@ import style_transfer
 import style_utils
 from grading.mistakes import correct
 from helpers import style_images
+from visualizers import GradCam
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNNERS = {
@@ -90,6 +91,9 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(style_utils, "STEPS", STEPS)
     monkeypatch.setattr(style_images, "draw_style", drawn_once)
+
+
+GRAD_CAM = GradCam.grad_cam
 
 
 def handed_in(monkeypatch, file: str, source: str) -> None:
@@ -208,15 +212,15 @@ def test_all_runners_draw_with_files_in_the_published_form(tmp_path, right):
         assert np.abs(theirs[kind] - right[kind]).mean() < (4.0 if kind == "style" else 0.5), kind
 
 
-def test_guided_backpropagation_that_looks_for_torchvisions_fire_finds_it(monkeypatch, net, photos, labels):
+def test_guided_backpropagation_that_looks_for_torchvisions_fire_finds_it(monkeypatch):
     """As most files of earlier years do."""
     named, of_torchvision = 'item.__class__.__name__ == "Fire"', "isinstance(item, Fire)"
     assert named in correct.PUBLISHED_GRADCAM
     source = "from torchvision.models.squeezenet import Fire\n" + correct.PUBLISHED_GRADCAM
-    expected = gradcam_visualization.guided_backprop(photos[:2], labels[:2], net)
+    expected = figure("guided")
     handed_in(monkeypatch, "visualizers/gradcam.py", source.replace(named, of_torchvision))
-    theirs = gradcam_visualization.guided_backprop(photos[:2], labels[:2], net)
-    assert (theirs - expected).abs().max() < 1e-4 * expected.abs().max()
+    monkeypatch.setattr(GradCam, "grad_cam", GRAD_CAM)  # ours: only the guided rows are compared
+    assert np.abs(figure("guided") - expected).mean() < 0.5
 
 
 def test_a_grad_cam_that_knows_no_layer_gets_the_last_one_and_a_note(monkeypatch):
