@@ -37,8 +37,8 @@ figures: $(VENV)/.runtime  ## draw the figures of the assignment, and the fourie
 check: $(VENV)/.runtime  ## check your work and see the points (TASK=4: one task)
 	$(BIN)/python -m grading check $(if $(TASK),--task $(TASK))
 
-# One worker per core, up to four. A file stays with one worker: what its tests share is made once.
-SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
+# One worker per core, up to four; one that has finished takes tests from another.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 
 test: $(VENV)/.dev  ## run the tests (a few minutes)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
