@@ -96,7 +96,7 @@ def style_transfer(
     img.requires_grad_()
     optimizer = torch.optim.Adam([img], lr=RATE)
     with frozen_eval(cnn):
-        for t in tqdm(range(STEPS), desc=name, unit="step", leave=False):
+        for t in tqdm(range(STEPS), desc=name, unit="step", leave=False, disable=None):
             if t < CLAMP_UNTIL:
                 img.data.clamp_(-CLAMP, CLAMP)
             if t == DECAY_AT:
