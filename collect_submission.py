@@ -208,8 +208,10 @@ def _leftovers(name: str, tree: ast.Module) -> Iterator[str]:
                 found[node.lineno] = f"print in {name}:{node.lineno}: {ignored}"
             case ast.Call(func=ast.Name(id="breakpoint" | "set_trace") | ast.Attribute(attr="set_trace")):
                 found[node.lineno] = f"breakpoint in {name}:{node.lineno} stops the judge, too{_cost(name)}"
-            case ast.alias(name="pdb" | "ipdb" | "pudb"):
+            case ast.alias(name="pdb"):
                 found.setdefault(node.lineno, f"debugger in {name}:{node.lineno}: {ignored}")
+            case ast.alias(name="ipdb" | "pudb"):  # its import fails where the work is graded
+                found[node.lineno] = f"debugger in {name}:{node.lineno} stops the judge, too{_cost(name)}"
     yield from (found[line] for line in sorted(found))
 
 
@@ -238,7 +240,7 @@ def show_grade(root: Path, archive: Path) -> None:
         arguments = ("check", str(archive), "--public", "--own", "--quiet")
         done = run_module(root, "grading", *arguments, capture_output=True)
         if done.returncode == 0:
-            say("\n" + re.sub(r"(?m)^receipt .*\s*", "", done.stdout))
+            say("\n" + done.stdout)
             return
         reason = (done.stderr.splitlines() or [f"the judge ended with status {done.returncode}"])[-1]
     warn(f"warning: not graded here: {reason}")

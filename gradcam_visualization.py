@@ -6,6 +6,7 @@ Writes visualization/gradcam_visualization.png (Selvaraju et al., 2017; Springen
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from helpers import cli
 
@@ -46,12 +47,12 @@ def work(args: argparse.Namespace) -> object:
     if args.method not in METHODS:
         raise nearest(args.method, METHODS, "method")
     beyond = {"--method": args.method != "grad-cam", "--fuse": args.fuse, "--trust": args.trust}
-    for name in beyond:
-        if beyond[name]:
-            cli.require_extras(name)
-            from extras.attribution import figures as extra
-            from extras.attribution.cam import cam_at, fuse
-            from extras.attribution.methods import class_activation
+    for option in filter(beyond.get, beyond):
+        cli.require_extras(option)
+    if any(beyond.values()):
+        from extras.attribution import figures as extra
+        from extras.attribution.cam import cam_at, fuse
+        from extras.attribution.methods import class_activation
     import torch
 
     from helpers.data_utils import class_names
@@ -90,15 +91,12 @@ def work(args: argparse.Namespace) -> object:
     narrow, y = only_classes(model, batch.y)
     with cli.progress(len(y) * len(layers), "Grad-CAM") as advance:
         if args.method == "grad-cam":
-            maps = {}
-            for name in layers:
+
+            def at_layer(name: str) -> Callable:
                 option = layer_option(GradCam.grad_cam, name)  # if the student's function has this parameter
-                maps[name] = in_batches(
-                    lambda X, y: GradCam().grad_cam(X, y, narrow, **option),  # noqa: B023  called at once
-                    batch.X,
-                    y,
-                    advance,
-                ).numpy()
+                return lambda X, y: GradCam().grad_cam(X, y, narrow, **option)
+
+            maps = {name: in_batches(at_layer(name), batch.X, y, advance).numpy() for name in layers}
         else:
             maps = cam_at(layers, batch.X, y, narrow, args.method, advance)
     shown = dict(maps)

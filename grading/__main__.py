@@ -34,9 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     command = add("check", "check your own work, or grade one zip or folder, and print the table")
+    sandbox = "With PATH, the code runs in the sandbox, which needs Linux. " if staff else ""
     command.epilog = (
-        "Without PATH, your own work in this folder is checked, on Linux, macOS or Windows. With PATH, the code "
-        "runs in the sandbox, which needs Linux. The exit status is 0 if the check ran, also if points are missing."
+        f"Without PATH, your own work in this folder is checked. {sandbox}"
+        "The exit status is 0 if the check ran, also if points are missing."
     )
     command.add_argument(
         "path",

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from grading.cases import CaseBank, draw_seed, load_bank
-from grading.judge import NOT_WRITTEN, Finding, Report, TaskResult, grade
+from grading.judge import MISSING, NOT_WRITTEN, Finding, Report, TaskResult, grade
 from grading.protocol import Arrays, ChildError, Execute
 from grading.submission import GRADED_FILES, Submission, UnreadableError, read_submission
 from grading.tasks import TASKS, file_of, files_of
@@ -32,7 +32,6 @@ SECRET = PRIVATE_BANK.with_name("secret")
 PUBLIC_SECRET = b"the student's own check"
 WIDTH = 100  # of the table, in characters
 SHOWN = 12  # places of prints in a remark
-MISSING = "error-missing"
 MARKS = {"passed": "+", "partial": "~", "failed": "-"}
 
 

@@ -21,7 +21,7 @@ from grading.tasks import OPERATIONS, TASKS, task_of, tolerance
 
 MATCHING = 5  # an output matches that of a mistake if it is this many tolerances close
 MAX_FINDINGS = 4
-NOT_WRITTEN = "not-solved"  # the id of the finding for a stub
+NOT_WRITTEN, MISSING = "not-solved", "error-missing"  # ids of findings: a stub, a file that is not there
 
 
 @dataclass
@@ -318,7 +318,7 @@ def error_finding(error: ChildError, unit: Unit) -> Finding:
         return Finding(NOT_WRITTEN, "not written yet", message)
     if error.kind == "missing":
         why = f"It is one of the seven graded files: without it, Task {task.number} gets no points."
-        return Finding("error-missing", "file missing", f"{error.message}. {why}")
+        return Finding(MISSING, "file missing", f"{error.message}. {why}")
     # What the drivers say about a result.
     said = error.message.removeprefix("TypeError: ")
     stopped = (

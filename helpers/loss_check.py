@@ -75,10 +75,11 @@ def check_losses(
 
     style = stored["style"]
     each = [errors["style"].value]
+    with torch.no_grad():
+        feats = features(image)
     for n, (layer, target) in enumerate(zip(style_layers, targets, strict=True)):
         # The later style layers are too small to show in the sum, so each layer is also compared by itself.
-        with torch.no_grad():
-            value = float(style_loss(features(image), [layer], [target], [weights[n]]))
+        value = float(style_loss(feats, [layer], [target], [weights[n]]))
         each.append(abs(value / style["layer_values"][n] - 1))
         # The targets come from the gram_matrix under test, so a mistake in it could cancel. They are compared, too.
         channels = painted[layer].shape[1]

