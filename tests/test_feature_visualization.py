@@ -9,8 +9,11 @@ import torch
 
 from extras.synthesis.feature_visualization import (
     COLOUR_COVARIANCE,
+    class_objective,
     colour_axes,
+    cutoff_at,
     frequency_scale,
+    low_pass,
     pixels,
     random_views,
     similarity,
@@ -157,6 +160,41 @@ def test_similarity_is_one_for_equal_texture_and_zero_for_none_in_common():
     torch.testing.assert_close(similarity(a, 2), torch.tensor([1.0, 1.0, 0.0, 0.0]))
     moved = torch.rand(1, 3, 2, 4)
     torch.testing.assert_close(similarity(torch.cat([moved, moved.flip(3)]), 2), torch.ones(2))
+
+
+def test_the_low_pass_is_butterworths_of_order_six():
+    size = 64
+    gain = low_pass(size, 0.25)
+    assert gain[0, 0] == 1
+    assert gain[0, 16] == gain[16, 0] == gain[48, 0] == pytest.approx(0.5**0.5)
+    assert gain[0, 32] == pytest.approx(1 / (1 + 2**12) ** 0.5)
+    assert torch.equal(low_pass(size, math.inf), torch.ones(size, 33))
+
+
+def test_the_ascent_goes_from_coarse_to_fine():
+    assert cutoff_at(0) == 0.016
+    assert cutoff_at(0.3) == pytest.approx(0.016**0.5)
+    assert cutoff_at(0.599) == pytest.approx(1, abs=0.01)
+    assert cutoff_at(0.6) == cutoff_at(1) == math.inf
+    loud = random_spectrum(32)
+    rough = [total_variation(pixels(loud, 32, cutoff=cutoff_at(t))).mean() for t in (0, 0.2, 0.4, 0.6)]
+    assert rough == sorted(rough) and rough[0] < 0.05 * rough[-1]
+
+
+def test_the_objective_climbs_as_the_logarithm_of_the_score_over_the_features_times_the_score():
+    generator = torch.Generator().manual_seed(0)
+    f = torch.rand(3, 7, dtype=torch.float64, generator=generator).requires_grad_()
+    w = torch.rand(7, dtype=torch.float64, generator=generator)
+    s = f @ w
+    (gradient,) = torch.autograd.grad(class_objective(s, f, 1.1).sum(), f, retain_graph=True)
+    (expected,) = torch.autograd.grad((s**1.1 / f.norm(dim=1)).log().sum(), f)
+    torch.testing.assert_close(gradient, s.detach()[:, None] * expected)
+
+
+def test_a_class_without_any_score_can_still_climb():
+    f = torch.ones(1, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(class_objective((f @ torch.tensor([1.0, -1.0])), f).sum(), f)
+    assert gradient.tolist() == [[pytest.approx(1.1), pytest.approx(-1.1)]]
 
 
 def test_a_picture_does_not_depend_on_its_neighbours_and_a_seed_repeats_it(tiny):

@@ -1,10 +1,17 @@
 """Feature visualization: pictures that raise the score of a class, or one channel of a layer, as far as they can
 (Olah, Mordvintsev and Schubert, 2017, "Feature Visualization").
 
-Gradient ascent on pixels finds high frequencies that excite the network and that no eye can read. Three things
-lead to pictures that a person can name: the steps change a spectrum in decorrelated colours instead of pixels;
-in every step the network sees the picture shifted, rotated and zoomed at random; and neither contrast nor colours
-can spread wider than they do in photographs.
+Gradient ascent on pixels finds high frequencies that excite the network and that no eye can read. Five things
+lead to pictures that a person can name:
+
+1. the steps change a spectrum in decorrelated colours instead of pixels (Olah et al., 2017);
+2. in every step the network sees the picture shifted, rotated and zoomed at random (Mordvintsev et al., 2015);
+3. neither contrast nor colours can spread wider than they do in photographs;
+4. the ascent raises s_y^1.1 / ||f||, not s_y: it asks for the direction of the class among the features f, not for more
+   of everything. Without the exponent it would be the cosine objective of "caricatures" (Olah et al., 2017; Carter
+   et al., 2019, "Activation Atlas"), up to a bias;
+5. from coarse to fine: a low-pass filter opens during the ascent, so one object is laid out before there is texture
+   (a multi-scale ascent as in DeepDream's octaves, without enlarging).
 """
 
 import math
@@ -23,6 +30,11 @@ from visualizers.mechanisms import capture, frozen_eval, last_map_layer
 COLOUR_COVARIANCE = torch.tensor(
     [[0.0624, 0.0469, 0.0368], [0.0469, 0.0511, 0.0473], [0.0368, 0.0473, 0.0508]], dtype=torch.float64
 )
+
+
+# The coarsest cut-off, in cycles per pixel: three to four waves across 224 pixels. And over which share of the steps
+# it rises.
+COARSEST, COARSE_TO_FINE = 0.016, 0.6
 
 
 class AscentState(NamedTuple):
@@ -57,15 +69,31 @@ def frequency_scale(size: int) -> Tensor:
     return 1 / f.clamp(min=1 / size)
 
 
-def pixels(spectrum: Tensor, size: int, contrast: float = 1.0) -> Tensor:
+def low_pass(size: int, cutoff: float) -> Tensor:
+    """A Butterworth filter of order 6 for the frequencies f of `rfft2`: 1 / sqrt(1 + (f / cutoff)^12),
+    (size, size//2 + 1). cutoff: in cycles per pixel.
+    """
+    f = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None])
+    return 1 / (1 + (f / cutoff) ** 12).sqrt()
+
+
+def cutoff_at(progress: float) -> float:
+    """The cut-off of `low_pass` in cycles per pixel, after the share `progress` of the steps: over the first
+    COARSE_TO_FINE of them it rises from COARSEST to 1, each step by the same factor; then nothing is filtered.
+    """
+    return COARSEST ** (1 - progress / COARSE_TO_FINE) if progress < COARSE_TO_FINE else math.inf
+
+
+def pixels(spectrum: Tensor, size: int, contrast: float = 1.0, cutoff: float = math.inf) -> Tensor:
     """A learned spectrum -> pictures (N, 3, size, size) in (0, 1): x = sigmoid(4 A z'), with
-    z = irfft2(spectrum * frequency_scale) and z' = contrast * z / max(1, deviation of z), channel by channel.
+    z = irfft2(spectrum * frequency_scale * low_pass) and z' = contrast * z / max(1, deviation of z), channel by
+    channel.
 
     spectrum: (N, 3, size, size//2 + 1, 2), real and imaginary parts; its three channels are the axes of
     `colour_axes`. A sigmoid's slope at 0 is 1/4: so 4 A z' makes, around grey, pixels of covariance A A^T at
     most.
     """
-    scale = frequency_scale(size).to(spectrum)
+    scale = (frequency_scale(size) * low_pass(size, cutoff)).to(spectrum)
     z = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=(size, size), norm="ortho")
     # Without this bound the ascent ends in pure red, green, blue, black and white: more contrast always scores higher.
     spread = z.flatten(2).std(dim=2)[:, :, None, None]
@@ -126,6 +154,15 @@ def total_variation(x: Tensor) -> Tensor:
     return down.sum(dim=1).mean(dim=(1, 2)) + right.sum(dim=1).mean(dim=(1, 2))
 
 
+def class_objective(s: Tensor, f: Tensor, exponent: float = 1.1) -> Tensor:
+    """What the ascent to a class maximizes, (N,): exponent * s - sg(s) * log ||f||, where sg stops the gradient.
+
+    s (N,) is the score of the class, f (N, K) the mean of the last feature maps over all positions. The gradient is
+    that of log(s^exponent / ||f||) times s: of the size of the score's own gradient, and defined where s is 0, too.
+    """
+    return exponent * s - s.detach() * f.norm(dim=1).log()
+
+
 def visualize(
     targets: Sequence[int],
     model: nn.Module,
@@ -137,8 +174,8 @@ def visualize(
     show_every: int = 64,
     size: int = 224,
     learning_rate: float = 0.05,
-    logsumexp_weight: float = 0.9,
-    smoothness: float = 2.0,
+    exponent: float = 1.1,
+    smoothness: float = 3.0,
     contrast: float = 1.0,
     max_shift: float = 1 / 7,
     max_rotation: float = 12.0,
@@ -147,10 +184,10 @@ def visualize(
 ) -> Iterator[AscentState | None]:
     """Gradient ascent to pictures of `targets`: classes, or channels of the module called `layer`.
 
-    For a class y: max s_y - logsumexp_weight * log sum_k exp s_k. At weight 0 that is the raw score, which also rises
-    with what classes have in common; at 1 it is the log probability, which stops rising once the network is sure. For
-    a channel: the maximum of the mean of its map. Each unit of `total_variation` costs the share `smoothness` of the
-    target's value; each unit of `similarity` between variations of one target costs the share `diversity`.
+    For a class y: max s_y^exponent / ||f||, see `class_objective`, from coarse to fine, see `cutoff_at`. For a channel:
+    the maximum of the mean of its map, at all frequencies from the start. Each unit of `total_variation` costs the
+    share `smoothness` of the target's value; each unit of `similarity` between variations of one target costs the
+    share `diversity`.
 
     contrast: relative to photographs, see `pixels`. max_shift, max_rotation, zoom: see `random_views`; the default of
     zoom is 0.4 to 1.2 for classes, whose objects come in all sizes, and 0.9 to 1.1 for channels, whose patterns do
@@ -176,27 +213,25 @@ def visualize(
     mean, std = (torch.as_tensor(v).to(like)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
     optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
 
-    compared = layer
-    if variations > 1 and layer is None:
-        compared = last_map_layer(model, torch.zeros(1, 3, size, size).to(like))
-    watched = {compared: model.get_submodule(compared)} if compared else {}
-    with frozen_eval(model), capture(watched) as maps:
+    watched = layer or last_map_layer(model, torch.zeros(1, 3, size, size).to(like))
+    with frozen_eval(model), capture({watched: model.get_submodule(watched)}) as maps:
 
         def values_of(X: Tensor) -> tuple[Tensor, Tensor]:
             """The values of the targets, (N,), and the scores of all classes."""
-            scores = model(X)
+            scores = model(X.contiguous(memory_format=torch.channels_last))
             if layer:
                 return select(maps[layer].mean(dim=(2, 3)), target, "channel"), scores
             return select(scores, target), scores
 
         for t in range(num_iterations):
-            x = pixels(spectrum, size, contrast)
+            cutoff = math.inf if layer else cutoff_at(t / num_iterations)
+            x = pixels(spectrum, size, contrast, cutoff)
             views = random_views(generators, max_shift, max_rotation, zoom)
-            value, scores = values_of(warp((x - mean) / std, views))
-            objective = value if layer else value - logsumexp_weight * scores.logsumexp(dim=1)
+            value, _ = values_of(warp((x - mean) / std, views))
+            objective = value if layer else class_objective(value, maps[watched].mean(dim=(2, 3)), exponent)
             penalty = smoothness * total_variation(x)
-            if compared and variations > 1:
-                penalty = penalty + diversity * similarity(maps[compared], variations)
+            if variations > 1:
+                penalty = penalty + diversity * similarity(maps[watched], variations)
             # As shares of the value itself, the same weights fit any network, layer and iteration.
             objective = objective - value.detach().abs() * penalty
             (gradient,) = torch.autograd.grad(objective.sum(), spectrum)
@@ -204,7 +239,7 @@ def visualize(
             optimizer.step()
             if t == 0 or (t + 1) % show_every == 0 or t == num_iterations - 1:
                 with torch.no_grad():
-                    X = (pixels(spectrum, size, contrast) - mean) / std
+                    X = (pixels(spectrum, size, contrast, cutoff) - mean) / std
                     value, scores = values_of(X)
                     probabilities = None if layer else select(scores.softmax(dim=1), target)
                 yield AscentState(t + 1, X, value, probabilities)
