@@ -4,7 +4,8 @@
 Writes visualization/class_visualization.png. --method pixels (default) is the assignment's own gradient ascent
 (Simonyan et al., 2014; Yosinski et al., 2015), at several numbers of iterations. --method fourier (Olah et al., 2017)
 makes pictures that a person can name. --fool changes photos until the network predicts another class (Szegedy et al.,
-2014), and writes visualization/fooling_image.png.
+2014), and writes visualization/fooling_image.png. --invert shows what layers keep of a photo (Mahendran and Vedaldi,
+2015), --dream draws more of what a layer sees in it (Mordvintsev et al., 2015).
 """
 
 from __future__ import annotations  # what is only imported for its type costs --help no time
@@ -47,6 +48,14 @@ OPTIONS: dict[str, dict] = {
         "channel": None,
     },
     "--fool": {"iterations": 100, "learning_rate": 1.0, "size": 224},
+    "--invert": {"iterations": 200, "learning_rate": 0.1, "size": 224, "layer": None},
+    "--dream": {"iterations": 20, "learning_rate": 0.03, "size": 384, "layer": None},
+}
+# The tasks that start from photos, and their outputs.
+PHOTO_TASKS = {
+    "fool": "visualization/fooling_image.png",
+    "invert": "visualization/inversion.png",
+    "dream": "visualization/dream.png",
 }
 
 
@@ -58,7 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="examples: ./class_visualization.py --classes flamingo 'tiger cat' 417 --iterations 200\n"
         "          ./class_visualization.py --method fourier --animate visualization/ascent.gif\n"
         "          ./class_visualization.py --layer features.7 --channel 12 40\n"
-        "          ./class_visualization.py --fool my_dog.jpg --classes flamingo",
+        "          ./class_visualization.py --fool my_dog.jpg --classes flamingo\n"
+        "          ./class_visualization.py --dream my_dog.jpg --layer features.9",
     )
     add = parser.add_argument
     text = "any part of an ImageNet name, or an index (default: five classes; with --fool: flamingo)"
@@ -85,14 +95,22 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("--method fourier (each of these options chooses it)").add_argument
     size = functools.partial(cli.whole_number, first=32, last=2048)
-    add("--size", type=size, help=f"side of the pictures in pixels, also with --fool ({_default('size')})")
+    text = f"side of the pictures in pixels, with --dream the shorter side ({_default('size')})"
+    add("--size", type=size, help=text)
     add("--variations", type=cli.positive_int, help="different pictures of each class (default 1)")
-    add("--layer", metavar="NAME", help="draw channels of this layer instead of classes")
+    text = "draw channels of this layer instead of classes; with --invert and --dream: the layers, one picture of each"
+    add("--layer", nargs="+", metavar="NAME", help=text)
     add("--channel", nargs="+", type=int, metavar="K", help="which channels, from 0")
 
-    add = parser.add_argument_group("fooling images").add_argument
+    add = parser.add_argument_group("pictures made from photos").add_argument
     text = "image files or bundled photos, to be changed until the network predicts the class of --classes"
     add("--fool", nargs="+", metavar="PATH-or-NAME", help=text)
+    add("--invert", metavar="PATH-or-NAME", help="rebuild this photo from the features of the layers --layer")
+    add(
+        "--dream",
+        metavar="PATH-or-NAME",
+        help="change this photo to raise the activations of the layers --layer",
+    )
     return parser
 
 
@@ -109,14 +127,17 @@ def settle(args: argparse.Namespace) -> None:
     """
     from helpers.errors import UsageError
 
-    if args.fool and args.method:
-        raise UsageError("--method goes with drawing, not with --fool")
+    photo_tasks = [f"--{name}" for name in PHOTO_TASKS if getattr(args, name)]
+    if len(photo_tasks) > 1:
+        raise UsageError(f"{' and '.join(photo_tasks)} are different things to draw: give one of them")
+    if photo_tasks and args.method:
+        raise UsageError(f"--method goes with drawing, not with {photo_tasks[0]}")
     given = [name for options in OPTIONS.values() for name in options if getattr(args, name) is not None]
     fourier = [name for name in given if name not in OPTIONS["--method pixels"]]
-    asked = "--fool" if args.fool else "--method fourier" if args.method else f"--{[*fourier, ''][0]}"
-    if not args.fool:
+    asked = [*photo_tasks, "--method fourier" if args.method else f"--{[*fourier, ''][0]}"][0]
+    if not photo_tasks:
         args.method = args.method or ("fourier" if fourier else "pixels")
-    task = f"--method {args.method}" if args.method else "--fool"
+    task = f"--method {args.method}" if args.method else photo_tasks[0]
     for name in given:
         if name not in OPTIONS[task]:
             other = next(other for other, options in OPTIONS.items() if name in options)
@@ -126,20 +147,27 @@ def settle(args: argparse.Namespace) -> None:
             setattr(args, name, default)
     if args.animate:
         cli.check_output(Path(args.animate), "--animate", (".gif",))
-    if args.layer and args.classes:
+    if args.classes and (args.layer or args.invert or args.dream):
         raise UsageError("--classes and --layer are two different things to draw: give one of them")
-    if bool(args.layer) != bool(args.channel):
+    if (args.invert or args.dream) and not args.layer:
+        raise UsageError(f"{task} needs layers, as in {task} chelsea --layer features.4 features.9")
+    if args.method and bool(args.layer) != bool(args.channel):
         raise UsageError("--layer and --channel go together, as in --layer features.7 --channel 12")
-    if args.fool and args.output == OUTPUT:
-        args.output = "visualization/fooling_image.png"
+    if args.method and args.layer and len(args.layer) > 1:
+        raise UsageError("--layer: channels of one layer at a time")
+    if photo_tasks and args.output == OUTPUT:
+        args.output = PHOTO_TASKS[task.removeprefix("--")]
     if args.method != "pixels":
         cli.require_extras(asked)
 
 
 def work(args: argparse.Namespace) -> Path:
     settle(args)
-    from helpers.data_utils import class_names, find_class
+    import numpy as np
+
+    from helpers.data_utils import class_names, find_class, image_name, open_image
     from helpers.image_batch import load_batch, network_note
+    from helpers.image_utils import resize, square
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
 
@@ -161,20 +189,37 @@ def work(args: argparse.Namespace) -> Path:
         batch = load_batch(args.fool, None, args.size, model, names)
         recipe = make_recipe(vars(args), model, batch.sources)
         return figures.draw_fooled(args.output, batch, targets, names, model, metadata=recipe, **ascent)
-    if args.layer:
+    if args.invert or args.dream:
+        task = "invert" if args.invert else "dream"
+        photo = open_image(args.invert or args.dream)
+        photo = square(photo, args.size) if args.invert else resize(photo, args.size)
+        recipe = make_recipe(vars(args), model, {args.invert or args.dream: np.asarray(photo)})
+        return figures.draw_from_photo(
+            args.output,
+            task,
+            photo,
+            image_name(args.invert or args.dream),
+            args.layer,
+            model,
+            seed=args.seed,
+            metadata=recipe,
+            **ascent,
+        )
+    layer = args.layer[0] if args.layer else None
+    if layer:
         targets, titles = args.channel, [f"channel {k}" for k in args.channel]
     return figures.draw_pictures(
         args.output,
         targets,
         titles,
         model,
-        layer=args.layer,
+        layer=layer,
         variations=args.variations,
         rows=args.rows,
         animation=args.animate,
         size=args.size,
         seed=args.seed,
-        heading=f"What channels of {args.layer} respond to" if args.layer else HEADING,
+        heading=f"What channels of {layer} respond to" if layer else HEADING,
         metadata=make_recipe(vars(args), model, {}),
         **ascent,
     )

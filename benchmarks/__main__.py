@@ -18,7 +18,8 @@ HEAD = (
     *("work", "against", "ours", "theirs", "ratio", "at most"),
     *("of the matrix rate", "images per second", "largest difference of the results"),
 )
-SECTIONS = ("maps", "loops", "start", "painter", "memory")  # each a module here, with a function rows()
+SECTIONS = ("maps", "loops", "start", "painter", "memory", "classes")  # each a module here
+UNTIMED = ("classes",)  # these have a function text(), the others rows()
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
         else:
             print(f"{name} ...", file=sys.stderr, flush=True)
             place = name if args.device == "cpu" else f"{name}-{args.device}"
-            write_section(place, compared(name, args.device))
+            write_section(place, judged(name) if name in UNTIMED else compared(name, args.device))
     print(PAGE)
 
 
@@ -67,6 +68,11 @@ def shown(seconds: float) -> str:
     """Three digits, and the unit."""
     value, unit = (seconds, "s") if seconds >= 2 else (1000 * seconds, "ms")
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f} {unit}"
+
+
+def judged(section: str) -> str:
+    """The text of a section that measures no time."""
+    return f"Measured {date.today()}.\n\n{importlib.import_module(f'benchmarks.{section}').text()}"
 
 
 def compared(section: str, device: str) -> str:

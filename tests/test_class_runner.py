@@ -1,5 +1,6 @@
 """class_visualization.py from arguments to files: what the figures show and say, and what is refused."""
 
+import copy
 import random
 import re
 import sys
@@ -13,10 +14,12 @@ import class_visualization
 import visualizers
 from extras.synthesis import figures
 from extras.synthesis.feature_visualization import visualize
+from extras.synthesis.photo_ascent import dream, invert
 from grading.mistakes.correct import PUBLISHED_CLASS
 from helpers import cli
+from helpers.data_utils import load_photo
 from helpers.errors import CannotError
-from helpers.image_utils import deprocess, preprocess
+from helpers.image_utils import deprocess, preprocess, resize, square
 from helpers.recipe import read_recipe
 from tests.test_figures import cells_found, cells_of
 
@@ -157,6 +160,8 @@ def test_only_what_is_beyond_the_assignment_needs_extras(run, monkeypatch):
         (["--variations", "2"], "--variations"),
         (["--layer", "features.7", "--channel", "1"], "--layer"),
         (["--fool", "coffee", "--size", "64"], "--fool"),
+        (["--invert", "coffee", "--layer", "features.1"], "--invert"),
+        (["--dream", "coffee", "--layer", "features.1"], "--dream"),
     ):
         code, said, _ = run(*arguments)
         assert (code, said.count("\n")) == (1, 1)
@@ -281,6 +286,53 @@ def test_fooling_shows_the_prediction_for_the_changed_photo_and_the_difference(f
         assert difference.subtitle.endswith(f"{np.abs(change).max():.0f} at most")
 
 
+def test_what_layers_keep_of_a_photo_stands_beside_it(figure, net):
+    small = ("--size", "64", "--iterations", "3", "--quiet")
+    rows, *_ = figure("--invert", "coffee", "--layer", "features.1", "features.9", *small)
+    photo = square(load_photo("coffee"), 64)
+    assert [cell.title for cell in rows[0]] == ["photo", "features.1", "features.9"]
+    assert same_picture(rows[0][0].image, photo)
+    for cell in rows[0][1:]:
+        *_, (image, error) = invert(preprocess(photo, 64), net, cell.title, num_iterations=3)
+        assert same_picture(cell.image, deprocess(image))
+        assert cell.subtitle == f"relative error of the features {error:.3f}"
+
+
+def test_dreams_of_layers_stand_beside_the_whole_photo(figure, net):
+    arguments = ("--dream", "coffee", "--layer", "features.4", "--size", "64", "--iterations", "2", "--quiet")
+    rows, *_ = figure(*arguments)
+    photo = resize(load_photo("coffee"), 64)
+    assert [cell.title for cell in rows[0]] == ["photo", "features.4"]
+    *_, image = dream(preprocess(photo, photo.size[::-1]), net, "features.4", num_iterations=2)
+    assert same_picture(rows[0][1].image, deprocess(image))
+
+
+@pytest.mark.parametrize(("task", "file"), [("--invert", "inversion"), ("--dream", "dream")])
+def test_pictures_made_from_photos_have_their_own_file(run, task, file):
+    code, _, files = run(
+        task, "coffee", "--layer", "features.1", "--size", "64", "--iterations", "1", "--quiet"
+    )
+    assert (code, f"visualization/{file}.png" in files) == (0, True)
+
+
+def test_a_channel_that_does_not_respond_says_so_on_its_picture(figure, net, monkeypatch):
+    dead = copy.deepcopy(net)
+    with torch.no_grad():
+        dead.features[7].expand1x1.weight[5] = 0
+        dead.features[7].expand1x1.bias[5] = -1
+    monkeypatch.setattr("helpers.models.load_classifier", lambda *_: dead)
+    said = []
+    monkeypatch.setattr(
+        figures, "placard", lambda text, size: said.append(text) or Image.new("RGB", (size, size))
+    )
+    figure(*SMALL, "--layer", "features.7", "--channel", "5", "12")
+    assert said == ["this channel does not respond"]
+
+
+def test_a_placard_bears_its_words():
+    assert np.ptp(np.asarray(figures.placard("this channel does not respond", 224))) > 100
+
+
 def test_fooling_has_its_own_file(run, tmp_path, photo_file):
     code, _, files = run("--fool", "coffee", photo_file, "--classes", "gorilla", "--size", "96", "--quiet")
     assert code == 0
@@ -311,6 +363,13 @@ def test_fooling_has_its_own_file(run, tmp_path, photo_file):
         (["--layer", "features.7", "--channel", "7", "--classes", "1"], 2, "--classes and --layer"),
         (["--layer", "featurs.7", "--channel", "7"], 2, "did you mean features.7"),
         (["--layer", "features.7", "--channel", "256"], 2, "features.7 has channels 0 to 255"),
+        (["--layer", "features.7", "features.9", "--channel", "7"], 2, "channels of one layer at a time"),
+        (["--invert", "coffee"], 2, "--invert needs layers"),
+        (["--dream", "coffee", "--layer", "nothing"], 2, "no layer with maps"),
+        (["--dream", "coffee", "--layer", "features.9", "--channel", "1"], 2, "--channel goes with"),
+        (["--dream", "coffee", "--layer", "features.9", "--classes", "1"], 2, "--classes and --layer"),
+        (["--dream", "coffee", "--invert", "coffee", "--layer", "features.9"], 2, "--invert and --dream"),
+        (["--invert", "nothing.jpg", "--layer", "features.9"], 1, "nothing.jpg: no such file"),
         (["--animate", "a.png"], 1, "--animate a.png: unsupported file extension; use .gif"),
         (["--classes", "flamingoo"], 2, "did you mean flamingo"),
         (["--fool", "nothing.jpg"], 1, "nothing.jpg: no such file"),

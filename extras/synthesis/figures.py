@@ -6,18 +6,43 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from extras.synthesis.feature_visualization import AscentState, visualize
 from extras.synthesis.fooling_image import make_fooling_image
+from extras.synthesis.photo_ascent import dream, invert
 from helpers import cli
 from helpers.errors import CannotError, UsageError, nearest
-from helpers.figures import GIF_PIXELS, Cell, Row, save_animation, save_grid, tile
+from helpers.figures import (
+    GIF_PIXELS,
+    Cell,
+    Row,
+    save_animation,
+    save_grid,
+    text_height,
+    tile,
+    wrapped,
+    write,
+)
 from helpers.image_batch import ImageBatch
 from helpers.image_utils import deprocess, preprocess
 from visualizers.mechanisms import map_layers
 
 MAX_COLUMNS = 5
+OCTAVES = 4
+FROM_PHOTO = {  # headings and notes
+    "invert": (
+        "What layers keep of a photo",
+        "Beside the photo: pictures found from noise, by gradient descent, whose features in the layer named are close "
+        "to those of the photo. What differs from the photo, the layer does not keep.",
+    ),
+    "dream": (
+        "More of what a layer sees in a photo",
+        "The photo was changed by gradient ascent to raise the activations of the layer named, at several sizes.",
+    ),
+}
+UNIT, PLACARD = 224, 20  # a placard's half side in pixels, and the size of its letters in points
 MAX_FRAMES = 48
 # The steps go on until the new class leads by this: it must still lead when the picture is rounded to 8 bits.
 MIN_MARGIN = 4.0
@@ -65,11 +90,15 @@ def draw_pictures(
             if state is not None:
                 states.append(state)
     last = cells_of(states[-1])
+    for cell, silent in zip(last, without_response(states[0], states[-1]), strict=True):
+        if silent and iterations > 1:
+            what = "channel does not respond" if layer else "class does not respond: its score has not risen"
+            cell.image = placard(f"this {what}", size)
     labels: list[str] = []
     if has_stages:
         shown = [s for s in states if s.iteration in (1, iterations) or s.iteration % row_every == 0]
         labels = [f"iteration {state.iteration}" for state in shown]
-        grid = [cells_of(state) for state in shown]
+        grid = [*(cells_of(state) for state in shown[:-1]), last]
     elif has_column_each:
         labels = [f"variation {v + 1}" for v in range(variations)]
         grid = [last[v::variations] for v in range(variations)]
@@ -95,9 +124,9 @@ def draw_pictures(
 
 def check_channels(layer: str, channels: Sequence[int], model: nn.Module, size: int) -> None:
     """Raises UsageError for a layer that does not exist or returns no maps, and for a channel that it does not have."""
-    known = map_layers(model, torch.zeros(1, 3, size, size).to(next(model.parameters())))
-    if layer not in known:
-        raise nearest(layer, known, "layer with maps")
+    X = torch.zeros(1, 3, size, size).to(next(model.parameters()))
+    known = map_layers(model, X)
+    check_layers([layer], X, model)
     for k in channels:
         if not 0 <= k < known[layer][0]:
             raise UsageError(f"--channel {k}: {layer} has channels 0 to {known[layer][0] - 1}")
@@ -109,6 +138,11 @@ def frame_interval(row_every: int, rows: int) -> int:
     return max(step for step in range(1, wanted + 1) if row_every % step == 0)
 
 
+def without_response(first: AscentState, last: AscentState) -> list[bool]:
+    """Which pictures' scores, or mean activations, have not risen from the first iteration to the last."""
+    return (last.scores <= first.scores).tolist()
+
+
 def cells_of(state: AscentState) -> list[Cell]:
     """The pictures of a state, each with the network's answer to it."""
     if state.probabilities is None:  # channels
@@ -117,6 +151,67 @@ def cells_of(state: AscentState) -> list[Cell]:
         values = zip(state.scores.tolist(), state.probabilities.tolist(), strict=True)
         answers = [f"score {score:.1f}, probability {probability:.3f}" for score, probability in values]
     return [Cell(deprocess(image), "", answer) for image, answer in zip(state.images, answers, strict=True)]
+
+
+def placard(text: str, size: int) -> Image.Image:
+    """A grey square of `size` pixels that says `text` in its middle."""
+    page = Image.new("RGB", (2 * UNIT, 2 * UNIT), "#e6e6e6")
+    lines = wrapped(text, PLACARD, 1.8 * UNIT)
+    write(page, (UNIT, UNIT - text_height(lines, PLACARD) // 2), lines, PLACARD, "#404040", "ma")
+    return page.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def draw_from_photo(
+    path: str,
+    task: str,
+    photo: Image.Image,
+    label: str,
+    layers: Sequence[str],
+    model: nn.Module,
+    *,
+    iterations: int,
+    learning_rate: float,
+    seed: int,
+    network: str,
+    metadata: Mapping[str, str],
+) -> Path:
+    """Writes the photo and beside it, layer by layer, what the layer keeps of it (task "invert": a square photo) or
+    its dream ("dream"); returns the path. Raises UsageError for a layer that does not exist.
+    """
+    X = preprocess(photo, photo.size[::-1]).to(next(model.parameters()))
+    check_layers(layers, X, model)
+    ascent = {"num_iterations": iterations, "learning_rate": learning_rate, "seed": seed}
+    cells = [Cell(photo, "photo", label)]
+    steps = iterations * len(layers) * (OCTAVES if task == "dream" else 1)
+    with cli.progress(steps, f"{task}: {', '.join(layers)}") as advance:
+        for layer in layers:
+            answer = ""
+            if task == "dream":
+                for step in dream(X, model, layer, octaves=OCTAVES, **ascent):  # type: ignore[arg-type]
+                    image = step
+                    advance()
+            else:
+                for step, error in invert(X, model, layer, **ascent):  # type: ignore[arg-type]
+                    image, answer = step, f"relative error of the features {error:.3f}"
+                    advance()
+            cells.append(Cell(deprocess(image), layer, answer))
+    heading, note = FROM_PHOTO[task]
+    columns = -(-len(cells) // -(-len(cells) // MAX_COLUMNS))  # about as many in each row
+    return save_grid(
+        path,
+        [cells[i : i + columns] for i in range(0, len(cells), columns)],
+        metadata=metadata,
+        heading=heading,
+        note=f"{note} {network}",
+    )
+
+
+def check_layers(layers: Sequence[str], X: torch.Tensor, model: nn.Module) -> None:
+    """Raises UsageError for a layer that does not exist or returns no maps."""
+    known = map_layers(model, X)
+    for layer in layers:
+        if layer not in known:
+            raise nearest(layer, known, "layer with maps")
 
 
 def draw_fooled(
