@@ -22,6 +22,11 @@ from helpers import cli  # noqa: E402  after the path is set
 from helpers.errors import CannotError, nearest  # noqa: E402
 
 RUNNERS = ("class_visualization", "saliency_visualization", "gradcam_visualization", "style_transfer")
+# Commands that are no runner's, and the files they write.
+OTHERS = {
+    "python docs/ablation.py": ["visualization/class_ablation.png"],
+    "python -m benchmarks --only classes": [f"visualization/class_pictures_{seed}.png" for seed in (0, 1)],
+}
 MAX_WIDTH = 1400  # pixels
 # Bytes of a copy, by its folder: one page shows all the pictures of docs/methods/.
 MAX_BYTES = {"docs": 300_000, "methods": 120_000}
@@ -77,10 +82,10 @@ def pictures(text: Path) -> list[Picture]:
 
 
 def files_of(command: str) -> list[str]:
-    """The files that this command writes if it calls a runner; none for other commands."""
+    """The files that this command writes if it calls a runner or is one of OTHERS; none for other commands."""
     script, *words = shlex.split(command)
     if Path(script).stem not in RUNNERS:
-        return []
+        return OTHERS.get(command, [])
     runner = importlib.import_module(Path(script).stem)
     args = runner.build_parser().parse_args(words)
     if any(getattr(args, answer, None) for answer in ("list_layers", "list_images", "check")):
@@ -141,10 +146,8 @@ def rebuild(chosen: Iterable[Picture]) -> list[str]:
     for number, (command, shown) in enumerate(by_command.items(), 1):
         print(f"[{number}/{len(by_command)}] {command}", flush=True)
         began = time.time()
-        script, *words = shlex.split(command)
-        done = subprocess.run(
-            [sys.executable, ROOT / script, *words], cwd=ROOT, stdout=subprocess.DEVNULL, check=False
-        )
+        words = shlex.split(command.removeprefix("python "))
+        done = subprocess.run([sys.executable, *words], cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
         if done.returncode:
             wrong.append(f"{command}: exit {done.returncode}")
             continue

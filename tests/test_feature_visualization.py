@@ -128,6 +128,16 @@ def test_views_keep_within_their_bounds_and_use_them():
         assert high - 0.1 * (high - low) < values.max() <= high
 
 
+def test_half_of_the_views_are_mirrored_where_asked_for():
+    generators = [torch.Generator().manual_seed(seed) for seed in range(200)]
+    sides = torch.linalg.det(random_views(generators, 0.2, 30.0, (0.5, 2.0), mirror=True)[:, :, :2]).sign()
+    assert 80 < (sides < 0).sum() < 120
+    X = torch.rand(1, 3, 9, 9)
+    seed = int(sides.argmin())
+    view = random_views([torch.Generator().manual_seed(seed)], 0, 0, (1, 1), mirror=True)
+    torch.testing.assert_close(warp(X, view), X.flip(3))
+
+
 def test_each_picture_draws_its_own_views():
     assert torch.equal(views_of([3, 4, 5])[1], views_of([4])[0])
 

@@ -5,7 +5,8 @@ Gradient ascent on pixels finds high frequencies that excite the network and tha
 lead to pictures that a person can name:
 
 1. the steps change a spectrum in decorrelated colours instead of pixels (Olah et al., 2017);
-2. in every step the network sees the picture shifted, rotated and zoomed at random (Mordvintsev et al., 2015);
+2. in every step the network sees the picture shifted, rotated, zoomed and, for classes, mirrored at random
+   (Mordvintsev et al., 2015);
 3. neither contrast nor colours can spread wider than they do in photographs;
 4. the ascent raises s_y^1.1 / ||f||, not s_y: it asks for the direction of the class among the features f, not for more
    of everything. Without the exponent it would be the cosine objective of "caricatures" (Olah et al., 2017; Carter
@@ -106,21 +107,26 @@ def random_views(
     max_shift: float,
     max_rotation: float,
     zoom: tuple[float, float],
+    mirror: bool = False,
 ) -> Tensor:
     """One random view of each picture, as affine maps (N, 2, 3) from positions in the view to positions in the
     picture.
 
     max_shift: as a fraction of the picture's side; max_rotation: in degrees, in both directions; zoom: the smallest
-    and the largest factor (0.5 is half as large). Each picture has its own generator, so its views do not depend on
-    which other pictures are drawn.
+    and the largest factor (0.5 is half as large); mirror: half of the views are mirrored, left and right. Each picture
+    has its own generator, so its views do not depend on which other pictures are drawn.
     """
-    u = torch.stack([torch.rand(4, generator=generator) for generator in generators])
+    u = torch.stack([torch.rand(5, generator=generator) for generator in generators])
     signed = 2 * u - 1
     angle = signed[:, 0] * math.radians(max_rotation)
     shift = 2 * max_shift * signed[:, 1:3]  # a side is 2 long in these coordinates, -1 to 1
     step = 1 / (zoom[0] + (zoom[1] - zoom[0]) * u[:, 3])
     cos, sin = step * angle.cos(), step * angle.sin()
-    rows = torch.stack([cos, -sin, shift[:, 0]], dim=1), torch.stack([sin, cos, shift[:, 1]], dim=1)
+    side = torch.where(u[:, 4] < 0.5, -1, 1) if mirror else 1
+    rows = (
+        torch.stack([side * cos, -sin, shift[:, 0]], dim=1),
+        torch.stack([side * sin, cos, shift[:, 1]], dim=1),
+    )
     return torch.stack(rows, dim=1)
 
 
@@ -174,7 +180,8 @@ def visualize(
     show_every: int = 64,
     size: int = 224,
     learning_rate: float = 0.05,
-    exponent: float = 1.1,
+    direction: bool = True,
+    coarse_to_fine: bool = True,
     smoothness: float = 3.0,
     contrast: float = 1.0,
     max_shift: float = 1 / 7,
@@ -184,10 +191,10 @@ def visualize(
 ) -> Iterator[AscentState | None]:
     """Gradient ascent to pictures of `targets`: classes, or channels of the module called `layer`.
 
-    For a class y: max s_y^exponent / ||f||, see `class_objective`, from coarse to fine, see `cutoff_at`. For a channel:
-    the maximum of the mean of its map, at all frequencies from the start. Each unit of `total_variation` costs the
-    share `smoothness` of the target's value; each unit of `similarity` between variations of one target costs the
-    share `diversity`.
+    For a class y: max s_y^1.1 / ||f||, see `class_objective`, or without `direction` max s_y; from coarse to fine, see
+    `cutoff_at`, or at all frequencies from the start. For a channel: the maximum of the mean of its map, at all
+    frequencies. Each unit of `total_variation` costs the share `smoothness` of the target's value; each unit of
+    `similarity` between variations of one target costs the share `diversity`.
 
     contrast: relative to photographs, see `pixels`. max_shift, max_rotation, zoom: see `random_views`; the default of
     zoom is 0.4 to 1.2 for classes, whose objects come in all sizes, and 0.9 to 1.1 for channels, whose patterns do
@@ -224,11 +231,13 @@ def visualize(
             return select(scores, target), scores
 
         for t in range(num_iterations):
-            cutoff = math.inf if layer else cutoff_at(t / num_iterations)
+            cutoff = cutoff_at(t / num_iterations) if coarse_to_fine and not layer else math.inf
             x = pixels(spectrum, size, contrast, cutoff)
-            views = random_views(generators, max_shift, max_rotation, zoom)
+            views = random_views(generators, max_shift, max_rotation, zoom, mirror=layer is None)
             value, _ = values_of(warp((x - mean) / std, views))
-            objective = value if layer else class_objective(value, maps[watched].mean(dim=(2, 3)), exponent)
+            objective = value
+            if direction and not layer:
+                objective = class_objective(value, maps[watched].mean(dim=(2, 3)))
             penalty = smoothness * total_variation(x)
             if variations > 1:
                 penalty = penalty + diversity * similarity(maps[watched], variations)
