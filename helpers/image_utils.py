@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,44 +74,74 @@ def square(img: Image.Image, size: int = 224) -> Image.Image:
     return img.crop((left, top, left + size, top + size))
 
 
+# Formats of photos. Pillow knows others, some of which run another program (EPS) or are hardly ever tested.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "AVIF", "JPEG2000", "MPO")
+
+
+def open_untrusted(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Any file -> the picture in it, loaded. Raises CannotError, in one line, where it is missing, not readable, no
+    picture in one of the formats, cut short, damaged, or too large.
+    """
+    try:
+        if path.is_dir():
+            raise CannotError(f"{path} is a folder, not an image file")
+        if path.exists() and not path.is_file():
+            raise CannotError(f"{path} is not a regular file")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CannotError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        raise CannotError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not set(formats) <= Image.OPEN.keys():
+        Image.init()
+    try:
+        with warnings.catch_warnings():
+            # No warning for a large photo: Pillow raises an error at twice the size that it warns of.
+            warnings.simplefilter("ignore")
+            img = Image.open(io.BytesIO(data), formats=[name for name in formats if name in Image.OPEN])
+            img.load()
+            return img
+    except UnidentifiedImageError as error:
+        raise CannotError(
+            f"{path} is not an image file of a format read here ({', '.join(formats)})"
+        ) from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise CannotError(f"{path} has more than {limit} million pixels: make it smaller first") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # the readers of damaged files raise whatever they meet
+        if "truncated" in str(error) or isinstance(error, EOFError):
+            raise CannotError(
+                f"{path} is incomplete, the end of the file is missing: copy it again"
+            ) from error
+        raise CannotError(f"{path} is damaged: {error or type(error).__name__}") from error
+
+
 def read_image(path: str | os.PathLike) -> Image.Image:
     """Any image file -> an upright RGB picture in sRGB.
 
     EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparent pixels become white, and
     16-bit and floating-point greys become 8-bit. Raises CannotError, in one line, for anything else.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-        with warnings.catch_warnings():
-            # No warning for a large photo: Pillow raises an error at twice the size that it warns of.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            img = Image.open(io.BytesIO(data))
-            img.load()
-            return to_rgb(ImageOps.exif_transpose(img))
-    except IsADirectoryError as error:
-        raise CannotError(f"{path} is a folder, not an image file") from error
-    except FileNotFoundError as error:
-        raise CannotError(f"{path}: no such file") from error
-    except UnidentifiedImageError as error:
-        raise CannotError(
-            f"{path} is not an image file that Pillow reads (JPEG, PNG, WebP, TIFF, ...)"
-        ) from error
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise CannotError(f"{path} has more than {limit} million pixels: make it smaller first") from error
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as error:
-        raise CannotError(f"{path} is damaged or incomplete: {error}") from error
+    return to_rgb(upright(open_untrusted(Path(path))))
+
+
+def upright(img: Image.Image) -> Image.Image:
+    """The picture turned as its Exif data say; as it is where these are damaged."""
+    with contextlib.suppress(Exception):
+        return ImageOps.exif_transpose(img)
+    return img
 
 
 def read_alpha(path: str | os.PathLike) -> Image.Image | None:
     """The transparency of an image file that `read_image` can read, upright, as greys (255 is opaque); None if all
     pixels are opaque.
     """
-    with Image.open(path) as img:
-        if not img.has_transparency_data:
-            return None
-        alpha = ImageOps.exif_transpose(img).convert("RGBA").getchannel("A")
+    img = open_untrusted(Path(path))
+    if not img.has_transparency_data:
+        return None
+    alpha = upright(img).convert("RGBA").getchannel("A")
     return None if alpha.getextrema()[0] == 255 else alpha
 
 
@@ -129,7 +160,10 @@ def to_rgb(img: Image.Image) -> Image.Image:
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     if np.issubdtype(pixels.dtype, np.integer):
-        scale = 255.0 / max(65535, int(pixels.max()))
+        # Cameras store 10, 12 or 14 bits in 16: white is the largest number of the fewest bits that fit.
+        largest = int(pixels.max())
+        white = next((2**bits - 1 for bits in (8, 10, 12, 14, 16) if largest < 2**bits), largest)
+        scale = 255.0 / white
     else:  # floating-point greys are in [0, 1] or in [0, 255]
         pixels = np.nan_to_num(pixels, posinf=0.0, neginf=0.0)
         scale = 255.0 if pixels.max() <= 1.0 else 1.0
@@ -139,7 +173,7 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 def _srgb(img: Image.Image, profile: bytes | None) -> Image.Image:
     if profile and img.mode in ("RGB", "CMYK", "L"):
         # With a broken profile, the pixels are used as they are.
-        with contextlib.suppress(ImageCms.PyCMSError, OSError):
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, TypeError, ValueError):
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             srgb = ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(img, source, srgb, outputMode="RGB")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KEY = "recipe"
 EXIF_TAG = 0x010E  # ImageDescription: what all three formats keep
 # What changes where and how a picture is written, but not the picture.
-NOT_THE_PICTURE = {"output", "quiet", "debug", "replay", "animate", "recorded", "program"}
+NOT_THE_PICTURE = {"output", "quiet", "debug", "replay", "animate", "plot", "recorded", "program"}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib")
 
 
@@ -51,29 +51,41 @@ def make_recipe(
 
 
 def read_recipe(path: Path) -> dict:
-    """The recipe in a picture. Raises CannotError where there is none."""
-    from PIL import Image, UnidentifiedImageError
+    """The recipe in a picture. Raises CannotError where the picture cannot be read, and where there is none."""
+    from helpers.image_utils import open_untrusted
 
     try:
-        with Image.open(path) as image:
-            texts = getattr(image, "text", None) or json.loads(image.getexif().get(EXIF_TAG, ""))
-            recipe = json.loads(texts[KEY])
-            return {**recipe, "arguments": dict(recipe["arguments"])}
-    except FileNotFoundError as error:
-        raise CannotError(f"--replay {path}: no such file") from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, TypeError, KeyError) as error:
+        image = open_untrusted(path, formats=("PNG", "JPEG", "WEBP", "TIFF"))
+    except CannotError as error:
+        raise CannotError(f"--replay {error}") from error
+    try:
+        texts = getattr(image, "text", None) or json.loads(image.getexif().get(EXIF_TAG, ""))
+        recipe = json.loads(texts[KEY])
+        mappings = {key: dict(recipe[key]) for key in ("arguments", "images", "versions")}
+        return {"program": str(recipe["program"]), "weights": str(recipe["weights"]), **mappings}
+    except Exception as error:  # damaged Exif data raise whatever they like
         raise CannotError(
             f"--replay {path}: carries no recipe; give a picture that one of the four scripts wrote"
         ) from error
 
 
 def replayed(args: argparse.Namespace, parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The arguments recorded in `args.replay`; where and how to write stays as `args` says."""
+    """The arguments recorded in `args.replay`; where and how to write stays as `args` says, whatever the recipe says:
+    it may come from anybody. Raises CannotError for a recorded value that the command line would not take.
+    """
     recipe = read_recipe(Path(args.replay))
     if recipe["program"] != args.program:
         raise CannotError(f"--replay {args.replay}: was made by {recipe['program']}; run that")
-    known = {action.dest for action in parser._actions}
-    recorded = {key: value for key, value in recipe["arguments"].items() if key in known}
+    known = {action.dest: action for action in parser._actions}
+    recorded = {
+        key: value
+        for key, value in recipe["arguments"].items()
+        if key in known and key not in NOT_THE_PICTURE
+    }
+    for key, value in recorded.items():
+        if not _fits(value, known[key]):
+            shown = repr(value)[:60]
+            raise CannotError(f"--replay {args.replay}: its recipe has a wrong value for {key}: {shown}")
     # An option of an older version matters only where it was used.
     gone = {
         key for key, value in recipe["arguments"].items() if key not in known and value not in (None, False)
@@ -84,6 +96,27 @@ def replayed(args: argparse.Namespace, parser: argparse.ArgumentParser) -> argpa
             f"--replay {args.replay}: was made with {options}, which this version does not have"
         )
     return argparse.Namespace(**(vars(args) | recorded | {"recorded": recipe}))
+
+
+def _fits(value: object, action: argparse.Action) -> bool:
+    """Whether a value of a recipe could come from the command line."""
+    if value is None or value == action.default:
+        return True
+    if action.nargs == 0:
+        return isinstance(value, bool)
+    if action.nargs in ("+", "*"):
+        return isinstance(value, list) and all(_is_argument(item, action) for item in value)
+    return _is_argument(value, action)
+
+
+def _is_argument(value: object, action: argparse.Action) -> bool:
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        return False
+    try:
+        read = action.type(str(value)) if callable(action.type) else str(value)
+    except (argparse.ArgumentTypeError, TypeError, ValueError):
+        return False
+    return read == value and (action.choices is None or value in action.choices)
 
 
 def _compare(now: dict, then: dict) -> None:

@@ -1,6 +1,7 @@
 """Any picture a user may bring is read right, or refused in one line."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def truncated_jpeg():
     [
         (b"this is text, not an image", "is not an image file"),
         (b"", "is not an image file"),
-        (truncated_jpeg(), "damaged or incomplete"),
+        (truncated_jpeg(), "is incomplete"),
         (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "is not an image file|damaged"),
     ],
     ids=["text", "empty", "truncated", "broken png"],
@@ -179,6 +180,47 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path, content, message):
     with pytest.raises(CannotError, match=message) as caught:
         read_image(path)
     assert "x.jpg" in str(caught.value)
+
+
+@pytest.mark.parametrize(("largest", "white"), [(255, 255), (900, 1023), (4095, 4095), (30000, 65535)])
+def test_greys_of_more_than_eight_bits_are_scaled_by_what_they_hold(tmp_path, largest, white):
+    stored = np.array([[0, largest // 2, largest]], np.uint16)
+    read = np.asarray(read_image(saved(tmp_path, Image.fromarray(stored), "x.png")))[0, :, 0]
+    np.testing.assert_allclose(read, stored[0].astype(float) * 255 / white, atol=0.51)
+
+
+@pytest.mark.parametrize("ending", ["EPS", "PDF", "PCX", "TGA", "ICO"])
+def test_formats_that_nobody_photographs_in_are_not_opened(tmp_path, ending):
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (32, 32)).save(path, ending)
+    with pytest.raises(CannotError, match="is not an image file of a format read here"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp", "x.tif", "x.gif", "x.bmp", "x.avif", "x.jp2"])
+def test_damage_anywhere_in_a_file_is_one_line_or_a_picture(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(
+        tmp_path, Image.fromarray(noise), name, **({} if name.endswith(("bmp", "gif")) else {"exif": exif})
+    )
+    whole = bytearray(path.read_bytes())
+    for place in range(0, len(whole), max(1, len(whole) // 60)):
+        damaged = whole.copy()
+        damaged[place] ^= 0xFF
+        for data in (damaged, whole[:place]):
+            path.write_bytes(data)
+            try:
+                assert read_image(path).mode == "RGB"
+            except CannotError as error:
+                assert "\n" not in str(error) and str(path) in str(error)
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(CannotError, match="is not a regular file"):
+        read_image(tmp_path / "pipe.jpg")
 
 
 def test_missing_file_folder_and_bomb(tmp_path, monkeypatch):

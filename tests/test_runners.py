@@ -1,5 +1,6 @@
 """The four scripts as a user runs them: arguments in, PNG out, one line for what went wrong."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -169,7 +170,7 @@ def test_wrong_images_and_classes(name, capsys, photo_file):
     assert "is not an image file" in fails(capsys, 1, name, "--images", text)
     broken = Path("broken.jpg")
     broken.write_bytes(photo_file.read_bytes()[:-500])
-    assert "damaged or incomplete" in fails(capsys, 1, name, "--images", broken)
+    assert "is incomplete" in fails(capsys, 1, name, "--images", broken)
     assert "did you mean flamingo" in fails(capsys, 2, name, "--classes", "flamigno")
     assert "ambiguous" in fails(capsys, 2, name, "--classes", "cat")
     assert "3 classes for 2 images" in fails(
@@ -251,6 +252,59 @@ def test_the_course_loop_gets_real_files_that_pillow_opens(monkeypatch):
         "testing": True,
         "cnn": torch.nn.Sequential,
     }
+
+
+@pytest.fixture
+def forged(tmp_path, monkeypatch):
+    """A picture of saliency_visualization.py, with other arguments in its recipe: -> its path."""
+    monkeypatch.chdir(tmp_path)
+    from PIL.PngImagePlugin import PngInfo
+
+    from helpers.recipe import read_recipe
+
+    assert (
+        saliency_visualization.main(["--images", "coffee", "--size", "64", "--quiet", "--output", "a.png"])
+        == 0
+    )
+    recipe = read_recipe(Path("a.png"))
+
+    def forge(**arguments):
+        info = PngInfo()
+        info.add_text("recipe", json.dumps({**recipe, "arguments": recipe["arguments"] | arguments}))
+        Image.open("a.png").save("forged.png", pnginfo=info)
+        return "forged.png"
+
+    return forge
+
+
+def test_a_recipe_says_nothing_about_where_to_write(forged, tmp_path):
+    victim = tmp_path / "victim.png"
+    victim.write_text("mine")
+    arguments = [
+        "--replay",
+        forged(output=str(victim), debug=True, quiet=False),
+        "--output",
+        "b.png",
+        "--quiet",
+    ]
+    assert saliency_visualization.main(arguments) == 0
+    assert victim.read_text() == "mine" and Path("b.png").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"size": "64; rm"},
+        {"size": [64]},
+        {"images": "coffee"},
+        {"images": [{"a": 1}]},
+        {"seed": -1},
+        {"device": "toaster"},
+    ],
+)
+def test_a_recipe_with_values_of_another_kind_is_refused(forged, capsys, arguments):
+    said = fails(capsys, 1, "saliency_visualization", "--replay", forged(**arguments))
+    assert f"its recipe has a wrong value for {next(iter(arguments))}" in said
 
 
 def test_a_recipe_of_an_older_version_says_what_is_gone(capsys, monkeypatch):
@@ -373,9 +427,7 @@ def test_style_transfer_takes_no_text_and_no_half_a_photo(capsys, photo_file):
     text.write_text("not an image")
     broken.write_bytes(photo_file.read_bytes()[:-500])
     assert "is not an image file" in fails(capsys, 1, "style_transfer", "--content", text, "--style", "waves")
-    assert "damaged or incomplete" in fails(
-        capsys, 1, "style_transfer", "--content", broken, "--style", "waves"
-    )
+    assert "is incomplete" in fails(capsys, 1, "style_transfer", "--content", broken, "--style", "waves")
 
 
 def test_a_folder_may_have_a_dot_in_its_name():
