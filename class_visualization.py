@@ -21,7 +21,10 @@ from helpers import cli
 if TYPE_CHECKING:
     from torch import nn
 
-CLASSES = ["gorilla", "flamingo", "tiger", "hourglass", "daisy"]
+CLASSES = {  # chosen by eye for each method: these can be named
+    "pixels": ["gorilla", "bee eater", "pineapple", "hourglass", "schooner"],
+    "fourier": ["gorilla", "flamingo", "strawberry", "hourglass", "motor scooter"],
+}
 SIDE = 224  # of the pictures of create_class_visualization
 FRAMES = 20  # of an animation with --method pixels
 HEADING = "What the network believes a class looks like"
@@ -172,7 +175,8 @@ def work(args: argparse.Namespace) -> Path:
     from helpers.recipe import make_recipe
 
     names = class_names()
-    targets = [find_class(text, names) for text in args.classes or (["flamingo"] if args.fool else CLASSES)]
+    defaults = CLASSES.get(args.method, ["flamingo"])
+    targets = [find_class(text, names) for text in args.classes or defaults]
     titles = [names[target] for target in targets]
     device = choose_device(args.device)
     if args.method == "pixels" and device.type == "mps":
