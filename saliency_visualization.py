@@ -23,8 +23,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--methods",
         nargs="+",
         metavar="NAME",
-        help="one row of maps per method: saliency, smoothgrad, gradient-x-input, integrated-gradients, "
-        "guided-backprop, guided-grad-cam, grad-cam, grad-cam++, hires-cam, layer-cam, fused-layer-cam, or all "
+        help="one row of maps per method: saliency, smoothgrad, vargrad, gradient-x-input, integrated-gradients, "
+        "deeplift, guided-backprop, guided-grad-cam, grad-cam, grad-cam++, xgrad-cam, hires-cam, layer-cam, "
+        "fused-layer-cam, eigen-cam, score-cam, ablation-cam, occlusion, rise, or all "
         "(default: saliency, also blurred over the photo)",
     )
     add(

@@ -31,7 +31,7 @@ def chosen_methods(names: Sequence[str]) -> list[Method]:
 
 def method_rows(method: Method, batch: ImageBatch, model: nn.Module, evaluate: bool, seed: int) -> MapRows:
     """The maps of a method, with the sums of complete ones under them; with `evaluate`, their evaluation, too."""
-    with cli.progress(len(batch.X) * method.passes, method.title) as advance:
+    with cli.progress(method.seen(batch.X, model), method.title) as advance:
         maps = method.explain(batch.X, batch.y, model, advance)
     cells = [
         Cell(map_picture(heat, method.kind, photo))
@@ -54,7 +54,7 @@ def add_evaluation(
     """Adds the rows that go under the maps (N, H, W): deletion and insertion curves, then the method's maps of
     networks with more and more layers re-initialized. EVALUATION_NOTE says what they mean.
     """
-    seen = len(batch.X) * (2 * (evaluation.PARTS + 1) + evaluation.STAGES * method.passes)
+    seen = len(batch.X) * 2 * (evaluation.PARTS + 1) + evaluation.STAGES * method.seen(batch.X, model)
     with cli.progress(seen, "evaluation") as advance:
         curves = evaluation.deletion_insertion(maps, batch.X, batch.y, model, advance)
         stages = list(evaluation.cascade(method.explain, maps, batch.X, batch.y, model, advance, seed=seed))
