@@ -58,22 +58,33 @@ def work(args: argparse.Namespace) -> object:
         from extras.attribution.methods import class_activation
     import torch
 
-    from helpers.data_utils import class_names
+    from helpers.data_utils import read_labels
     from helpers.figures import Cell, save_grid, signed_picture
-    from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
+    from helpers.image_batch import (
+        NOTES,
+        SCALED,
+        MapRows,
+        arrange,
+        load_batch,
+        map_picture,
+        network_note,
+        scores_of,
+    )
     from helpers.models import choose_device, load_classifier, only_classes, working_copy
     from helpers.recipe import make_recipe
     from visualizers import GradCam
     from visualizers.mechanisms import in_batches, last_map_layer, layer_option, map_layers, spread_layers
 
+    labels = read_labels(args.labels) if args.labels else None
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     if args.list_layers:
-        empty = torch.zeros(1, 3, args.size, args.size, device=next(model.parameters()).device)
+        empty = torch.zeros(1, 3, args.size, args.size).to(next(model.parameters()))
+        scores_of(model, empty)  # says so if this size is not for this network
         for name, (channels, height, width) in map_layers(model, empty).items():
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
-    batch = load_batch(args.images, args.classes, args.size, model, class_names())
+    batch = load_batch(args.images, args.classes, args.size, model, labels)
     notes = [NOTES["region"], SCALED]
     layers = args.layers
     if not layers:

@@ -41,7 +41,7 @@ def work(args: argparse.Namespace) -> object:
         cli.require_extras("--methods" if args.methods else "--trust")
         from extras.attribution import figures as extra
 
-    from helpers.data_utils import class_names
+    from helpers.data_utils import read_labels
     from helpers.figures import Cell, clip_percentile, save_grid, smoothed_overlay
     from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
     from helpers.models import choose_device, load_classifier, only_classes
@@ -49,10 +49,11 @@ def work(args: argparse.Namespace) -> object:
     from visualizers import SaliencyMap
     from visualizers.mechanisms import in_batches
 
+    labels = read_labels(args.labels) if args.labels else None
     cli.seed_everything(args.seed)
     methods = extra.chosen_methods(args.methods) if args.methods else []
     model = load_classifier(args.model, args.weights, choose_device(args.device))
-    batch = load_batch(args.images, args.classes, args.size, model, class_names())
+    batch = load_batch(args.images, args.classes, args.size, model, labels)
     if methods:
         groups = [extra.method_rows(method, batch, model, args.trust, args.seed) for method in methods]
     else:

@@ -6,12 +6,15 @@ Nothing here computes a score, a gradient or a map.
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from helpers.models import check_scores, describe_output
 
 # Called with the number of images that the network has just seen: a progress bar's update.
 Advance = Callable[[int], object] | None
@@ -25,8 +28,18 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
     """Inside: eval mode, parameters frozen, gradients on. After, also after an exception: as before.
 
     Frozen parameters halve the work of a backward pass; a gradient with respect to an image or a layer never
-    needs theirs.
+    needs theirs. Images of another precision than the network's are converted for it: their gradient has their own.
+    Raises ValueError in inference mode, and inside for a network whose output is not scores (N, classes).
     """
+    if torch.is_inference_mode_enabled() or any(p.is_inference() for p in model.parameters()):
+        raise ValueError(
+            "torch.inference_mode() switches gradients off for good, also for what was made in it: "
+            "load the network and compute maps outside of it (torch.no_grad() is allowed)"
+        )
+    hooks = [
+        model.register_forward_pre_hook(_in_the_networks_precision),
+        model.register_forward_hook(lambda _module, _inputs, output: check_scores(output)),
+    ]
     training = {module: module.training for module in model.modules()}
     frozen = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
@@ -34,19 +47,52 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
         with torch.enable_grad():
             yield model
     finally:
+        for hook in hooks:
+            hook.remove()
         for module, flag in training.items():
             module.training = flag
         for parameter, flag in frozen.items():
             parameter.requires_grad_(flag)
 
 
+def _in_the_networks_precision(model: nn.Module, inputs: tuple) -> tuple:
+    like = next((p for p in model.parameters() if p.is_floating_point()), None)
+    return tuple(x.to(like.dtype) if like is not None and isinstance(x, Tensor) else x for x in inputs)
+
+
+@contextlib.contextmanager
+def selected_output(model: nn.Module, output_key: int | str) -> Iterator[nn.Module]:
+    """Inside: the model returns output_key of the tuple, list or dict of outputs that it has. After: as before.
+
+    For networks that return more than scores: `with selected_output(model, "logits"): GradCam().grad_cam(X, y, model)`.
+    Raises ValueError where there is no such output.
+    """
+
+    def select(_module: nn.Module, _inputs: tuple, outputs: Any) -> Tensor:
+        try:
+            return outputs[output_key]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"output_key {output_key!r} is not there: {describe_output(outputs)}") from error
+
+    # First of all hooks: it goes before those that look at the output.
+    handle = model.register_forward_hook(select, prepend=True)
+    try:
+        yield model
+    finally:
+        handle.remove()
+
+
 def check_targets(X: Tensor, y: Tensor) -> Tensor:
     """The classes y as whole numbers (N,) on the device of the images X (N, 3, H, W). Raises ValueError for shapes
     that do not match.
     """
+    if X.is_inference():
+        raise ValueError(
+            "X was made in torch.inference_mode(), which allows no gradients: use X.clone() outside of it"
+        )
     if X.dim() != 4:
         raise ValueError(f"X has shape {tuple(X.shape)}, expected (N, 3, H, W)")
-    y = torch.as_tensor(y, device=X.device).long().reshape(-1)
+    y = torch.as_tensor(y, device=X.device).long().reshape(-1).clone()  # one of inference mode cannot be kept
     if len(y) != len(X):
         raise ValueError(f"{len(X)} images but {len(y)} classes: give one class for each image")
     return y
@@ -186,12 +232,14 @@ def layer_option(grad_cam: Callable, layer: str | None) -> dict[str, str]:
 
 
 def scaled_heatmaps(cam: Tensor, size: tuple[int, ...]) -> np.ndarray:
-    """Class activation maps (N, 1, h, w), not negative -> (N, H, W) in [0, 1]: enlarged bilinearly to `size`, each
-    map divided by its own maximum, if it has one.
+    """Class activation maps (N, 1, h, w), not negative -> (N, H, W) in [0, 1], of the same precision: enlarged
+    bilinearly to `size`, each map divided by its own maximum, if it has one.
     """
-    cam = F.interpolate(cam.detach().float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    kind = torch.float32 if cam.dtype == torch.bfloat16 else cam.dtype  # NumPy has no bfloat16
+    cam = cam.detach().to(torch.promote_types(kind, torch.float32))
+    cam = F.interpolate(cam, size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
     peak = cam.amax(dim=(1, 2), keepdim=True)
-    return torch.where(peak > 0, cam / peak, torch.zeros_like(cam)).cpu().numpy()
+    return torch.where(peak > 0, cam / peak, torch.zeros_like(cam)).to(kind).cpu().numpy()
 
 
 def batch_size_for(X: Tensor) -> int:

@@ -174,7 +174,7 @@ def cam_at(
             activations = [outputs[name] for name in layers]
             gradients = torch.autograd.grad(scores.sum(), activations)
             for name, A, g in zip(layers, activations, gradients, strict=True):
-                maps[name].append(scaled_heatmaps(RULES[rule](A.detach(), g), X.shape[2:]))
+                maps[name].append(scaled_heatmaps(RULES[rule](A.detach(), g).to(X), X.shape[2:]))
             if advance is not None:
                 advance(len(some))
     return {name: np.concatenate(parts) for name, parts in maps.items()}
@@ -190,7 +190,8 @@ def _weighted_by_passes(
             model(x.clone())
         A = outputs[layer].detach()
         w = weights(A, x, k, model, layer, advance)
-        cams.append(scaled_heatmaps(F.relu(torch.einsum("k,nkhw->nhw", w, A))[:, None], X.shape[2:]))
+        cam = F.relu(torch.einsum("k,nkhw->nhw", w.to(A), A))[:, None]
+        cams.append(scaled_heatmaps(cam.to(X), X.shape[2:]))
     return np.concatenate(cams)
 
 

@@ -63,7 +63,8 @@ def deletion_insertion(
             rank = torch.empty(H * W, dtype=torch.long)
             rank[shuffled[flat.argsort(descending=True, stable=True)]] = torch.arange(H * W)
             rank = rank.view(1, 1, H, W).to(X.device)
-            photo = X[n].detach().cpu().numpy()
+            # SciPy has no half precision.
+            photo = X[n].detach().cpu().to(torch.promote_types(X.dtype, torch.float32)).numpy()
             blurred = gaussian_filter(photo, (0, sigma, sigma), mode="mirror", radius=(0, radius, radius))
             for curve, changed, start in (
                 (0, torch.zeros_like(X[n]), X[n]),
@@ -73,7 +74,7 @@ def deletion_insertion(
                 for some in edges.to(X.device).split(batch_size_for(X)):
                     pictures = torch.where(rank < some.view(-1, 1, 1, 1), changed, start)
                     probability = model(pictures).softmax(dim=1)[:, y[n]]
-                    curves[curve, n, done : done + len(some)] = probability.cpu()
+                    curves[curve, n, done : done + len(some)] = probability.double().cpu()
                     done += len(some)
                     if advance is not None:
                         advance(len(some))
@@ -150,7 +151,7 @@ def spearman(first: Tensor, second: Tensor) -> np.ndarray:
     Pearson's correlation of the values' ranks, equal values sharing the mean of theirs. A map of one value
     orders nothing: its correlation is 0.
     """
-    a, b = (rankdata(maps.detach().cpu().flatten(1), axis=1) for maps in (first, second))
+    a, b = (rankdata(maps.detach().cpu().double().flatten(1), axis=1) for maps in (first, second))
     middle = (a.shape[1] + 1) / 2
     a, b = a - middle, b - middle
     return (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)

@@ -135,7 +135,7 @@ def completeness_error(
     """
 
     def scores(x: Tensor, k: Tensor) -> Tensor:
-        return model(x)[torch.arange(len(k), device=k.device), k]
+        return model(x)[torch.arange(len(k), device=k.device), k].to(x)
 
     with frozen_eval(model), torch.no_grad():
         gained = in_batches(scores, X, y) - in_batches(scores, torch.zeros_like(X) + baseline, y)
@@ -185,7 +185,7 @@ def grad_cam(
 ) -> Tensor:
     """`GradCam.grad_cam`, a batch at a time -> (N, H, W) in [0, 1]."""
     at = layer_option(GradCam.grad_cam, layer)
-    return in_batches(lambda x, k: GradCam().grad_cam(x, k, model, **at), X, y, advance)
+    return in_batches(lambda x, k: GradCam().grad_cam(x, k, model, **at), X, y, advance).to(X.dtype)
 
 
 def guided_grad_cam(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
@@ -208,7 +208,7 @@ def class_activation(
             maps = {name: grad_cam(X, y, model, advance, layer=name).numpy() for name in names}
         else:
             maps = cam_at(names, X, y, model, rule, advance)
-        return torch.from_numpy(fuse(maps) if fused else maps[names[-1]])
+        return torch.from_numpy(fuse(maps) if fused else maps[names[-1]]).to(X.dtype)
 
     return explain
 
@@ -254,7 +254,7 @@ def _stretched(technique: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def explain(*arguments: object) -> Tensor:
         maps = technique(*arguments)
         maps = maps - maps.amin(dim=(1, 2), keepdim=True)
-        return torch.from_numpy(scaled_heatmaps(maps[:, None], maps.shape[1:]))
+        return torch.from_numpy(scaled_heatmaps(maps[:, None], maps.shape[1:])).to(maps)
 
     return explain
 

@@ -25,7 +25,8 @@ def scores_of(
     scores = []
     with frozen_eval(model), torch.no_grad():
         for i in torch.arange(count).split(size):
-            scores.append(model(variants(i))[:, k])
+            pictures = variants(i)
+            scores.append(model(pictures)[:, k].to(pictures))
             if advance is not None:
                 advance(len(i))
     return torch.cat(scores)
@@ -124,7 +125,8 @@ def rise(
         for n, k in enumerate(y):
             for i in torch.arange(masks).split(batch_size_for(X)):
                 M = draw(i).to(X)
-                sums[n] += torch.einsum("k,khw->hw", model(X[n] * M[:, None]).softmax(dim=1)[:, k], M)
+                f = model(X[n] * M[:, None]).softmax(dim=1)[:, k].to(X)
+                sums[n] += torch.einsum("k,khw->hw", f, M)
                 if advance is not None:
                     advance(len(i))
     return sums / (share * masks)
