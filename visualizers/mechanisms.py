@@ -24,22 +24,21 @@ CPU_BATCH, GPU_BATCH = 8 * 224**2, 64 * 224**2
 
 
 @contextlib.contextmanager
-def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
+def frozen_eval(model: nn.Module, *, scores: bool = True) -> Iterator[nn.Module]:
     """Inside: eval mode, parameters frozen, gradients on. After, also after an exception: as before.
 
     Frozen parameters halve the work of a backward pass; a gradient with respect to an image or a layer never
     needs theirs. Images of another precision than the network's are converted for it: their gradient has their own.
-    Raises ValueError in inference mode, and inside for a network whose output is not scores (N, classes).
+    Raises ValueError in inference mode and, with `scores`, inside for an output that is not scores (N, classes).
     """
     if torch.is_inference_mode_enabled() or any(p.is_inference() for p in model.parameters()):
         raise ValueError(
             "torch.inference_mode() switches gradients off for good, also for what was made in it: "
             "load the network and compute maps outside of it (torch.no_grad() is allowed)"
         )
-    hooks = [
-        model.register_forward_pre_hook(_in_the_networks_precision),
-        model.register_forward_hook(lambda _module, _inputs, output: check_scores(output)),
-    ]
+    hooks = [model.register_forward_pre_hook(_in_the_networks_precision)]
+    if scores:
+        hooks.append(model.register_forward_hook(lambda _module, _inputs, output: check_scores(output)))
     training = {module: module.training for module in model.modules()}
     frozen = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
@@ -164,7 +163,7 @@ def output_shapes(
 
     handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
     try:
-        with frozen_eval(model), torch.no_grad():
+        with frozen_eval(model, scores=False), torch.no_grad():
             model(X[:1].clone())
     finally:
         for handle in handles:
