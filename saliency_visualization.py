@@ -25,8 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="one row of maps per method: saliency, smoothgrad, vargrad, gradient-x-input, integrated-gradients, "
         "deeplift, guided-backprop, guided-grad-cam, grad-cam, grad-cam++, xgrad-cam, hires-cam, layer-cam, "
-        "fused-layer-cam, eigen-cam, score-cam, ablation-cam, occlusion, rise, or all "
-        "(default: saliency, also blurred over the photo)",
+        "fused-layer-cam, eigen-cam, score-cam, ablation-cam, occlusion, rise, or all; of a vision transformer also "
+        "attention-rollout, attention-relevance (default: saliency, also blurred over the photo)",
     )
     add(
         "--trust",

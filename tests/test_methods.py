@@ -11,6 +11,7 @@ from torch import nn
 
 import gradcam_visualization
 import saliency_visualization
+from extras.attribution.attention import ATTENTION
 from extras.attribution.cam import (
     PASSES_PER_MAP,
     RULES,
@@ -519,8 +520,12 @@ def _unwrapped(module) -> str:
 
 
 def test_the_help_names_the_methods_there_are():
-    named = re.search(r"row of maps per method: (.*), or all", _unwrapped(saliency_visualization))
+    named = re.search(
+        r"row of maps per method: (.*), or all; of a vision transformer also ([a-z, -]+) \(default:",
+        _unwrapped(saliency_visualization),
+    )
     assert named[1].split(", ") == list(METHODS)
+    assert named[2].split(", ") == list(ATTENTION)
     help_text = _unwrapped(gradcam_visualization)
     named = re.search(r"maps are weighted: (.*) \(default grad-cam;", help_text)
     assert named[1].split(", ") == list(gradcam_visualization.METHODS)

@@ -5,6 +5,8 @@ Nothing here computes a score, a gradient or a map.
 
 import contextlib
 import inspect
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -97,9 +99,36 @@ def check_targets(X: Tensor, y: Tensor) -> Tensor:
     return y
 
 
+def token_grid(shape: tuple[int, ...]) -> int | None:
+    """The side h of the h x h grid that a transformer's tokens (N, h h, C) stand for; a class token before them may
+    make one more. None for any other shape.
+    """
+    if len(shape) != 3:
+        return None
+    return next(
+        (side for t in (shape[1], shape[1] - 1) if (side := math.isqrt(max(0, t))) ** 2 == t > 1), None
+    )
+
+
+def as_maps(output: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+    """What a layer returned as maps (N, C, h, w), and the way back, from maps to what the next layer expects. A
+    transformer's tokens become the grid that they were cut from, without the class token. None where there are no maps.
+    """
+    if not isinstance(output, Tensor):
+        return None
+    if output.dim() == 4:
+        return output, lambda maps: maps
+    if (side := token_grid(tuple(output.shape))) is None:
+        return None
+    tokens, patches = output.split([output.shape[1] - side**2, side**2], dim=1)
+    maps = patches.transpose(1, 2).unflatten(2, (side, side))
+    return maps, lambda maps: torch.cat([tokens, maps.flatten(2).transpose(1, 2)], dim=1)
+
+
 @contextlib.contextmanager
 def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Keeps what each of the named modules returns in the forward passes inside, ready to be differentiated by.
+    """Keeps the maps that each of the named modules returns in the forward passes inside, ready to be differentiated
+    by. A transformer's tokens are kept as maps, too (`as_maps`).
 
     The rest of the network gets a copy, so a later in-place operation cannot change what was kept. Where nothing
     before a layer needs a gradient, the layer's output becomes the start of the graph: a backward pass then visits
@@ -109,13 +138,14 @@ def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
     def keep(name: str) -> Callable:
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-            if not isinstance(output, Tensor) or output.dim() != 4:
+            if (found := as_maps(output)) is None:
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise ValueError(
                     f"layer {name} returns {shape}, not maps (N, C, H, W): choose a convolutional layer"
                 )
-            outputs[name] = output if output.requires_grad else output.detach().requires_grad_()
-            return outputs[name].clone()
+            maps, back = found
+            outputs[name] = maps if maps.requires_grad else maps.detach().requires_grad_()
+            return back(outputs[name].clone())
 
         return hook
 
@@ -176,20 +206,28 @@ def are_maps(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[2] * shape[3] > 1
 
 
+def maps_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """(channels, height, width) of an output of this shape that is maps or a transformer's tokens."""
+    if side := token_grid(shape):
+        return shape[2], side, side
+    return (shape[1], shape[2], shape[3]) if are_maps(shape) else None
+
+
 def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
-    """The modules of `model` that return maps for X (N, 3, H, W), in the order of the forward pass.
+    """The modules of `model` that return maps, or tokens of a grid, for X (N, 3, H, W), in the order of the pass.
 
     Name -> (channels, height, width).
     """
     shapes = output_shapes(model, X, {name: module for name, module in model.named_modules() if name})
-    return {name: (shape[1], shape[2], shape[3]) for name, shape in shapes if are_maps(shape)}
+    return {name: size for name, shape in shapes if (size := maps_shape(shape))}
 
 
 def last_map_layer(model: nn.Module, X: Tensor) -> str:
     """The name of the last child of `model` that still returns maps for X: where Grad-CAM looks by default.
 
     Found by one forward pass, so it holds for any convolutional classifier: `features` in SqueezeNet and VGG,
-    `layer4` in a ResNet, `Mixed_7c` in Inception. Raises ValueError where no child returns maps.
+    `layer4` in a ResNet, `Mixed_7c` in Inception. In a vision transformer, whose children return tokens, it is
+    `last_token_layer`. Raises ValueError where there are no maps.
     """
     pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
     children = {}
@@ -198,26 +236,56 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
             children.update({f"{name}.{key}": member for key, member in child.named_children()})
         elif not isinstance(child, pooling):
             children[name] = child
-    found = None
+    found, tokens = None, False
     for name, shape in output_shapes(model, X, children):
+        tokens = tokens or token_grid(shape) is not None
         if len(shape) == 3:
             found = None  # a transformer's tokens: what came before was only their input
         elif are_maps(shape):
             found = name
+    if found is None and tokens:
+        found = last_token_layer(model, X)
     if found is None:
         raise ValueError("this network returns no maps to explain: choose a convolutional one")
     return found
+
+
+def last_token_layer(model: nn.Module, X: Tensor) -> str | None:
+    """The name of the last module with tokens for X (N, 3, H, W) whose tokens of the grid the scores still depend on.
+
+    After the last attention only the class token counts: in torchvision's ViT it is `ln_1` of the last block. Found by
+    one forward and one backward pass.
+    """
+    shapes = output_shapes(model, X, {name: module for name, module in model.named_modules() if name})
+    names = [name for name, shape in shapes if token_grid(shape)]
+    with frozen_eval(model), capture({name: model.get_submodule(name) for name in names}) as outputs:
+        scores = model(X[:1].clone())
+        # NaN goes to all that the scores depend on, also through a head of zeros, as a ViT has before its training.
+        gradients = torch.autograd.grad(
+            scores, [outputs[name] for name in names], torch.full_like(scores, math.nan), allow_unused=True
+        )
+    used = [name for name, g in zip(names, gradients, strict=True) if g is not None and g.isnan().any()]
+    return used[-1] if used else None
+
+
+def _without_numbers(name: str) -> tuple[str, str]:
+    parents, _, own = name.rpartition(".")
+    return re.sub(r"\d+", "", parents), own
 
 
 def spread_layers(model: nn.Module, X: Tensor) -> list[str]:
     """Four layers from early to last: the last is `last_map_layer`, the others are spread evenly before it."""
     layers = list(map_layers(model, X))
     last = last_map_layer(model, X)
-    # Whole blocks, not their parts: children of the network or of the last layer, with convolutions in them.
+    if token_grid(dict(output_shapes(model, X, {last: model.get_submodule(last)}))[last]):
+        # The same part of the blocks before it: names that differ in the blocks' numbers alone.
+        alike = [name for name in layers if _without_numbers(name) == _without_numbers(last)][:-1]
+        return [*dict.fromkeys(alike[len(alike) * i // 4] for i in range(1, 4) if alike), last]
+    # Whole blocks, not their parts: children of the network or of the last layer, or beside it, with convolutions.
     blocks = [
         name
         for name in layers[: layers.index(last)]
-        if name.rpartition(".")[0] in ("", last)
+        if name.rpartition(".")[0] in ("", last, last.rpartition(".")[0])
         and any(isinstance(module, nn.Conv2d) for module in model.get_submodule(name).modules())
     ]
     return [*dict.fromkeys(blocks[len(blocks) * i // 4] for i in range(1, 4) if blocks), last]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from extras.attribution.perturbation import scores_of
 from visualizers.mechanisms import (
     Advance,
+    as_maps,
     batch_size_for,
     batches_of,
     capture,
@@ -118,9 +119,11 @@ def ablation_cam(A: Tensor, x: Tensor, k: Tensor, model: nn.Module, layer: str, 
     missing = torch.arange(0)
 
     def remove(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        output = output.clone()
-        output[missing < A.shape[1], missing[missing < A.shape[1]]] = 0
-        return output
+        found = as_maps(output)
+        assert found is not None  # A was captured here
+        maps, back = found[0].clone(), found[1]
+        maps[missing < A.shape[1], missing[missing < A.shape[1]]] = 0
+        return back(maps)
 
     def variants(i: Tensor) -> Tensor:
         nonlocal missing

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from extras.attribution import evaluation
+from extras.attribution.attention import ATTENTION
 from extras.attribution.methods import METHODS, Method, completeness_error
 from helpers import cli
 from helpers.errors import nearest
@@ -21,12 +22,13 @@ EVALUATION_NOTE = (
 
 
 def chosen_methods(names: Sequence[str]) -> list[Method]:
-    """The methods by name, or all. Raises UsageError for an unknown name."""
+    """The methods by name, or all that need no transformer. Raises UsageError for an unknown name."""
+    known = METHODS | ATTENTION
     names = list(METHODS) if list(names) == ["all"] else names
     for name in names:
-        if name not in METHODS:
-            raise nearest(name, [*METHODS, "all"], "method")
-    return [METHODS[name] for name in names]
+        if name not in known:
+            raise nearest(name, [*known, "all"], "method")
+    return [known[name] for name in names]
 
 
 def method_rows(method: Method, batch: ImageBatch, model: nn.Module, evaluate: bool, seed: int) -> MapRows:
