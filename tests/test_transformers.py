@@ -11,6 +11,7 @@ import gradcam_visualization
 import saliency_visualization
 from extras.attribution.attention import ATTENTION, attention_relevance, attention_rollout, kept_attention
 from extras.attribution.cam import PASSES_PER_MAP, RULES, ablation_cam, cam_at
+from extras.attribution.evaluation import parameter_layers
 from extras.attribution.figures import chosen_methods
 from extras.attribution.methods import METHODS
 from helpers.errors import UsageError
@@ -271,6 +272,15 @@ def test_a_batch_is_as_many_single_images_and_the_model_stays(name, vit, X):
     alone = torch.cat([explain(X[n : n + 1], Y[n : n + 1], vit) for n in range(2)])
     torch.testing.assert_close(together, alone)
     assert vit.training and all(torch.equal(v, before[n]) for n, v in vit.state_dict().items())
+
+
+def test_the_cascade_begins_at_a_vits_head_and_ends_at_its_patches_and_tokens(vit, X):
+    layers = parameter_layers(vit, X)
+    assert layers[:3] == ["", "conv_proj", "encoder"]  # "" has the class token, "encoder" the positions
+    assert layers[-2:] == ["encoder.ln", "heads.head"]
+    assert sum(name.endswith("out_proj") for name in layers) == 3
+    with_parameters = {name.rpartition(".")[0] for name, _ in vit.named_parameters()}
+    assert set(layers) == with_parameters
 
 
 @pytest.mark.parametrize("name", ATTENTION)

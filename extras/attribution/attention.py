@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extras.attribution.methods import Method
+from extras.attribution.methods import Method, stretched
 from helpers.errors import UsageError
 from visualizers.mechanisms import Advance, frozen_eval, in_batches, scaled_heatmaps, token_grid
 
@@ -105,6 +105,6 @@ def attention_relevance(X: Tensor, y: Tensor, model: nn.Module, advance: Advance
 
 
 ATTENTION: dict[str, Method] = {
-    "attention-rollout": Method("attention rollout, of no class", attention_rollout, "region"),
+    "attention-rollout": Method("attention rollout, of no class", stretched(attention_rollout), "region"),
     "attention-relevance": Method("attention relevance", attention_relevance, "region"),
 }

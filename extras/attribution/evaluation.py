@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from visualizers.mechanisms import Advance, batch_size_for, check_targets, frozen_eval, output_shapes
+from visualizers.mechanisms import Advance, batch_size_for, check_targets, frozen_eval
 
 PARTS = 24  # parts in which an image's pixels are deleted or inserted
 BLUR = 0.05  # width of insertion's blur as a share of the image's shorter side: no class survives it
@@ -82,13 +82,29 @@ def deletion_insertion(
 
 
 def parameter_layers(model: nn.Module, X: Tensor) -> list[str]:
-    """The modules of `model` with parameters of their own, from input to output, as X (N, 3, H, W) meets them."""
+    """The modules of `model` with parameters of their own, from input to output, as X (N, 3, H, W) meets them.
+
+    A module with parts begins before them, so a class token or positions come first. `nn.MultiheadAttention` uses the
+    parameters of its part `out_proj` without calling it.
+    """
     owners = {
         name: module
         for name, module in model.named_modules()
         if any(True for _ in module.parameters(recurse=False))
     }
-    return list(dict.fromkeys(name for name, _ in output_shapes(model, X, owners)))
+    met: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(lambda _module, _inputs, name=name: met.append(name))
+        for name, module in owners.items()
+    ]
+    try:
+        with frozen_eval(model), torch.no_grad():
+            model(X[:1].clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    met = [part for name in met for part in (name, f"{name}.out_proj") if part in owners]
+    return list(dict.fromkeys(met))
 
 
 def reinitialize(module: nn.Module, generator: torch.Generator) -> None:

@@ -249,8 +249,8 @@ def _passes(rule: str) -> Callable[[Tensor, nn.Module], int]:
     return lambda X, model: passes_of(rule, [last_map_layer(model, X)], X, model)
 
 
-def _stretched(technique: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    # Every pixel is shown in half of RISE's pictures, so a map's values lie between two probabilities.
+def stretched(technique: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    # RISE shows every pixel in half of its pictures, and attention goes everywhere: the lowest value is far from 0.
     def explain(*arguments: object) -> Tensor:
         maps = technique(*arguments)
         maps = maps - maps.amin(dim=(1, 2), keepdim=True)
@@ -284,5 +284,5 @@ METHODS: dict[str, Method] = {
         "Ablation-CAM", class_activation("ablation-cam"), "region", passes=_passes("ablation-cam")
     ),
     "occlusion": Method("occlusion", occlusion, "signed", passes=lambda X, model: windows_of(X) + 1),
-    "rise": Method("RISE", _stretched(rise), "region", passes=MASKS),
+    "rise": Method("RISE", stretched(rise), "region", passes=MASKS),
 }
