@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from helpers.errors import UsageError
 from helpers.models import check_scores, describe_output
 
 # Called with the number of images that the network has just seen: a progress bar's update.
@@ -227,7 +228,7 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
 
     Found by one forward pass, so it holds for any convolutional classifier: `features` in SqueezeNet and VGG,
     `layer4` in a ResNet, `Mixed_7c` in Inception. In a vision transformer, whose children return tokens, it is
-    `last_token_layer`. Raises ValueError where there are no maps.
+    `last_token_layer`. Raises UsageError, a ValueError, where there are no maps.
     """
     pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
     children = {}
@@ -236,17 +237,23 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
             children.update({f"{name}.{key}": member for key, member in child.named_children()})
         elif not isinstance(child, pooling):
             children[name] = child
-    found, tokens = None, False
+    found, tokens, single = None, False, False
     for name, shape in output_shapes(model, X, children):
         tokens = tokens or token_grid(shape) is not None
+        single = single or (len(shape) == 4 and shape[2] * shape[3] == 1)
         if len(shape) == 3:
             found = None  # a transformer's tokens: what came before was only their input
         elif are_maps(shape):
             found = name
     if found is None and tokens:
         found = last_token_layer(model, X)
+    if found is None and single:
+        size = f"{X.shape[3]} x {X.shape[2]}"
+        raise UsageError(
+            f"this network's maps have one position each for images of {size} pixels: use larger ones, of 224 x 224"
+        )
     if found is None:
-        raise ValueError("this network returns no maps to explain: choose a convolutional one")
+        raise UsageError("this network returns no maps to explain: choose a convolutional one")
     return found
 
 
