@@ -76,8 +76,7 @@ def selected_output(model: nn.Module, output_key: int | str) -> Iterator[nn.Modu
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(f"output_key {output_key!r} is not there: {describe_output(outputs)}") from error
 
-    # First of all hooks: it goes before those that look at the output.
-    handle = model.register_forward_hook(select, prepend=True)
+    handle = model.register_forward_hook(select)
     try:
         yield model
     finally:
