@@ -84,6 +84,7 @@ def test_tokens_become_the_grid_they_were_cut_from_and_back(extra):
 def test_the_default_layer_is_the_last_whose_patches_still_count(vit, X):
     assert last_map_layer(vit, X) == LAST
     nn.init.zeros_(vit.heads.head.weight)  # as torchvision initializes it
+    nn.init.zeros_(vit.heads.head.bias)
     assert last_map_layer(vit, X) == LAST
     assert map_layers(vit, X)[LAST] == (12, 4, 4)
     assert spread_layers(vit, X) == [f"encoder.layers.encoder_layer_{i}.ln_1" for i in (0, 1, 2)]
