@@ -76,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     text = "any part of an ImageNet name, or an index (default: five classes; with --fool: flamingo)"
     add("--classes", nargs="+", metavar="NAME", help=text)
+    cli.add_labels_option(parser)
     text = (
         "what to optimize: pixels, by your own create_class_visualization (default), or frequencies (default where "
         "an option of --method fourier is given)"
@@ -167,23 +168,30 @@ def settle(args: argparse.Namespace) -> None:
 def work(args: argparse.Namespace) -> Path:
     settle(args)
     import numpy as np
+    import torch
 
-    from helpers.data_utils import class_names, find_class, image_name, open_image
-    from helpers.image_batch import load_batch, network_note
+    from helpers.data_utils import find_class, image_name, names_for, open_image, read_labels
+    from helpers.image_batch import load_batch, network_note, scores_of
     from helpers.image_utils import resize, square
     from helpers.models import choose_device, load_classifier
     from helpers.recipe import make_recipe
 
-    names = class_names()
-    defaults = CLASSES.get(args.method, ["flamingo"])
-    targets = [find_class(text, names) for text in args.classes or defaults]
-    titles = [names[target] for target in targets]
+    labels = read_labels(args.labels) if args.labels else None
     device = choose_device(args.device)
     if args.method == "pixels" and device.type == "mps":
         device = choose_device("cpu")  # published code makes its image there: no tensor type names MPS
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, device)
     network = network_note(args.model, args.weights)
+    side = SIDE if args.method == "pixels" else args.size
+    grey = torch.zeros(1, 3, side, side).to(next(model.parameters()))
+    count = scores_of(model, grey).shape[1]
+    names = names_for(count, labels)
+    default = CLASSES.get(args.method, ["flamingo"])
+    if count != 1000 or labels:
+        default = [*range(min(len(default), count))]
+    targets = [find_class(text, names) for text in args.classes or default]
+    titles = [names[target] for target in targets]
     if args.method == "pixels":
         return draw_pixels(args, model, targets, titles, network)
     from extras.synthesis import figures

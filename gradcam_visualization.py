@@ -10,7 +10,10 @@ from collections.abc import Callable
 
 from helpers import cli
 
-METHODS = ("grad-cam", "grad-cam++", "hires-cam", "layer-cam")
+METHODS = (
+    *("grad-cam", "grad-cam++", "xgrad-cam", "hires-cam", "layer-cam", "eigen-cam"),
+    *("score-cam", "ablation-cam"),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--method",
         default="grad-cam",
         metavar="NAME",
-        help="how a layer's maps are weighted: grad-cam (default), grad-cam++, hires-cam or layer-cam",
+        help=f"how a layer's maps are weighted: {', '.join(METHODS)} (default grad-cam; the last two are slow)",
     )
     add("--fuse", action="store_true", help="add one map of all layers together")
     add("--guided", action="store_true", help="add guided backpropagation and Guided Grad-CAM")
@@ -51,26 +54,37 @@ def work(args: argparse.Namespace) -> object:
         cli.require_extras(option)
     if any(beyond.values()):
         from extras.attribution import figures as extra
-        from extras.attribution.cam import cam_at, fuse
+        from extras.attribution.cam import cam_at, fuse, passes_of
         from extras.attribution.methods import class_activation
     import torch
 
-    from helpers.data_utils import class_names
+    from helpers.data_utils import read_labels
     from helpers.figures import Cell, save_grid, signed_picture
-    from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
+    from helpers.image_batch import (
+        NOTES,
+        SCALED,
+        MapRows,
+        arrange,
+        load_batch,
+        map_picture,
+        network_note,
+        scores_of,
+    )
     from helpers.models import choose_device, load_classifier, only_classes, working_copy
     from helpers.recipe import make_recipe
     from visualizers import GradCam
     from visualizers.mechanisms import in_batches, last_map_layer, layer_option, map_layers, spread_layers
 
+    labels = read_labels(args.labels) if args.labels else None
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     if args.list_layers:
-        empty = torch.zeros(1, 3, args.size, args.size, device=next(model.parameters()).device)
+        empty = torch.zeros(1, 3, args.size, args.size).to(next(model.parameters()))
+        scores_of(model, empty)  # says so if this size is not for this network
         for name, (channels, height, width) in map_layers(model, empty).items():
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
-    batch = load_batch(args.images, args.classes, args.size, model, class_names())
+    batch = load_batch(args.images, args.classes, args.size, model, labels)
     notes = [NOTES["region"], SCALED]
     layers = args.layers
     if not layers:
@@ -88,8 +102,12 @@ def work(args: argparse.Namespace) -> object:
         layers = [last_map_layer(model, batch.X)]
         notes.append("This copy's grad_cam has no parameter `layer`: it explains the last layer alone.")
 
+    if args.method == "eigen-cam":
+        notes.append("Eigen-CAM asks for no class: it shows what the layer responds to most.")
+
     narrow, y = only_classes(model, batch.y)
-    with cli.progress(len(y) * len(layers), "Grad-CAM") as advance:
+    passes = len(layers) if args.method == "grad-cam" else passes_of(args.method, layers, batch.X, narrow)
+    with cli.progress(len(y) * passes, args.method) as advance:
         if args.method == "grad-cam":
 
             def at_layer(name: str) -> Callable:
@@ -112,7 +130,7 @@ def work(args: argparse.Namespace) -> object:
         if args.trust:
             at = [title] if title in maps else list(maps)
             explain = class_activation(args.method, at, fused=title not in maps)
-            method = extra.Method("class activation map", explain, "region")
+            method = extra.Method("class activation map", explain, "region", passes=passes)
             extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
     if args.guided:
         # Of a copy of the model: the published way to do it replaces the ReLUs for good.

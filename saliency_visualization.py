@@ -23,9 +23,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--methods",
         nargs="+",
         metavar="NAME",
-        help="one row of maps per method: saliency, smoothgrad, gradient-x-input, integrated-gradients, "
-        "guided-backprop, guided-grad-cam, grad-cam, grad-cam++, hires-cam, layer-cam, fused-layer-cam, or all "
-        "(default: saliency, also blurred over the photo)",
+        help="one row of maps per method: saliency, smoothgrad, vargrad, gradient-x-input, integrated-gradients, "
+        "deeplift, guided-backprop, guided-grad-cam, grad-cam, grad-cam++, xgrad-cam, hires-cam, layer-cam, "
+        "fused-layer-cam, eigen-cam, score-cam, ablation-cam, occlusion, rise, or all; of a vision transformer also "
+        "attention-rollout, attention-relevance (default: saliency, also blurred over the photo)",
     )
     add(
         "--trust",
@@ -40,7 +41,7 @@ def work(args: argparse.Namespace) -> object:
         cli.require_extras("--methods" if args.methods else "--trust")
         from extras.attribution import figures as extra
 
-    from helpers.data_utils import class_names
+    from helpers.data_utils import read_labels
     from helpers.figures import Cell, clip_percentile, save_grid, smoothed_overlay
     from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
     from helpers.models import choose_device, load_classifier, only_classes
@@ -48,10 +49,11 @@ def work(args: argparse.Namespace) -> object:
     from visualizers import SaliencyMap
     from visualizers.mechanisms import in_batches
 
+    labels = read_labels(args.labels) if args.labels else None
     cli.seed_everything(args.seed)
     methods = extra.chosen_methods(args.methods) if args.methods else []
     model = load_classifier(args.model, args.weights, choose_device(args.device))
-    batch = load_batch(args.images, args.classes, args.size, model, class_names())
+    batch = load_batch(args.images, args.classes, args.size, model, labels)
     if methods:
         groups = [extra.method_rows(method, batch, model, args.trust, args.seed) for method in methods]
     else:

@@ -53,7 +53,12 @@ def make_parser(program: str, description: str, *, output: str, epilog: str = ""
         allow_abbrev=False,
     )
     add = parser.add_argument_group("common options").add_argument
-    add("--model", default="squeezenet", help="squeezenet (default), or any torchvision model's name")
+    add(
+        "--model",
+        default="squeezenet",
+        help="squeezenet (default), any torchvision model's name, or FILE.py:FUNCTION, which runs that code: "
+        "FUNCTION() returns your own network",
+    )
     add(
         "--weights",
         metavar="WHERE",
@@ -89,6 +94,15 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         help="the class to explain: one for all images, one for each, or several for one (default: the predicted one)",
     )
     add("--size", type=positive_int, default=224, help="side of the square the network sees (default 224)")
+    add_labels_option(parser)
+
+
+def add_labels_option(parser: argparse.ArgumentParser) -> None:
+    """--labels, for the runners that name classes."""
+    text = (
+        "the names of the network's classes, one per line or as JSON (default: ImageNet's, if there are 1000)"
+    )
+    parser.add_argument("--labels", metavar="FILE", help=text)
 
 
 def run(

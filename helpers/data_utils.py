@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,42 @@ def image_name(path_or_name: str) -> str:
 def class_names() -> list[str]:
     """The names of the thousand ImageNet classes, by index (as torchvision spells them)."""
     return CLASS_NAMES.read_text(encoding="utf-8").splitlines()
+
+
+def read_labels(path: str | os.PathLike) -> list[str]:
+    """Class names from a file: one name per line, by index; or a JSON list, or object of indices with names (or with
+    lists that end in a name, as in Keras's ImageNet file). Raises CannotError for anything else.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise CannotError(f"--labels {path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotError(f"--labels {path} is not a text file in UTF-8: {error}") from error
+    if not text.lstrip().startswith(("[", "{")):
+        names = [line.strip() for line in text.splitlines()]
+        while names and not names[-1]:
+            names.pop()
+        if names:
+            return names
+        raise CannotError(f"--labels {path} is empty: give one class name per line")
+    try:
+        found = json.loads(text)
+        entries = [found[str(k)] for k in range(len(found))] if isinstance(found, dict) else found
+        return [str(entry[-1] if isinstance(entry, list) else entry) for entry in entries]
+    except (ValueError, KeyError, IndexError) as error:
+        raise CannotError(
+            f"--labels {path} is not one name per line, a JSON list, or a JSON object with the keys 0, 1, 2, ..."
+        ) from error
+
+
+def names_for(count: int, labels: Sequence[str] | None = None) -> Sequence[str]:
+    """The names of a network's `count` classes: `labels`, else ImageNet's where there are a thousand, else "class 0"
+    and so on. Raises UsageError where there are more or fewer labels than classes.
+    """
+    if labels is not None and len(labels) != count:
+        raise UsageError(f"--labels has {len(labels)} names, but this network has {count} classes")
+    return labels or (class_names() if count == 1000 else [f"class {k}" for k in range(count)])
 
 
 def find_class(query: str | int, names: Sequence[str] | None = None) -> int:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helpers.data_utils import find_class, image_name, load_images, open_image
+from helpers.data_utils import find_class, image_name, load_images, names_for, open_image
 from helpers.errors import UsageError
 from helpers.figures import Cell, Row, clip_percentile, colorize, diverging, overlay
 from helpers.image_utils import preprocess, square
+from helpers.models import check_scores, is_own
 
 # What a figure's readers must know about each kind of map.
 NOTES = {
@@ -24,6 +25,7 @@ NOTES = {
     "region": "Red over the photo: strong evidence for the class in the title. Untinted: none.",
 }
 SCALED = "Each map is scaled by itself."
+SIDES = (224, 256, 299, 384, 448, 518)  # of the images that common networks are trained with
 MAX_COLUMNS = 6  # groups of rows side by side
 
 
@@ -46,10 +48,11 @@ def load_batch(
     classes: Sequence[str] | None,
     size: int,
     model: nn.Module,
-    names: Sequence[str],
+    names: Sequence[str] | None = None,
 ) -> ImageBatch:
     """Opens the images (paths or bundled names; by default five photos), asks the network about them, and settles
     which class of each is explained: one for all, one for each, several for one image, or by default the predicted.
+    names: of the network's classes, by default as `names_for` has them.
 
     Raises UsageError for a size, a class or a number of classes that cannot be.
     """
@@ -66,18 +69,17 @@ def load_batch(
     # Two photos of the course's sample may share a label, so the recipe knows them by their number too.
     keys = images or [f"{number} {label}" for number, label in enumerate(labels)]
     sources = dict(zip(keys, photos, strict=True))
+    like = next(model.parameters())
+    batch = torch.cat([preprocess(photo, photo.shape[:2]) for photo in photos]).to(like)
+    probabilities = scores_of(model, batch).softmax(dim=1)
+    names = names_for(probabilities.shape[1], names)
     asked = [find_class(text, names) for text in classes or []]
     if len(photos) == 1 and len(asked) > 1:  # one photo, asked about several classes
         photos, labels = photos * len(asked), labels * len(asked)
+        batch, probabilities = (rows.expand(len(asked), *rows.shape[1:]) for rows in (batch, probabilities))
     if len(asked) not in (0, 1, len(photos)):
         raise UsageError(f"{len(asked)} classes for {len(photos)} images: give one for all, or one for each")
-    device = next(model.parameters()).device
-    batch = torch.cat([preprocess(photo, photo.shape[:2]) for photo in photos]).to(device)
-    with torch.no_grad():
-        probabilities = model(batch).softmax(dim=1)
-    count = probabilities.shape[1]
-    if beyond := [k for k in asked if k >= count]:
-        raise UsageError(f"class {beyond[0]} does not exist: this network has classes 0 to {count - 1}")
+    device = like.device
     predicted = probabilities.argmax(dim=1)
     y = torch.tensor(asked * len(photos) if len(asked) == 1 else asked, device=device) if asked else predicted
     titles, subtitles = [], []
@@ -85,6 +87,37 @@ def load_batch(
         titles.append(f"{names[k]} ({row[k]:.2f})")
         subtitles.append(label if k == best else f"{label}; predicted: {names[best]} ({row[best]:.2f})")
     return ImageBatch(photos, batch, y, sources, titles, subtitles)
+
+
+def scores_of(model: nn.Module, X: Tensor) -> Tensor:
+    """The scores (N, classes) of images X (N, 3, H, W). Raises UsageError where the network takes no images of this
+    size, with a size that it does take, and where it returns anything but scores.
+    """
+    size = X.shape[2:]
+    try:
+        with torch.no_grad():
+            scores = model(X)
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        if "out of memory" in str(error).lower():
+            raise
+        works = next((side for side in SIDES if side != size[0] and _takes(model, X, side)), None)
+        if works is None:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")[:120]
+        raise UsageError(
+            f"this network takes no images of {size[1]} x {size[0]} pixels ({reason}): use --size {works}"
+        ) from error
+    check_scores(scores)
+    return scores
+
+
+def _takes(model: nn.Module, X: Tensor, side: int) -> bool:
+    try:
+        with torch.no_grad():
+            model(X.new_zeros(1, 3, side, side))
+    except (RuntimeError, ValueError, AssertionError, IndexError):
+        return False
+    return True
 
 
 class MapRows(NamedTuple):
@@ -129,6 +162,8 @@ def map_picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) ->
 
 def network_note(model: str, weights: str | None) -> str:
     """The sentence of a figure's note that says which network it is of: a map of random weights is no finding."""
+    if is_own(model) and not weights:
+        return f"Network: {model}, weights as its code sets them."
     weights = weights or ("packaged" if model.startswith("squeezenet") else "torchvision")
     if weights == "random":
         return f"Network: {model} with random weights. It has learned nothing."

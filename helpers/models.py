@@ -4,17 +4,21 @@ torchvision is imported only for its own networks: the import takes about a seco
 """
 
 import copy
+import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from helpers import weights as packaged
+from helpers.checkpoints import class_count, fitted, has_auxiliary_heads, read_checkpoint
 from helpers.errors import CannotError, UsageError, nearest
 
 ALIASES = {"squeezenet": "squeezenet1_1", "vgg": "vgg16", "resnet": "resnet50"}
+WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
 class Fire(nn.Module):
@@ -71,6 +75,32 @@ class SqueezeNet(nn.Module):
         return self.classifier(self.features(x)).flatten(1)
 
 
+def describe_output(output: object) -> str:
+    """What a network returned, in words for an error."""
+    if isinstance(output, Tensor):
+        return f"the network returns {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return f"the network returns a dict with {', '.join(map(repr, output))}"
+    if isinstance(output, tuple | list):
+        return f"the network returns {len(output)} outputs ({type(output).__name__})"
+    return f"the network returns {type(output).__name__}"
+
+
+def check_scores(output: object) -> None:
+    """Raises UsageError, a ValueError, where a network's output is not scores (N, classes)."""
+    if isinstance(output, Tensor) and output.dim() == 2:
+        return
+    if not isinstance(output, Tensor):
+        remedy = "choose one with visualizers.mechanisms.selected_output(model, output_key)"
+    elif output.dim() == 1:
+        remedy = "for one score per image, return it as (N, 1)"
+    elif output.dim() == 4:
+        remedy = "of a segmentation, return each class's mean, output.mean(dim=(2, 3))"
+    else:
+        remedy = "return one score per class"
+    raise UsageError(f"{describe_output(output)}, not scores (N, classes): {remedy}")
+
+
 def only_classes(model: nn.Module, y: Tensor) -> tuple[nn.Module, Tensor]:
     """A copy of `model` that computes the scores of the classes y (N,) alone, and y as indices of these scores.
 
@@ -107,8 +137,17 @@ def working_copy(model: nn.Module) -> nn.Module:
     return theirs.train(model.training)
 
 
+def is_own(name: str) -> bool:
+    """Whether --model names a user's own network, as FILE.py:FUNCTION."""
+    return ".py:" in name
+
+
 def resolve_name(name: str) -> str:
-    """`name` as torchvision spells it. Raises UsageError with the nearest names where there is none."""
+    """`name` as torchvision spells it; FILE.py:FUNCTION as it is. Raises UsageError with the nearest names where there
+    is none.
+    """
+    if is_own(name):
+        return name
     wanted = name.lower().replace("-", "_")
     wanted = ALIASES.get(wanted, wanted)
     if wanted == "squeezenet1_1":
@@ -136,11 +175,22 @@ def load_classifier(
 ) -> nn.Module:
     """A classifier in eval mode with frozen parameters, ready for `preprocess`ed images.
 
-    `weights`: "packaged" (only for SqueezeNet 1.1), "torchvision" (downloaded), "random", or a checkpoint file; by
-    default the packaged ones for SqueezeNet, else torchvision's. Raises UsageError for an unknown name, CannotError if
-    the weights cannot be loaded.
+    `name`: of torchvision, or FILE.py:FUNCTION for a network that FUNCTION() of a file returns; that code is run.
+    `weights`: "packaged" (only for SqueezeNet 1.1), "torchvision" (downloaded), "random", or a checkpoint file, which
+    may have another number of classes than 1000; by default the packaged ones for SqueezeNet, else torchvision's; a
+    network of your own as its function returns it. Raises UsageError for an unknown name, CannotError if the weights
+    cannot be loaded.
     """
     name = resolve_name(name)
+    if is_own(name):
+        model = _own(name)
+        if weights in ("packaged", "torchvision"):
+            raise UsageError(
+                f"--weights {weights} is not for {name}: give a checkpoint file, or leave it out"
+            )
+        if weights not in (None, "random"):
+            model = fitted(model, read_checkpoint(Path(weights)), name)
+        return _ready(model, device)
     weights = weights or ("packaged" if name == "squeezenet1_1" else "torchvision")
     if weights == "packaged":
         if name != "squeezenet1_1":
@@ -154,7 +204,7 @@ def load_classifier(
     elif weights == "random":
         model = _build(name)
     else:
-        model = _filled(name, _read_checkpoint(Path(weights)))
+        model = _filled(name, read_checkpoint(Path(weights)))
     return _ready(model, device)
 
 
@@ -177,34 +227,70 @@ def load_features(
             features = torchvision.models.vgg16(weights=None).features
         features.load_state_dict(packaged.vgg16_state_dict(quiet=quiet), assign=True)
         return cast(nn.Sequential, _ready(features, device))
-    with torch.device("meta"):
-        has_features = isinstance(getattr(_build(name), "features", None), nn.Sequential)
-    if not has_features:
+    model = load_classifier(name, weights, device) if is_own(name) else _hollow(name)
+    features = model if isinstance(model, nn.Sequential) else getattr(model, "features", None)
+    if not isinstance(features, nn.Sequential):
         raise UsageError(
             f"{name} has no `features` sequence to take layers from: use squeezenet, vgg16, vgg19 or alexnet"
         )
-    return cast(nn.Sequential, load_classifier(name, weights, device).features)
+    return features if is_own(name) else cast(nn.Sequential, load_classifier(name, weights, device).features)
 
 
-def _build(name: str) -> nn.Module:
+def _own(name: str) -> nn.Module:
+    """What FUNCTION() of FILE.py returns, for FILE.py:FUNCTION. Raises UsageError where it is no network."""
+    file, _, function = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise CannotError(f"--model {name}: there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # a name that ends in .py has both
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))  # as if it were run: it may import its neighbours
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, function, None)):
+            names = [key for key, value in vars(module).items() if callable(value)]
+            raise nearest(function, names, f"function of {path}")
+        model = getattr(module, function)()
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        raise CannotError(f"--model {name}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"--model {name} returns {type(model).__name__}, not a network (torch.nn.Module)")
+    return model
+
+
+def _hollow(name: str, **options: Any) -> nn.Module:
+    """The network without memory for its weights, for those that are loaded next."""
+    try:
+        with torch.device("meta"):
+            return _build(name, **options)
+    except NotImplementedError:  # a RegNet computes its widths with tensors
+        return _build(name, **options)
+
+
+def _build(name: str, **options: Any) -> nn.Module:
     if name == "squeezenet1_1":
-        return SqueezeNet()
+        return SqueezeNet(**options)
     import torchvision
 
     # Without this, both warn that their slow initialization will be removed.
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if name in WITH_AUXILIARY_HEADS:
+        options = {"init_weights": False, **options}
     return torchvision.models.get_model(name, weights=None, **options)
 
 
 def _filled(name: str, state: dict[str, torch.Tensor]) -> nn.Module:
-    with torch.device("meta"):
-        model = _build(name)
-    try:
-        model.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        first = next(line.strip() for line in str(error).splitlines()[1:] if line.strip())
-        raise CannotError(f"the checkpoint does not fit {name}: {first[:200]}") from error
-    return model
+    options: dict[str, Any] = {}
+    if name in WITH_AUXILIARY_HEADS:
+        options["aux_logits"] = has_auxiliary_heads(state)
+    model = _hollow(name, **options)
+    if count := class_count(model, state):
+        model = _hollow(name, num_classes=count, **options)
+    return fitted(model, state, name)
 
 
 def _from_torchvision(name: str) -> nn.Module:
@@ -220,21 +306,6 @@ def _from_torchvision(name: str) -> nn.Module:
             f"torchvision's weights for {name} could not be downloaded ({reason}): download {file.name} on "
             f"another machine and put it into {file.parent}, or use --model squeezenet, which works offline"
         ) from error
-
-
-def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise CannotError(f"--weights {path}: no such file (and not one of packaged, torchvision, random)")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        raise CannotError(
-            f"--weights {path}: not a checkpoint that torch reads safely (weights_only=True)"
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise CannotError(f"--weights {path}: contains no state dict (names with tensors)")
-    return state
 
 
 def _ready(model: nn.Module, device: torch.device | str) -> nn.Module:

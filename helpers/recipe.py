@@ -76,6 +76,11 @@ def replayed(args: argparse.Namespace, parser: argparse.ArgumentParser) -> argpa
     recipe = read_recipe(Path(args.replay))
     if recipe["program"] != args.program:
         raise CannotError(f"--replay {args.replay}: was made by {recipe['program']}; run that")
+    network = str(recipe["arguments"].get("model"))
+    if ".py:" in network and args.model != network:
+        raise CannotError(
+            f"--replay {args.replay}: was made with the code {network}; if you trust that file, add --model {network}"
+        )
     known = {action.dest: action for action in parser._actions}
     recorded = {
         key: value

@@ -11,7 +11,16 @@ from torch import nn
 
 import gradcam_visualization
 import saliency_visualization
-from extras.attribution.cam import RULES, cam_at, fuse, grad_cam_plus_plus, hires_cam, layer_cam
+from extras.attribution.attention import ATTENTION
+from extras.attribution.cam import (
+    PASSES_PER_MAP,
+    RULES,
+    cam_at,
+    fuse,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+)
 from extras.attribution.methods import (
     METHODS,
     class_activation,
@@ -22,7 +31,9 @@ from extras.attribution.methods import (
     input_gradient,
     integrated_gradients,
     smooth_grad,
+    var_grad,
 )
+from extras.attribution.perturbation import occlusion, rise
 from helpers.data_utils import load_photo
 from helpers.figures import Cell
 from helpers.image_batch import ImageBatch, MapRows, arrange
@@ -226,7 +237,7 @@ def test_hires_cam_on_squeezenet_is_its_class_map_where_that_is_positive(model, 
     torch.testing.assert_close(found.double(), big / big.amax(dim=(1, 2), keepdim=True), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RULES.keys() - {"eigen-cam"})  # which asks for no class
 def test_a_layer_without_evidence_gives_a_map_of_zeros(rule):
     assert not RULES[rule](A, -torch.ones_like(A)).any()
     assert not RULES[rule](A, torch.zeros_like(A)).any()
@@ -338,6 +349,15 @@ def quick() -> dict:
         "integrated-gradients": METHODS["integrated-gradients"]._replace(
             explain=lambda *a: integrated_gradients(*a, steps=3).sum(dim=1), passes=3
         ),
+        "vargrad": METHODS["vargrad"]._replace(explain=lambda *a: var_grad(*a, samples=3), passes=3),
+        "rise": METHODS["rise"]._replace(explain=lambda *a: rise(*a, masks=5), passes=5),
+        "occlusion": METHODS["occlusion"]._replace(explain=lambda *a: occlusion(*a, window=40), passes=10),
+        **{  # at a layer of 16 maps
+            name: METHODS[name]._replace(
+                explain=class_activation(name, ["features.3.squeeze"]), passes=passes
+            )
+            for name, passes in (("score-cam", 16), ("ablation-cam", 17))
+        },
     }
 
 
@@ -350,7 +370,7 @@ def test_a_batch_is_as_many_single_images_and_the_passes_are_counted(name, quick
     assert together.isfinite().all()
     assert quick[name].kind == "signed" or (together >= 0).all()
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6 * alone.abs().max().item())
-    assert sum(seen) == len(X) * quick[name].passes
+    assert sum(seen) == quick[name].seen(X, model)
 
 
 class Small(nn.Module):
@@ -368,12 +388,12 @@ class Small(nn.Module):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_wrong_shapes_and_classes_are_named(name, quick):
+def test_wrong_shapes_and_classes_are_named(name):
     model, X = Small(), torch.randn(2, 3, 12, 12)
     with pytest.raises(ValueError, match="2 images but 3 classes"):
-        quick[name].explain(X, torch.tensor([0, 1, 2]), model)
+        METHODS[name].explain(X, torch.tensor([0, 1, 2]), model)
     with pytest.raises((IndexError, RuntimeError), match="index 5 is out of bounds"):
-        quick[name].explain(X, torch.tensor([0, 5]), model)
+        METHODS[name].explain(X, torch.tensor([0, 5]), model)
 
 
 def test_the_same_seed_gives_the_same_smoothgrad_and_another_does_not():
@@ -500,20 +520,26 @@ def _unwrapped(module) -> str:
 
 
 def test_the_help_names_the_methods_there_are():
-    named = re.search(r"row of maps per method: (.*), or all", _unwrapped(saliency_visualization))
+    named = re.search(
+        r"row of maps per method: (.*), or all; of a vision transformer also ([a-z, -]+) \(default:",
+        _unwrapped(saliency_visualization),
+    )
     assert named[1].split(", ") == list(METHODS)
+    assert named[2].split(", ") == list(ATTENTION)
     help_text = _unwrapped(gradcam_visualization)
-    assert all(rule in help_text for rule in RULES)
+    named = re.search(r"maps are weighted: (.*) \(default grad-cam;", help_text)
+    assert named[1].split(", ") == list(gradcam_visualization.METHODS)
+    assert set(gradcam_visualization.METHODS) == {*RULES, *PASSES_PER_MAP}
 
 
 def test_the_grad_cam_runner_draws_each_rule_and_the_fusion(tmp_path, capsys):
     path = tmp_path / "cam.png"
     options = ["--images", "chelsea", "--size", str(SIZE), "--layers", "features.7", "features.12", "--fuse"]
     pictures = set()
-    for rule in RULES:
+    for rule in (*RULES, "ablation-cam"):
         assert (
             run(gradcam_visualization, *options, "--method", rule, "--output", str(path), capsys=capsys)[0]
             == 0
         )
         pictures.add(path.read_bytes())
-    assert len(pictures) == len(RULES)
+    assert len(pictures) == len(RULES) + 1

@@ -50,7 +50,9 @@ def test_one_photo_asked_about_several_classes_is_shown_once_for_each():
 def test_a_class_that_the_network_does_not_have_is_refused(names):
     from helpers.errors import UsageError
 
-    with pytest.raises(UsageError, match="class 130 does not exist: this network has classes 0 to 4"):
+    with pytest.raises(UsageError, match="class 130 does not exist: indices go from 0 to 4"):
+        load_batch(["coffee"], ["130"], 64, Fixed())
+    with pytest.raises(UsageError, match="1000 names, but this network has 5 classes"):
         load_batch(["coffee"], ["flamingo"], 64, Fixed(), names)
 
 

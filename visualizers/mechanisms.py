@@ -5,13 +5,19 @@ Nothing here computes a score, a gradient or a map.
 
 import contextlib
 import inspect
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from helpers.errors import UsageError
+from helpers.models import check_scores, describe_output
 
 # Called with the number of images that the network has just seen: a progress bar's update.
 Advance = Callable[[int], object] | None
@@ -21,12 +27,21 @@ CPU_BATCH, GPU_BATCH = 8 * 224**2, 64 * 224**2
 
 
 @contextlib.contextmanager
-def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
+def frozen_eval(model: nn.Module, *, scores: bool = True) -> Iterator[nn.Module]:
     """Inside: eval mode, parameters frozen, gradients on. After, also after an exception: as before.
 
     Frozen parameters halve the work of a backward pass; a gradient with respect to an image or a layer never
-    needs theirs.
+    needs theirs. Images of another precision than the network's are converted for it: their gradient has their own.
+    Raises ValueError in inference mode and, with `scores`, inside for an output that is not scores (N, classes).
     """
+    if torch.is_inference_mode_enabled() or any(p.is_inference() for p in model.parameters()):
+        raise ValueError(
+            "torch.inference_mode() switches gradients off for good, also for what was made in it: "
+            "load the network and compute maps outside of it (torch.no_grad() is allowed)"
+        )
+    hooks = [model.register_forward_pre_hook(_in_the_networks_precision)]
+    if scores:
+        hooks.append(model.register_forward_hook(lambda _module, _inputs, output: check_scores(output)))
     training = {module: module.training for module in model.modules()}
     frozen = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
@@ -34,27 +49,86 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
         with torch.enable_grad():
             yield model
     finally:
+        for hook in hooks:
+            hook.remove()
         for module, flag in training.items():
             module.training = flag
         for parameter, flag in frozen.items():
             parameter.requires_grad_(flag)
 
 
+def _in_the_networks_precision(model: nn.Module, inputs: tuple) -> tuple:
+    like = next((p for p in model.parameters() if p.is_floating_point()), None)
+    return tuple(x.to(like.dtype) if like is not None and isinstance(x, Tensor) else x for x in inputs)
+
+
+@contextlib.contextmanager
+def selected_output(model: nn.Module, output_key: int | str) -> Iterator[nn.Module]:
+    """Inside: the model returns output_key of the tuple, list or dict of outputs that it has. After: as before.
+
+    For networks that return more than scores: `with selected_output(model, "logits"): GradCam().grad_cam(X, y, model)`.
+    Raises ValueError where there is no such output.
+    """
+
+    def select(_module: nn.Module, _inputs: tuple, outputs: Any) -> Tensor:
+        try:
+            return outputs[output_key]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"output_key {output_key!r} is not there: {describe_output(outputs)}") from error
+
+    handle = model.register_forward_hook(select)
+    try:
+        yield model
+    finally:
+        handle.remove()
+
+
 def check_targets(X: Tensor, y: Tensor) -> Tensor:
     """The classes y as whole numbers (N,) on the device of the images X (N, 3, H, W). Raises ValueError for shapes
     that do not match.
     """
+    if X.is_inference():
+        raise ValueError(
+            "X was made in torch.inference_mode(), which allows no gradients: use X.clone() outside of it"
+        )
     if X.dim() != 4:
         raise ValueError(f"X has shape {tuple(X.shape)}, expected (N, 3, H, W)")
-    y = torch.as_tensor(y, device=X.device).long().reshape(-1)
+    y = torch.as_tensor(y, device=X.device).long().reshape(-1).clone()  # one of inference mode cannot be kept
     if len(y) != len(X):
         raise ValueError(f"{len(X)} images but {len(y)} classes: give one class for each image")
     return y
 
 
+def token_grid(shape: tuple[int, ...]) -> int | None:
+    """The side h of the h x h grid that a transformer's tokens (N, h h, C) stand for; a class token before them may
+    make one more. None for any other shape.
+    """
+    if len(shape) != 3:
+        return None
+    return next(
+        (side for t in (shape[1], shape[1] - 1) if (side := math.isqrt(max(0, t))) ** 2 == t > 1), None
+    )
+
+
+def as_maps(output: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+    """What a layer returned as maps (N, C, h, w), and the way back, from maps to what the next layer expects. A
+    transformer's tokens become the grid that they were cut from, without the class token. None where there are no maps.
+    """
+    if not isinstance(output, Tensor):
+        return None
+    if output.dim() == 4:
+        return output, lambda maps: maps
+    if (side := token_grid(tuple(output.shape))) is None:
+        return None
+    tokens, patches = output.split([output.shape[1] - side**2, side**2], dim=1)
+    maps = patches.transpose(1, 2).unflatten(2, (side, side))
+    return maps, lambda maps: torch.cat([tokens, maps.flatten(2).transpose(1, 2)], dim=1)
+
+
 @contextlib.contextmanager
 def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Keeps what each of the named modules returns in the forward passes inside, ready to be differentiated by.
+    """Keeps the maps that each of the named modules returns in the forward passes inside, ready to be differentiated
+    by. A transformer's tokens are kept as maps, too (`as_maps`).
 
     The rest of the network gets a copy, so a later in-place operation cannot change what was kept. Where nothing
     before a layer needs a gradient, the layer's output becomes the start of the graph: a backward pass then visits
@@ -64,13 +138,14 @@ def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
     def keep(name: str) -> Callable:
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-            if not isinstance(output, Tensor) or output.dim() != 4:
+            if (found := as_maps(output)) is None:
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise ValueError(
                     f"layer {name} returns {shape}, not maps (N, C, H, W): choose a convolutional layer"
                 )
-            outputs[name] = output if output.requires_grad else output.detach().requires_grad_()
-            return outputs[name].clone()
+            maps, back = found
+            outputs[name] = maps if maps.requires_grad else maps.detach().requires_grad_()
+            return back(outputs[name].clone())
 
         return hook
 
@@ -118,7 +193,7 @@ def output_shapes(
 
     handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
     try:
-        with frozen_eval(model), torch.no_grad():
+        with frozen_eval(model, scores=False), torch.no_grad():
             model(X[:1].clone())
     finally:
         for handle in handles:
@@ -131,20 +206,28 @@ def are_maps(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[2] * shape[3] > 1
 
 
+def maps_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """(channels, height, width) of an output of this shape that is maps or a transformer's tokens."""
+    if side := token_grid(shape):
+        return shape[2], side, side
+    return (shape[1], shape[2], shape[3]) if are_maps(shape) else None
+
+
 def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
-    """The modules of `model` that return maps for X (N, 3, H, W), in the order of the forward pass.
+    """The modules of `model` that return maps, or tokens of a grid, for X (N, 3, H, W), in the order of the pass.
 
     Name -> (channels, height, width).
     """
     shapes = output_shapes(model, X, {name: module for name, module in model.named_modules() if name})
-    return {name: (shape[1], shape[2], shape[3]) for name, shape in shapes if are_maps(shape)}
+    return {name: size for name, shape in shapes if (size := maps_shape(shape))}
 
 
 def last_map_layer(model: nn.Module, X: Tensor) -> str:
     """The name of the last child of `model` that still returns maps for X: where Grad-CAM looks by default.
 
     Found by one forward pass, so it holds for any convolutional classifier: `features` in SqueezeNet and VGG,
-    `layer4` in a ResNet, `Mixed_7c` in Inception. Raises ValueError where no child returns maps.
+    `layer4` in a ResNet, `Mixed_7c` in Inception. In a vision transformer, whose children return tokens, it is
+    `last_token_layer`. Raises UsageError, a ValueError, where there are no maps.
     """
     pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
     children = {}
@@ -153,26 +236,62 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
             children.update({f"{name}.{key}": member for key, member in child.named_children()})
         elif not isinstance(child, pooling):
             children[name] = child
-    found = None
+    found, tokens, single = None, False, False
     for name, shape in output_shapes(model, X, children):
+        tokens = tokens or token_grid(shape) is not None
+        single = single or (len(shape) == 4 and shape[2] * shape[3] == 1)
         if len(shape) == 3:
             found = None  # a transformer's tokens: what came before was only their input
         elif are_maps(shape):
             found = name
+    if found is None and tokens:
+        found = last_token_layer(model, X)
+    if found is None and single:
+        size = f"{X.shape[3]} x {X.shape[2]}"
+        raise UsageError(
+            f"this network's maps have one position each for images of {size} pixels: use larger ones, of 224 x 224"
+        )
     if found is None:
-        raise ValueError("this network returns no maps to explain: choose a convolutional one")
+        raise UsageError("this network returns no maps to explain: choose a convolutional one")
     return found
+
+
+def last_token_layer(model: nn.Module, X: Tensor) -> str | None:
+    """The name of the last module with tokens for X (N, 3, H, W) whose tokens of the grid the scores still depend on.
+
+    After the last attention only the class token counts: in torchvision's ViT it is `ln_1` of the last block. Found by
+    one forward and one backward pass.
+    """
+    shapes = output_shapes(model, X, {name: module for name, module in model.named_modules() if name})
+    names = [name for name, shape in shapes if token_grid(shape)]
+    with frozen_eval(model), capture({name: model.get_submodule(name) for name in names}) as outputs:
+        scores = model(X[:1].clone())
+        # NaN goes to all that the scores depend on, also through a head of zeros, as a ViT has before its training.
+        gradients = torch.autograd.grad(
+            scores, [outputs[name] for name in names], torch.full_like(scores, math.nan), allow_unused=True
+        )
+    used = [name for name, g in zip(names, gradients, strict=True) if g is not None and g.isnan().any()]
+    return used[-1] if used else None
+
+
+def _without_numbers(name: str) -> tuple[str, str]:
+    parents, _, own = name.rpartition(".")
+    return re.sub(r"\d+", "", parents), own
 
 
 def spread_layers(model: nn.Module, X: Tensor) -> list[str]:
     """Four layers from early to last: the last is `last_map_layer`, the others are spread evenly before it."""
     layers = list(map_layers(model, X))
     last = last_map_layer(model, X)
-    # Whole blocks, not their parts: children of the network or of the last layer, with convolutions in them.
+    if token_grid(dict(output_shapes(model, X, {last: model.get_submodule(last)}))[last]):
+        # The same part of the blocks before it: names that differ in the blocks' numbers alone.
+        alike = [name for name in layers if _without_numbers(name) == _without_numbers(last)][:-1]
+        return [*dict.fromkeys(alike[len(alike) * i // 4] for i in range(1, 4) if alike), last]
+    # Whole blocks, not their parts: children of the network or of the last layer, or beside it, with convolutions.
     blocks = [
         name
         for name in layers[: layers.index(last)]
-        if name.rpartition(".")[0] in ("", last)
+        if name.rpartition(".")[0] in ("", last, last.rpartition(".")[0])
         and any(isinstance(module, nn.Conv2d) for module in model.get_submodule(name).modules())
     ]
     return [*dict.fromkeys(blocks[len(blocks) * i // 4] for i in range(1, 4) if blocks), last]
@@ -186,12 +305,14 @@ def layer_option(grad_cam: Callable, layer: str | None) -> dict[str, str]:
 
 
 def scaled_heatmaps(cam: Tensor, size: tuple[int, ...]) -> np.ndarray:
-    """Class activation maps (N, 1, h, w), not negative -> (N, H, W) in [0, 1]: enlarged bilinearly to `size`, each
-    map divided by its own maximum, if it has one.
+    """Class activation maps (N, 1, h, w), not negative -> (N, H, W) in [0, 1], of the same precision: enlarged
+    bilinearly to `size`, each map divided by its own maximum, if it has one.
     """
-    cam = F.interpolate(cam.detach().float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    kind = torch.float32 if cam.dtype == torch.bfloat16 else cam.dtype  # NumPy has no bfloat16
+    cam = cam.detach().to(torch.promote_types(kind, torch.float32))
+    cam = F.interpolate(cam, size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
     peak = cam.amax(dim=(1, 2), keepdim=True)
-    return torch.where(peak > 0, cam / peak, torch.zeros_like(cam)).cpu().numpy()
+    return torch.where(peak > 0, cam / peak, torch.zeros_like(cam)).to(kind).cpu().numpy()
 
 
 def batch_size_for(X: Tensor) -> int:

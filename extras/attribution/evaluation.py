@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from visualizers.mechanisms import Advance, batch_size_for, check_targets, frozen_eval, output_shapes
+from visualizers.mechanisms import Advance, batch_size_for, check_targets, frozen_eval
 
 PARTS = 24  # parts in which an image's pixels are deleted or inserted
 BLUR = 0.05  # width of insertion's blur as a share of the image's shorter side: no class survives it
@@ -63,7 +63,8 @@ def deletion_insertion(
             rank = torch.empty(H * W, dtype=torch.long)
             rank[shuffled[flat.argsort(descending=True, stable=True)]] = torch.arange(H * W)
             rank = rank.view(1, 1, H, W).to(X.device)
-            photo = X[n].detach().cpu().numpy()
+            # SciPy has no half precision.
+            photo = X[n].detach().cpu().to(torch.promote_types(X.dtype, torch.float32)).numpy()
             blurred = gaussian_filter(photo, (0, sigma, sigma), mode="mirror", radius=(0, radius, radius))
             for curve, changed, start in (
                 (0, torch.zeros_like(X[n]), X[n]),
@@ -73,7 +74,7 @@ def deletion_insertion(
                 for some in edges.to(X.device).split(batch_size_for(X)):
                     pictures = torch.where(rank < some.view(-1, 1, 1, 1), changed, start)
                     probability = model(pictures).softmax(dim=1)[:, y[n]]
-                    curves[curve, n, done : done + len(some)] = probability.cpu()
+                    curves[curve, n, done : done + len(some)] = probability.double().cpu()
                     done += len(some)
                     if advance is not None:
                         advance(len(some))
@@ -81,13 +82,29 @@ def deletion_insertion(
 
 
 def parameter_layers(model: nn.Module, X: Tensor) -> list[str]:
-    """The modules of `model` with parameters of their own, from input to output, as X (N, 3, H, W) meets them."""
+    """The modules of `model` with parameters of their own, from input to output, as X (N, 3, H, W) meets them.
+
+    A module with parts begins before them, so a class token or positions come first. `nn.MultiheadAttention` uses the
+    parameters of its part `out_proj` without calling it.
+    """
     owners = {
         name: module
         for name, module in model.named_modules()
         if any(True for _ in module.parameters(recurse=False))
     }
-    return list(dict.fromkeys(name for name, _ in output_shapes(model, X, owners)))
+    met: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(lambda _module, _inputs, name=name: met.append(name))
+        for name, module in owners.items()
+    ]
+    try:
+        with frozen_eval(model), torch.no_grad():
+            model(X[:1].clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    met = [part for name in met for part in (name, f"{name}.out_proj") if part in owners]
+    return list(dict.fromkeys(met))
 
 
 def reinitialize(module: nn.Module, generator: torch.Generator) -> None:
@@ -150,7 +167,7 @@ def spearman(first: Tensor, second: Tensor) -> np.ndarray:
     Pearson's correlation of the values' ranks, equal values sharing the mean of theirs. A map of one value
     orders nothing: its correlation is 0.
     """
-    a, b = (rankdata(maps.detach().cpu().flatten(1), axis=1) for maps in (first, second))
+    a, b = (rankdata(maps.detach().cpu().double().flatten(1), axis=1) for maps in (first, second))
     middle = (a.shape[1] + 1) / 2
     a, b = a - middle, b - middle
     return (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)

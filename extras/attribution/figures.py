@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from extras.attribution import evaluation
+from extras.attribution.attention import ATTENTION
 from extras.attribution.methods import METHODS, Method, completeness_error
 from helpers import cli
 from helpers.errors import nearest
@@ -21,17 +22,18 @@ EVALUATION_NOTE = (
 
 
 def chosen_methods(names: Sequence[str]) -> list[Method]:
-    """The methods by name, or all. Raises UsageError for an unknown name."""
+    """The methods by name, or all that need no transformer. Raises UsageError for an unknown name."""
+    known = METHODS | ATTENTION
     names = list(METHODS) if list(names) == ["all"] else names
     for name in names:
-        if name not in METHODS:
-            raise nearest(name, [*METHODS, "all"], "method")
-    return [METHODS[name] for name in names]
+        if name not in known:
+            raise nearest(name, [*known, "all"], "method")
+    return [known[name] for name in names]
 
 
 def method_rows(method: Method, batch: ImageBatch, model: nn.Module, evaluate: bool, seed: int) -> MapRows:
     """The maps of a method, with the sums of complete ones under them; with `evaluate`, their evaluation, too."""
-    with cli.progress(len(batch.X) * method.passes, method.title) as advance:
+    with cli.progress(method.seen(batch.X, model), method.title) as advance:
         maps = method.explain(batch.X, batch.y, model, advance)
     cells = [
         Cell(map_picture(heat, method.kind, photo))
@@ -54,7 +56,7 @@ def add_evaluation(
     """Adds the rows that go under the maps (N, H, W): deletion and insertion curves, then the method's maps of
     networks with more and more layers re-initialized. EVALUATION_NOTE says what they mean.
     """
-    seen = len(batch.X) * (2 * (evaluation.PARTS + 1) + evaluation.STAGES * method.passes)
+    seen = len(batch.X) * 2 * (evaluation.PARTS + 1) + evaluation.STAGES * method.seen(batch.X, model)
     with cli.progress(seen, "evaluation") as advance:
         curves = evaluation.deletion_insertion(maps, batch.X, batch.y, model, advance)
         stages = list(evaluation.cascade(method.explain, maps, batch.X, batch.y, model, advance, seed=seed))

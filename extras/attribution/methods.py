@@ -1,4 +1,4 @@
-"""Eleven ways to ask which pixels a network's score comes from, of one signature, so that they can be compared.
+"""Nineteen ways to ask which pixels a network's score comes from, of one signature, so that they can be compared.
 
 `METHODS` names them. Each is a function (X, y, model, advance=None) -> maps (N, H, W): X normalized images
 (N, 3, H, W), y the class to explain in each (N,), `advance` called with the number of images after each batch. Every
@@ -13,7 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from extras.attribution.cam import cam_at, fuse
+from extras.attribution.cam import cam_at, fuse, passes_of
+from extras.attribution.deeplift import deep_lift
+from extras.attribution.perturbation import MASKS, occlusion, rise, windows_of
 from helpers.models import working_copy
 from visualizers import GradCam, SaliencyMap
 from visualizers.mechanisms import (
@@ -24,10 +26,11 @@ from visualizers.mechanisms import (
     in_batches,
     last_map_layer,
     layer_option,
+    scaled_heatmaps,
     spread_layers,
 )
 
-SAMPLES = 50  # evaluations per image of the two methods that average over many
+SAMPLES = 50  # evaluations per image of the three methods that average over many
 # From a batch's number k of samples, (K,), to one image's pictures, (K, 3, H, W).
 Neighbours = Callable[[Tensor], Tensor]
 
@@ -64,6 +67,33 @@ def smooth_grad(
     Every image gets the same noise, so a map does not depend on which others are computed with it. The noise follows
     from `seed`, by default torch's own.
     """
+    return _mean(SaliencyMap().compute_saliency_maps, _noisy(X, noise, seed), samples, X, y, model, advance)
+
+
+def var_grad(
+    X: Tensor,
+    y: Tensor,
+    model: nn.Module,
+    advance: Advance = None,
+    *,
+    samples: int = SAMPLES,
+    noise: float = 0.15,
+    seed: int | None = None,
+) -> Tensor:
+    """1/n sum_k M_k^2 - (1/n sum_k M_k)^2, M_k the saliency maps that `smooth_grad` averages (Adebayo et al., 2018)
+    -> (N, H, W): their variance, high where noise changes what matters.
+    """
+
+    def moments(x: Tensor, k: Tensor, model: nn.Module) -> Tensor:
+        M = SaliencyMap().compute_saliency_maps(x, k, model)
+        return torch.stack([M, M**2], dim=1)
+
+    mean, mean_of_squares = _mean(moments, _noisy(X, noise, seed), samples, X, y, model, advance).unbind(1)
+    return (mean_of_squares - mean**2).clamp(min=0)  # rounding can make it negative
+
+
+def _noisy(X: Tensor, noise: float, seed: int | None) -> Callable[[int], Neighbours]:
+    """For each image n, the function to its noisy copies: X[n] + N(0, sigma^2), sigma = noise * (max I - min I)."""
     seed = torch.initial_seed() if seed is None else seed
     sigma = noise * (X.amax(dim=(1, 2, 3)) - X.amin(dim=(1, 2, 3)))
 
@@ -71,7 +101,7 @@ def smooth_grad(
         generator = torch.Generator().manual_seed(seed)
         return lambda k: X[n] + sigma[n] * torch.randn(len(k), *X.shape[1:], generator=generator).to(X)
 
-    return _mean(SaliencyMap().compute_saliency_maps, neighbours, samples, X, y, model, advance)
+    return neighbours
 
 
 def integrated_gradients(
@@ -105,7 +135,7 @@ def completeness_error(
     """
 
     def scores(x: Tensor, k: Tensor) -> Tensor:
-        return model(x)[torch.arange(len(k), device=k.device), k]
+        return model(x)[torch.arange(len(k), device=k.device), k].to(x)
 
     with frozen_eval(model), torch.no_grad():
         gained = in_batches(scores, X, y) - in_batches(scores, torch.zeros_like(X) + baseline, y)
@@ -155,7 +185,7 @@ def grad_cam(
 ) -> Tensor:
     """`GradCam.grad_cam`, a batch at a time -> (N, H, W) in [0, 1]."""
     at = layer_option(GradCam.grad_cam, layer)
-    return in_batches(lambda x, k: GradCam().grad_cam(x, k, model, **at), X, y, advance)
+    return in_batches(lambda x, k: GradCam().grad_cam(x, k, model, **at), X, y, advance).to(X.dtype)
 
 
 def guided_grad_cam(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = None) -> Tensor:
@@ -166,7 +196,7 @@ def guided_grad_cam(X: Tensor, y: Tensor, model: nn.Module, advance: Advance = N
 def class_activation(
     rule: str, layers: Sequence[str] = (), fused: bool = False
 ) -> Callable[[Tensor, Tensor, nn.Module], Tensor]:
-    """The method of this signature that draws one of `cam.RULES` at a layer, or several layers fused.
+    """The method of this signature that draws one of `cam_at`'s rules at a layer, or several layers fused.
 
     Without `layers`: the last layer that returns maps, or, fused, four from early to last. The rule grad-cam is the
     graded `GradCam.grad_cam`.
@@ -178,7 +208,7 @@ def class_activation(
             maps = {name: grad_cam(X, y, model, advance, layer=name).numpy() for name in names}
         else:
             maps = cam_at(names, X, y, model, rule, advance)
-        return torch.from_numpy(fuse(maps) if fused else maps[names[-1]])
+        return torch.from_numpy(fuse(maps) if fused else maps[names[-1]]).to(X.dtype)
 
     return explain
 
@@ -189,14 +219,18 @@ class Method(NamedTuple):
     kind: what a map's values are. "size": how much a pixel matters, speckled, never negative. "signed":
     evidence for the class (above 0) and against it (below). "region": where evidence is, smooth, in [0, 1].
     complete: a map's sum is meant to be the score's rise over the baseline.
-    passes: how many times the network sees each image.
+    passes: how many times the network sees each image; where that depends on them, a function of X and model.
     """
 
     title: str
     explain: Callable[..., Tensor]
     kind: str = "size"
     complete: bool = False
-    passes: int = 1
+    passes: int | Callable[[Tensor, nn.Module], int] = 1
+
+    def seen(self, X: Tensor, model: nn.Module) -> int:
+        """How many images the network sees while the method explains those of X (N, 3, H, W)."""
+        return len(X) * (self.passes if isinstance(self.passes, int) else self.passes(X, model))
 
 
 def _strongest(technique: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -210,20 +244,45 @@ def _summed(technique: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda *arguments: technique(*arguments).sum(dim=1)
 
 
+def _passes(rule: str) -> Callable[[Tensor, nn.Module], int]:
+    """The passes of one of `cam.PASSES_PER_MAP` at the default layer."""
+    return lambda X, model: passes_of(rule, [last_map_layer(model, X)], X, model)
+
+
+def stretched(technique: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    # RISE shows every pixel in half of its pictures, and attention goes everywhere: the lowest value is far from 0.
+    def explain(*arguments: object) -> Tensor:
+        maps = technique(*arguments)
+        maps = maps - maps.amin(dim=(1, 2), keepdim=True)
+        return torch.from_numpy(scaled_heatmaps(maps[:, None], maps.shape[1:])).to(maps)
+
+    return explain
+
+
 METHODS: dict[str, Method] = {
     "saliency": Method("saliency map", saliency),
     "smoothgrad": Method("SmoothGrad", smooth_grad, passes=SAMPLES),
+    "vargrad": Method("VarGrad", var_grad, passes=SAMPLES),
     "gradient-x-input": Method("gradient x input", _summed(gradient_x_input), "signed"),
     "integrated-gradients": Method(
         "Integrated Gradients", _summed(integrated_gradients), "signed", complete=True, passes=SAMPLES
     ),
+    "deeplift": Method("DeepLIFT", _summed(deep_lift), "signed", complete=True),
     "guided-backprop": Method("guided backpropagation", _strongest(guided_backprop)),
     "guided-grad-cam": Method("Guided Grad-CAM", _strongest(guided_grad_cam)),
     "grad-cam": Method("Grad-CAM", grad_cam, "region"),
     "grad-cam++": Method("Grad-CAM++", class_activation("grad-cam++"), "region"),
+    "xgrad-cam": Method("XGrad-CAM", class_activation("xgrad-cam"), "region"),
     "hires-cam": Method("HiResCAM", class_activation("hires-cam"), "region"),
     "layer-cam": Method("LayerCAM", class_activation("layer-cam"), "region"),
     "fused-layer-cam": Method(
         "LayerCAM, four layers fused", class_activation("layer-cam", fused=True), "region"
     ),
+    "eigen-cam": Method("Eigen-CAM, of no class", class_activation("eigen-cam"), "region"),
+    "score-cam": Method("Score-CAM", class_activation("score-cam"), "region", passes=_passes("score-cam")),
+    "ablation-cam": Method(
+        "Ablation-CAM", class_activation("ablation-cam"), "region", passes=_passes("ablation-cam")
+    ),
+    "occlusion": Method("occlusion", occlusion, "signed", passes=lambda X, model: windows_of(X) + 1),
+    "rise": Method("RISE", stretched(rise), "region", passes=MASKS),
 }
