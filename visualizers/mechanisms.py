@@ -1,6 +1,7 @@
 """What the techniques share: a model that comes back as it went in, the output of a layer, batches of images.
 
-Nothing here computes a score, a gradient or a map.
+Nothing here computes a score, a saliency gradient or a map. (`last_token_layer` sends NaN backwards, to see what the
+scores of a transformer depend on.)
 """
 
 import contextlib
