@@ -329,6 +329,25 @@ def test_a_channel_that_does_not_respond_says_so_on_its_picture(figure, net, mon
     assert said == ["this channel does not respond"]
 
 
+def test_a_class_that_does_not_climb_says_so_on_its_picture(figure, net, monkeypatch):
+    dead = copy.deepcopy(net)
+    with torch.no_grad():
+        dead.classifier[1].weight[130] = 0
+        dead.classifier[1].bias[130] = -1
+    monkeypatch.setattr("helpers.models.load_classifier", lambda *_: dead)
+    said = []
+    monkeypatch.setattr(
+        figures, "placard", lambda text, size: said.append(text) or Image.new("RGB", (size, size))
+    )
+    figure("--size", "64", "--iterations", "16", "--quiet", "--classes", "130", "1")
+    assert said == ["this class does not respond: its score has not risen"]
+
+
+def test_pictures_too_small_for_maps_are_drawn_too(figure):
+    rows, *_ = figure("--size", "32", "--iterations", "2", "--quiet", "--classes", "130")
+    assert rows[-1][0].image.size == (32, 32)
+
+
 def test_a_placard_bears_its_words():
     assert np.ptp(np.asarray(figures.placard("this channel does not respond", 224))) > 100
 

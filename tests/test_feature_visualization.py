@@ -20,6 +20,7 @@ from extras.synthesis.feature_visualization import (
     total_variation,
     visualize,
     warp,
+    z_score_objective,
 )
 from helpers.data_utils import PHOTOS, load_photo
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, square
@@ -205,6 +206,39 @@ def test_a_class_without_any_score_can_still_climb():
     f = torch.ones(1, 2, requires_grad=True)
     (gradient,) = torch.autograd.grad(class_objective((f @ torch.tensor([1.0, -1.0])), f).sum(), f)
     assert gradient.tolist() == [[pytest.approx(1.1), pytest.approx(-1.1)]]
+
+
+def test_the_z_score_climbs_in_units_of_the_deviation_of_the_scores():
+    scores = torch.tensor(
+        [[3.0, 1.0, 2.0, -2.0], [0.0, 5.0, 1.0, 4.0]], dtype=torch.float64, requires_grad=True
+    )
+    s = scores[:, 0]
+    (gradient,) = torch.autograd.grad(z_score_objective(s, scores).sum(), scores, retain_graph=True)
+    z = (s - scores.mean(dim=1)) / scores.std(dim=1)
+    (expected,) = torch.autograd.grad(z.sum(), scores)
+    torch.testing.assert_close(gradient, scores.std(dim=1, keepdim=True).detach() * expected)
+
+
+def test_a_network_without_maps_climbs_too():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 12 * 12, 5)).double()
+    torch.nn.init.normal_(model[1].weight, generator=torch.Generator().manual_seed(0))
+    states = visualize([1, 3], model, variations=2, num_iterations=30, show_every=30, size=12)
+    first, final = (state for state in states if state is not None)
+    assert (final.scores > first.scores + 1).all()
+
+
+def test_the_pictures_on_the_way_are_coarse_at_first_and_fine_later(net):
+    states = visualize([130], net, num_iterations=10, show_every=3, size=64)
+    shown = {state.iteration: state.images for state in states if state is not None}
+
+    def fine(X):
+        power = torch.fft.rfft2(X).abs().square()
+        f = torch.hypot(torch.fft.fftfreq(64)[:, None], torch.fft.rfftfreq(64)[None])
+        return float(power[..., f > 0.2].sum() / power[..., f > 0].sum())
+
+    # The cut-off of the third iteration is 0.06 cycles per pixel; the filter is fully open from the seventh on.
+    assert fine(shown[1]) < 1e-3 and fine(shown[3]) < 1e-3
+    assert fine(shown[10]) > 0.05
 
 
 def test_a_picture_does_not_depend_on_its_neighbours_and_a_seed_repeats_it(tiny):

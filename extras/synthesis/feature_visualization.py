@@ -169,6 +169,16 @@ def class_objective(s: Tensor, f: Tensor, exponent: float = 1.1) -> Tensor:
     return exponent * s - s.detach() * f.norm(dim=1).log()
 
 
+def z_score_objective(s: Tensor, scores: Tensor) -> Tensor:
+    """In place of `class_objective` where a network's last features cannot be reached, (N,): s - m - sg(z) * d.
+
+    s (N,) is the score of the class; m and d are the mean and the standard deviation of the scores (N, K) of all
+    classes, z = (s - m) / d is the z-score. The gradient is that of z times d: of the size of the score's own.
+    """
+    m, d = scores.mean(dim=1), scores.std(dim=1)
+    return s - m - ((s - m) / d.clamp(min=1e-12)).detach() * d
+
+
 def visualize(
     targets: Sequence[int],
     model: nn.Module,
@@ -191,10 +201,11 @@ def visualize(
 ) -> Iterator[AscentState | None]:
     """Gradient ascent to pictures of `targets`: classes, or channels of the module called `layer`.
 
-    For a class y: max s_y^1.1 / ||f||, see `class_objective`, or without `direction` max s_y; from coarse to fine, see
-    `cutoff_at`, or at all frequencies from the start. For a channel: the maximum of the mean of its map, at all
-    frequencies. Each unit of `total_variation` costs the share `smoothness` of the target's value; each unit of
-    `similarity` between variations of one target costs the share `diversity`.
+    For a class y: max s_y^1.1 / ||f||, see `class_objective` (where no layer returns maps, the z-score of s_y, see
+    `z_score_objective`), or without `direction` max s_y; from coarse to fine, see `cutoff_at`, or at all frequencies
+    from the start. For a channel: the maximum of the mean of its map, at all frequencies. Each unit of
+    `total_variation` costs the share `smoothness` of the target's value; each unit of `similarity` between variations
+    of one target costs the share `diversity`, where there are maps.
 
     contrast: relative to photographs, see `pixels`. max_shift, max_rotation, zoom: see `random_views`; the default of
     zoom is 0.4 to 1.2 for classes, whose objects come in all sizes, and 0.9 to 1.1 for channels, whose patterns do
@@ -220,8 +231,9 @@ def visualize(
     mean, std = (torch.as_tensor(v).to(like)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
     optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
 
-    watched = layer or last_map_layer(model, torch.zeros(1, 3, size, size).to(like))
-    with frozen_eval(model), capture({watched: model.get_submodule(watched)}) as maps:
+    watched = layer or features_layer(model, torch.zeros(1, 3, size, size).to(like))
+    modules = {watched: model.get_submodule(watched)} if watched else {}
+    with frozen_eval(model), capture(modules) as maps:
 
         def values_of(X: Tensor) -> tuple[Tensor, Tensor]:
             """The values of the targets, (N,), and the scores of all classes."""
@@ -234,12 +246,16 @@ def visualize(
             cutoff = cutoff_at(t / num_iterations) if coarse_to_fine and not layer else math.inf
             x = pixels(spectrum, size, contrast, cutoff)
             views = random_views(generators, max_shift, max_rotation, zoom, mirror=layer is None)
-            value, _ = values_of(warp((x - mean) / std, views))
+            value, scores = values_of(warp((x - mean) / std, views))
             objective = value
             if direction and not layer:
-                objective = class_objective(value, maps[watched].mean(dim=(2, 3)))
+                objective = (
+                    class_objective(value, maps[watched].mean(dim=(2, 3)))
+                    if watched
+                    else z_score_objective(value, scores)
+                )
             penalty = smoothness * total_variation(x)
-            if variations > 1:
+            if variations > 1 and watched:
                 penalty = penalty + diversity * similarity(maps[watched], variations)
             # As shares of the value itself, the same weights fit any network, layer and iteration.
             objective = objective - value.detach().abs() * penalty
@@ -254,6 +270,14 @@ def visualize(
                 yield AscentState(t + 1, X, value, probabilities)
             else:
                 yield None
+
+
+def features_layer(model: nn.Module, X: Tensor) -> str | None:
+    """`last_map_layer`, or None where no layer returns maps for X (N, 3, H, W)."""
+    try:
+        return last_map_layer(model, X)
+    except ValueError:
+        return None
 
 
 def select(values: Tensor, index: Tensor, what: str = "class") -> Tensor:
