@@ -67,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--style", metavar="PATH-or-NAME", nargs="+", help=text)
     add("--name", help="the result is NAME.png (default: CONTENT_STYLE)")
+    text = "how far the style changes the photo: 1 (default), 2 is freer, 0.5 is closer to the photo"
+    add("--strength", type=cli.positive, metavar="X", help=text)
     text = "print the names of the bundled photos and styles, and stop"
     add("--list-images", action="store_true", help=text)
     add("--check", action="store_true", help="compare the three losses with stored answers, and stop")
@@ -178,7 +180,7 @@ def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Pat
 
 
 def settings_of(args: argparse.Namespace, depth: int) -> dict[str, Any]:
-    """The preset, with the values of the command line. Raises UsageError for layers or sizes that do not fit."""
+    """The preset, with the values of the command line; --strength multiplies the style weights. Raises UsageError for layers or sizes that do not fit."""
     from helpers.errors import UsageError
 
     default = "V" if (args.model or "").lower().startswith("vgg") else "D"
@@ -193,6 +195,7 @@ def settings_of(args: argparse.Namespace, depth: int) -> dict[str, Any]:
     for key in ("image_size", "style_size"):
         if not 32 <= settings[key] <= 4096:
             raise UsageError(f"--{key.replace('_', '-')} {settings[key]} must be from 32 to 4096")
+    settings["style_weights"] = [weight * (args.strength or 1) for weight in settings["style_weights"]]
     return settings
 
 

