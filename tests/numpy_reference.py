@@ -47,7 +47,7 @@ FIRES = {
     9: 12,
 }  # number of the fire in the paper -> child of `features`
 # k_l: the stored network's features over those of torchvision's checkpoint, roughly, for each child of `features`
-FEATURE_SCALES = {0: 48.2, 3: 35.7, 4: 16.9, 6: 7.1, 7: 6.75, 9: 30.0, 10: 30.0, 11: 30.0, 12: 30.0}
+FEATURE_SCALES = {0: 47.8, 3: 35.7, 4: 16.9, 6: 7.1, 7: 6.75, 9: 30.0, 10: 30.0, 11: 30.0, 12: 30.0}
 UNSCALED = dict.fromkeys(FEATURE_SCALES, 1.0)
 BGR_MEAN = np.array([103.939, 116.779, 123.68])  # what the stored network subtracts from pixels in 0..255
 MEAN = np.array([0.485, 0.456, 0.406])  # torchvision's, RGB, pixels in [0, 1]
