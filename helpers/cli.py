@@ -192,6 +192,13 @@ def non_negative(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 upwards")
 
 
+def positive(text: str) -> float:
+    """An argument type: a finite number above 0."""
+    if (value := non_negative(text)) > 0:
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
 def keep_freed_memory() -> None:
     """Asks the C library to reuse freed memory.
 

