@@ -44,6 +44,7 @@ PRESETS = {
     "V": Preset(192, 192, 15, 0.2, [1, 6, 11, 20], [3e7, 1e6, 1e5, 1.5e5], 50.0),
 }
 METHODS = ("course", "paint")
+LARGEST_LOSS = 1e18  # single precision ends at 3e38, and Adam squares gradients
 # The pictures of a run without arguments: content, styles.
 PICTURES = [("rocket", ["swirl"]), ("stereo_motorcycle", ["waves"]), ("coffee", ["stained-glass"])]
 
@@ -205,15 +206,21 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
     """One picture by the graded loop. Writes it to `path`, and the panel content | style | result next to it."""
     from helpers.data_utils import image_name, open_image
     from helpers.figures import Cell, save_grid, save_image
-    from helpers.image_utils import deprocess
+    from helpers.image_utils import deprocess, preprocess
+    from helpers.models import check_finite
     from helpers.recipe import make_recipe
     from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
     from style_utils import style_transfer
 
     content, style = args.content, args.style[0]
     images = {name: open_image(name, seed=args.seed) for name in (content, style)}
-    cli.seed_everything(args.seed)
     like = next(cnn.parameters())
+    deepest = max(settings["content_layer"], *settings["style_layers"])
+    check_finite(cnn[: deepest + 1], preprocess(images[content], 64).to(like))
+    losses = {"content": ContentLoss(), "style": StyleLoss(), "tv": TotalVariationLoss()}
+    for name, loss in losses.items():
+        loss.register_forward_hook(finite_loss(name))
+    cli.seed_everything(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{i}.png" for i, name in enumerate(images)}
         for name, image in images.items():
@@ -222,9 +229,7 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
             name=path.stem,
             content_image=str(files[content]),
             style_image=str(files[style]),
-            content_loss=ContentLoss(),
-            style_loss=StyleLoss(),
-            tv_loss=TotalVariationLoss(),
+            **{f"{name}_loss": loss for name, loss in losses.items()},
             cnn=cnn,
             # Published code has its images on the CPU, unless a type such as torch.cuda.FloatTensor says otherwise.
             dtype=like.dtype if like.device.type == "cpu" else like.type(),  # type: ignore[arg-type]
@@ -241,6 +246,21 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
         Cell(result, "result", f"{result.width} x {result.height} pixels"),
     ]
     return save_grid(path.with_name(f"{path.stem}_panel.png"), [cells], height=3.2, metadata=recipe)
+
+
+def finite_loss(name: str) -> Callable:
+    """A hook for a loss: raises CannotError where its value is NaN, or so large that Adam's squares of its gradient
+    are infinite in single precision, and names it.
+    """
+    from helpers.errors import CannotError
+
+    option = f"--{name}-weights" if name == "style" else f"--{name}-weight"
+
+    def check_value(_module: nn.Module, _inputs: tuple, value: Any) -> None:
+        if not abs(number := float(value.detach())) < LARGEST_LOSS:
+            raise CannotError(f"the {name} loss is {number:g}: choose a smaller {option}")
+
+    return check_value
 
 
 def list_images() -> None:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from helpers.data_utils import find_class, image_name, load_images, names_for, open_image
-from helpers.errors import UsageError
+from helpers.errors import CannotError, UsageError
 from helpers.figures import Cell, Row, clip_percentile, colorize, diverging, overlay
 from helpers.image_utils import preprocess, square
-from helpers.models import check_scores, is_own
+from helpers.models import check_finite, check_scores, is_own
 
 # What a figure's readers must know about each kind of map.
 NOTES = {
@@ -108,6 +108,8 @@ def scores_of(model: nn.Module, X: Tensor) -> Tensor:
             f"this network takes no images of {size[1]} x {size[0]} pixels ({reason}): use --size {works}"
         ) from error
     check_scores(scores)
+    if not scores.isfinite().all():
+        check_finite(model, X)
     return scores
 
 
@@ -153,6 +155,10 @@ def arrange(batch: ImageBatch, groups: Sequence[MapRows]) -> tuple[list[Row], li
 
 def map_picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) -> np.ndarray:
     """A map (H, W) of one of the kinds in NOTES as RGB uint8 (H, W, 3); a region is laid over its photo, if given."""
+    if not np.isfinite(heat).all():
+        raise CannotError(
+            "a map holds NaN or infinity, although the scores are finite: the gradient of the score does"
+        )
     if kind == "signed":
         return diverging(heat)
     if kind == "region":

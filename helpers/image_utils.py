@@ -35,9 +35,13 @@ def deprocess(tensor: Tensor, should_rescale: bool = False) -> Image.Image:
     """The inverse of `preprocess`: (1, 3, H, W) or (3, H, W), normalized -> RGB picture.
 
     Pixels outside [0, 1] are clipped, so the picture shows the values that were optimized; with `should_rescale`
-    all pixels are stretched to [0, 1] instead.
+    all pixels are stretched to [0, 1] instead. Raises CannotError for NaN and infinity.
     """
     img = tensor.detach().float().cpu()
+    if not img.isfinite().all():
+        raise CannotError(
+            "the picture holds NaN or infinity: choose smaller weights or a lower learning rate"
+        )
     pixels = (img[0] if img.dim() == 4 else img).permute(1, 2, 0).numpy() * SQUEEZENET_STD + SQUEEZENET_MEAN
     pixels = rescale(pixels) if should_rescale else pixels.clip(0, 1)
     return Image.fromarray((pixels * 255).round().astype(np.uint8))

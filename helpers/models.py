@@ -101,6 +101,35 @@ def check_scores(output: object) -> None:
     raise UsageError(f"{describe_output(output)}, not scores (N, classes): {remedy}")
 
 
+def check_finite(model: nn.Module, X: Tensor, what: str = "network") -> None:
+    """Raises CannotError where the network's answer to images X (N, 3, H, W) is not finite. Names the first layer whose
+    output holds NaN or infinity; a damaged or diverged checkpoint has such layers.
+    """
+    first: list[str] = []
+
+    def watch(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
+            if not first and isinstance(output, Tensor) and not output.isfinite().all():
+                first.append(name)
+
+        return hook
+
+    leaves = {name: module for name, module in model.named_modules() if not list(module.children())}
+    handles = [module.register_forward_hook(watch(name)) for name, module in leaves.items()]
+    try:
+        with torch.no_grad():
+            answer = model(X.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    if first or (isinstance(answer, Tensor) and not answer.isfinite().all()):
+        place = f"layer {first[0]}" if first else "its output"
+        raise CannotError(
+            f"this {what} computes NaN or infinity, first at {place}: its weights are damaged or have diverged; "
+            "use another checkpoint"
+        )
+
+
 def only_classes(model: nn.Module, y: Tensor) -> tuple[nn.Module, Tensor]:
     """A copy of `model` that computes the scores of the classes y (N,) alone, and y as indices of these scores.
 

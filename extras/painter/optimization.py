@@ -25,6 +25,7 @@ from extras.painter.losses import (
     total_variation,
 )
 from extras.painter.schedule import MIN_SIDE, Schedule, Size
+from helpers.errors import CannotError
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 from visualizers.mechanisms import output_shapes
 
@@ -249,6 +250,11 @@ def _descend(
         x.grad = None
         (LOSS_SCALE * loss).backward()
         value = loss.item()
+        if step == 0 and not math.isfinite(value):
+            name = next((name for name, term in terms.items() if not term.isfinite()), "sum")
+            raise CannotError(
+                f"the loss {name} is not finite from the first step on: choose a --strength nearer to 1"
+            )
         if value < best_loss:
             best, best_loss = x.detach().clone(), value
         step += 1
