@@ -177,7 +177,27 @@ def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Pat
         device = choose_device("cpu")  # published code makes its images there: no tensor type names MPS
     cnn = load_features(args.model or "squeezenet", args.weights, device, quiet=args.quiet)
     settings = settings_of(args, len(cnn))
+    refuse_channels_last(cnn, args.model or "")
     return lambda job, path: run_course(job, settings, cnn, path)
+
+
+def refuse_channels_last(cnn: nn.Sequential, model: str) -> None:
+    """Raises UsageError for a network whose layers return (N, H, W, C): the losses would take rows for channels."""
+    import torch
+
+    from helpers.errors import UsageError
+    from visualizers.mechanisms import LayoutTracker
+
+    like = next(cnn.parameters())
+    with LayoutTracker() as layout, torch.no_grad():
+        x = torch.zeros(1, 3, 64, 64).to(like)
+        for layer in cnn:
+            x = layer(x.clone())
+            if layout.is_channels_last(x):
+                raise UsageError(
+                    f"--model {model}: its layers return (N, H, W, C), and the losses need (N, C, H, W): "
+                    "use squeezenet, vgg16 or vgg19"
+                )
 
 
 def settings_of(args: argparse.Namespace, depth: int) -> dict[str, Any]:
@@ -217,7 +237,7 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
     like = next(cnn.parameters())
     deepest = max(settings["content_layer"], *settings["style_layers"])
     check_finite(cnn[: deepest + 1], preprocess(images[content], 64).to(like))
-    losses = {"content": ContentLoss(), "style": StyleLoss(), "tv": TotalVariationLoss()}
+    losses: dict[str, Any] = {"content": ContentLoss(), "style": StyleLoss(), "tv": TotalVariationLoss()}
     for name, loss in losses.items():
         loss.register_forward_hook(finite_loss(name))
     cli.seed_everything(args.seed)
@@ -229,7 +249,9 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
             name=path.stem,
             content_image=str(files[content]),
             style_image=str(files[style]),
-            **{f"{name}_loss": loss for name, loss in losses.items()},
+            content_loss=losses["content"],
+            style_loss=losses["style"],
+            tv_loss=losses["tv"],
             cnn=cnn,
             # Published code has its images on the CPU, unless a type such as torch.cuda.FloatTensor says otherwise.
             dtype=like.dtype if like.device.type == "cpu" else like.type(),  # type: ignore[arg-type]

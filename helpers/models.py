@@ -5,6 +5,7 @@ torchvision is imported only for its own networks: the import takes about a seco
 
 import copy
 import importlib.util
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -308,7 +309,8 @@ def _build(name: str, **options: Any) -> nn.Module:
 
     # Without this, both warn that their slow initialization will be removed.
     if name in WITH_AUXILIARY_HEADS:
-        options = {"init_weights": False, **options}
+        # Their weights expect images as the original programs prepared them; torchvision sets this beside them.
+        options = {"init_weights": False, "transform_input": True, **options}
     return torchvision.models.get_model(name, weights=None, **options)
 
 
@@ -316,6 +318,9 @@ def _filled(name: str, state: dict[str, torch.Tensor]) -> nn.Module:
     options: dict[str, Any] = {}
     if name in WITH_AUXILIARY_HEADS:
         options["aux_logits"] = has_auxiliary_heads(state)
+    if (positions := state.get("encoder.pos_embedding")) is not None and "conv_proj.weight" in state:
+        # A vision transformer is built for one size of images: a grid of patches, and the class token.
+        options["image_size"] = math.isqrt(positions.shape[1] - 1) * state["conv_proj.weight"].shape[-1]
     model = _hollow(name, **options)
     if count := class_count(model, state):
         model = _hollow(name, num_classes=count, **options)

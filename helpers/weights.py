@@ -195,9 +195,13 @@ def _extract_weights(archive: Path, path: Path) -> None:
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """SHA-256 of the names and bytes of all parameters and buffers, 64 hexadecimal digits."""
+    """SHA-256 of the names and bytes of all parameters and buffers, and of the input transform that torchvision sets
+    beside the weights of two networks: 64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    if getattr(model, "transform_input", False):
+        digest.update(b"transform_input")
     return digest.hexdigest()

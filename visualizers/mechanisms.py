@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -111,6 +112,48 @@ def token_grid(shape: tuple[int, ...]) -> int | None:
     )
 
 
+@contextlib.contextmanager
+def eagerly() -> Iterator[None]:
+    """Inside: networks of torch.compile run as they are written. What is compiled already calls no new hooks."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import is slow
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+class LayoutTracker:
+    """Inside `with LayoutTracker() as layout:` layout.is_channels_last(output) tells, in a hook, whether a tensor of
+    four dimensions that a module returns is (N, H, W, C), as in a Swin transformer, and not (N, C, H, W).
+
+    Shapes alone do not say which. So the leaves that work along one dimension are watched: a Linear and a LayerNorm
+    along the last one, a convolution along the second. What contains them returns what the last of them did, unless
+    its size stands elsewhere now.
+    """
+
+    def __enter__(self) -> "LayoutTracker":
+        self.channels: int | None = None  # of the last layer that works along the last dimension
+        self.handle = nn.modules.module.register_module_forward_hook(self._watch)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.handle.remove()
+
+    def _watch(self, module: nn.Module, _inputs: tuple, output: object) -> None:
+        if not isinstance(output, Tensor) or output.dim() != 4:
+            return
+        dims = tuple(module.dims) if type(module).__name__ == "Permute" else ()  # type: ignore[arg-type]
+        # torchvision's LayerNorm2d, a LayerNorm, permutes to and fro.
+        if isinstance(module, nn.Linear) or type(module) is nn.LayerNorm or dims == (0, 2, 3, 1):
+            self.channels = output.shape[3]
+        elif isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.LayerNorm) or dims == (0, 3, 1, 2):
+            self.channels = None
+
+    def is_channels_last(self, output: Tensor) -> bool:
+        """Whether the output of the module that has just run is (N, H, W, C)."""
+        return output.dim() == 4 and self.channels == output.shape[3]
+
+
 def as_maps(output: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
     """What a layer returned as maps (N, C, h, w), and the way back, from maps to what the next layer expects. A
     transformer's tokens become the grid that they were cut from, without the class token. None where there are no maps.
@@ -139,14 +182,16 @@ def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
     def keep(name: str) -> Callable:
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-            if (found := as_maps(output)) is None:
+            last = isinstance(output, Tensor) and layout.is_channels_last(output)
+            if (found := as_maps(output.permute(0, 3, 1, 2) if last else output)) is None:
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise ValueError(
                     f"layer {name} returns {shape}, not maps (N, C, H, W): choose a convolutional layer"
                 )
             maps, back = found
             outputs[name] = maps if maps.requires_grad else maps.detach().requires_grad_()
-            return back(outputs[name].clone())
+            changed = back(outputs[name].clone())
+            return changed.permute(0, 2, 3, 1) if last else changed
 
         return hook
 
@@ -154,7 +199,8 @@ def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     try:
         for name, module in layers.items():
             handles.append(module.register_forward_hook(keep(name)))
-        yield outputs
+        with LayoutTracker() as layout, eagerly():
+            yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -182,19 +228,22 @@ def output_shapes(
     model: nn.Module, X: Tensor, modules: Mapping[str, nn.Module]
 ) -> list[tuple[str, tuple[int, ...]]]:
     """The names of the modules in the order in which a forward pass of X (N, 3, H, W) calls them, each as often as it
-    is called, with the shape of what it returns for one image; () where that is no tensor.
+    is called, with the shape of what it returns for one image; () where that is no tensor. (N, H, W, C) is given as
+    (N, C, H, W).
     """
     shapes: list[tuple[str, tuple[int, ...]]] = []
 
     def note(name: str) -> Callable:
         def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
+            last = isinstance(output, Tensor) and layout.is_channels_last(output)
+            output = output.permute(0, 3, 1, 2) if last else output  # type: ignore[attr-defined]
             shapes.append((name, tuple(output.shape) if isinstance(output, Tensor) else ()))
 
         return hook
 
     handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
     try:
-        with frozen_eval(model, scores=False), torch.no_grad():
+        with frozen_eval(model, scores=False), torch.no_grad(), LayoutTracker() as layout, eagerly():
             model(X[:1].clone())
     finally:
         for handle in handles:
@@ -223,6 +272,29 @@ def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
     return {name: size for name, shape in shapes if (size := maps_shape(shape))}
 
 
+def learned_layers(module: nn.Module) -> int:
+    """How many convolutions and linear layers a module holds."""
+    return sum(isinstance(part, nn.Conv2d | nn.Linear) for part in module.modules())
+
+
+def network_body(model: nn.Module, X: Tensor) -> str:
+    """The name of the network that `model` wraps, however deep: "" if it wraps none.
+
+    A wrapper (normalization before a network, nn.DataParallel, torch.compile) has one child with more than half of its
+    learned layers, and that child returns scores, not maps or tokens.
+    """
+    shapes = dict(output_shapes(model, X, {name: module for name, module in model.named_modules() if name}))
+    body = ""
+    while True:
+        here = model.get_submodule(body)
+        largest = max(here.named_children(), key=lambda child: learned_layers(child[1]), default=("", here))
+        name = f"{body}.{largest[0]}" if body else largest[0]
+        many = 2 * learned_layers(largest[1]) > learned_layers(here)
+        if not (many and len(shapes.get(name, ())) == 2 and list(largest[1].children())):
+            return body
+        body = name
+
+
 def last_map_layer(model: nn.Module, X: Tensor) -> str:
     """The name of the last child of `model` that still returns maps for X: where Grad-CAM looks by default.
 
@@ -232,7 +304,10 @@ def last_map_layer(model: nn.Module, X: Tensor) -> str:
     """
     pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
     children = {}
-    for name, child in model.named_children():
+    body = network_body(model, X)
+    inside = f"{body}." if body else ""
+    for name, child in model.get_submodule(body).named_children():
+        name = inside + name
         if isinstance(child, nn.ModuleList):  # a list is never called itself, its members are
             children.update({f"{name}.{key}": member for key, member in child.named_children()})
         elif not isinstance(child, pooling):
