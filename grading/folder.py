@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from helpers.files import replace_whole
 
 METADATA = "submission_metadata.yml"
 RESULTS = "results"
+LONGEST = 120  # bytes of a name in a key
 
 
 @dataclass(frozen=True)
@@ -188,10 +190,11 @@ def _holds_graded_files(folder: Path) -> bool:
 
 
 def _safe(name: str) -> str:
-    """A file name without unusual characters."""
-    short = re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "submission"
-    return (
-        short
-        if short == name
-        else f"{short}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
-    )
+    """A file name without unusual characters, and not two of the same: a changed name ends in its whole hash, and no
+    other name does.
+    """
+    short = re.sub(r"[^\w.-]+", "_", name).strip(".")
+    short = short.encode()[:LONGEST].decode(errors="ignore") or "submission"
+    if short == name and not re.search("-[0-9a-f]{64}$", name):
+        return name
+    return f"{short}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"

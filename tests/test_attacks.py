@@ -2,8 +2,10 @@
 answer: nothing forged, nothing hung, no other result lost, no file harmed, no process left.
 """
 
+import json
 import os
 import socket
+import struct
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from grading import channel as wire
 from grading.protocol import ChildError
 from grading.sandbox import Limits, Sandbox, Zygote, notice, separate_user
 from grading.submission import Submission
@@ -272,6 +275,40 @@ def test_an_attack_costs_its_own_task_alone(name, project, zygote):
         assert time.monotonic() - begin < LIMITS.call_seconds + 30
     assert len(sandbox.user_ids) == 2 * separate_user()
     assert not left_behind(sandbox.user_ids)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [0, 2**31 - 1, 2**31 - 1, 2**31 - 1],
+        [2**31 - 1, 2**31 - 1],
+        [1 << 27],
+        [0] * 8,
+        [1] * 9,
+        [-1],
+        [1.0],
+        "1",
+    ],
+)
+@pytest.mark.parametrize("dtype", ["|i1", "<f8", "O", ["<f4"]])
+def test_any_announced_shape_is_refused_before_memory_is_taken_or_is_an_array(shape, dtype):
+    ours, theirs = socket.socketpair()
+    text = json.dumps({"call": "", "arrays": [{"name": "value", "dtype": dtype, "shape": shape}]}).encode()
+    with ours, theirs:
+        theirs.sendall(struct.pack("!I", len(text)) + text)
+        theirs.close()
+        try:
+            _, arrays = wire.receive(ours)
+        except wire.ChannelError:
+            assert shape != [0] * 8 or dtype in ("O", ["<f4"])
+        else:
+            assert arrays["value"].shape == (0,) * 8
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\x1b]0;title\x07\x1b[2J", "\u202e", "\x9b2J"])
+def test_no_message_moves_the_terminal_or_stops_it(text):
+    message = ChildError("exception", f"ValueError: a{text}b").message
+    assert message.isprintable() and message.encode() and message.startswith("ValueError: a?")
 
 
 def test_an_operation_that_ended_its_child_is_not_tried_again(project, zygote):
