@@ -116,6 +116,48 @@ def test_zips_and_folders_are_found_and_nothing_else(tmp_path):
     assert [entry.path.name for entry in find_submissions(tmp_path)] == ["A.ZIP", "b.zip", "c"]
 
 
+def test_every_entry_is_a_row_or_is_named(tmp_path):
+    packed = put(tmp_path / "one.zip").read_bytes()
+    names = [
+        *(
+            "ann.rar",
+            "bob.tar.gz",
+            "tv_loss.py",
+            "cleo_assignsubmission_file_/w.zip",
+            "many/a.zip",
+            "many/b.zip",
+        ),
+        *("export/group/dan/w.zip", "export/group/eve/w.zip", "empty.zip", "fay/style_modules/tv_loss.py"),
+        *(
+            "sec/gus/style_modules/tv_loss.py",
+            "sec/hal/style_modules/tv_loss.py",
+            "ida/my/work/style_utils.py",
+        ),
+        *("jo/notes.txt", "roster.csv", ".hidden", "kim/style_modules\\tv_loss.py", "grades/results/x.json"),
+        "grades/grades.csv",
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(packed)
+    (tmp_path / "link.zip").symlink_to(tmp_path / "one.zip")
+    forgotten = []
+    found = [entry.name for entry in find_submissions(tmp_path, forgotten.append)]
+    assert found == [
+        *("ann.rar", "bob.tar.gz", "cleo_assignsubmission_file_", "empty.zip"),
+        *("export/group/dan", "export/group/eve", "fay", "ida", "kim", "many/a.zip", "many/b.zip", "one.zip"),
+        *("sec/gus", "sec/hal", "tv_loss.py"),
+    ]
+    assert forgotten == [".hidden", "grades", "jo", "link.zip", "roster.csv"]
+
+
+def test_what_we_cannot_read_has_an_empty_score(tmp_path, graded):
+    (tmp_path / "a.rar").write_bytes(b"Rar!" + bytes(100))
+    grade(tmp_path, tmp_path / "out")
+    record = load_results(tmp_path / "out")[0]
+    assert "RAR" in record["failure"]
+    assert list(csv.DictReader(io.StringIO(report.grades_csv([record]))))[0]["points"] == ""
+
+
 def test_a_folder_without_submissions_says_so(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(CannotError):
