@@ -170,6 +170,8 @@ def _graded(entry: Entry, bank: CaseBank, secret: bytes, zygote: Zygote) -> dict
         return record | nothing("the export lists it, but contains no files of it").as_dict()
     try:
         return record | assess(entry.path, bank=bank, secret=secret, zygote=zygote).as_dict()
+    except CannotError as error:
+        return record | nothing("grading failed").as_dict() | {"failure": str(error)}
     except Exception as error:  # one submission must not stop the others
         return record | nothing("grading failed").as_dict() | {"failure": f"{type(error).__name__}: {error}"}
 

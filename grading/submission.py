@@ -213,7 +213,7 @@ def _zip_members(archive: zipfile.ZipFile) -> list[_Member]:
 
 
 def _tar_members(archive: tarfile.TarFile) -> list[_Member]:
-    members = []
+    members: list[_Member] = []
     for entry in archive:
         if len(members) >= ENTRY_LIMIT:
             raise UnreadableError(f"the archive has more than {ENTRY_LIMIT} entries")
@@ -362,7 +362,7 @@ def _inside(names: Iterable[str], submission: Submission) -> dict[str, str]:
         flat = bool(side_by_side) and max(side_by_side.values()) > max(found.values(), default=0)
         if flat:
             wrapper = min(side_by_side, key=lambda prefix: (-side_by_side[prefix], prefix.count("/"), prefix))
-            inside = {}
+            inside: dict[str, str] = {}
             for name in names:
                 last = name.removeprefix(wrapper)
                 if name.startswith(wrapper) and "/" not in last and (graded := by_file.get(bare(last))):
