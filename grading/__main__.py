@@ -65,7 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_bank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--public", action="store_true", help="use the public cases even if there are private ones"
+        "--public",
+        action="store_true",
+        help="use the public cases, whose answers every student has; results are marked as practice",
     )
 
 
@@ -93,7 +95,7 @@ def check(args: argparse.Namespace) -> None:
             process = stack.enter_context(OwnProcess())  # it starts while we read the cases
         from grading.assess import assess, bank_and_secret, next_step, table
 
-        bank, secret = bank_and_secret(public=args.public or args.path is None)
+        bank, secret = bank_and_secret(public=own or args.public)
         if not own:
             staff.notice_isolation(args)
         with cli.progress(len(tasks), "grading", "task") as advance:

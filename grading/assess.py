@@ -30,6 +30,7 @@ PRIVATE_BANK = Path(__file__).with_name("private") / "cases.npz"
 SECRET = PRIVATE_BANK.with_name("secret")
 # A student's copy has no secret: the cases that it draws can be predicted, those of the grader cannot.
 PUBLIC_SECRET = b"the student's own check"
+PRACTICE = "practice: graded with the public cases, whose answers are in every student's copy"
 WIDTH = 100  # of the table, in characters
 SHOWN = 12  # places of prints in a remark
 MARKS = {"passed": "+", "partial": "~", "failed": "-"}
@@ -45,6 +46,7 @@ class Assessment:
     notes: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    practice: bool = False  # graded with the public cases, whose answers everybody has
     sources: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -53,7 +55,8 @@ class Assessment:
         found = [finding for task in self.report.tasks for finding in task.findings]
         missing = [finding.message for finding in found if finding.id == MISSING]
         # A file that is missing is mentioned once: where it costs points.
-        remarks = [note for note in self.notes if not any(_same_file(note, message) for message in missing)]
+        remarks = [PRACTICE] if self.practice else []
+        remarks += [note for note in self.notes if not any(_same_file(note, message) for message in missing)]
         places: dict[str, list[str]] = {}
         for leftover in self.leftovers:
             place, _, what = leftover.partition(": ")
@@ -101,7 +104,9 @@ def assess(
 
             seed = draw_seed(secret, submission.digest.encode())
             report = grade(_without_missing(execute, submission), seed, bank, tasks, finish)
-    return _assessment(report, submission)
+    result = _assessment(report, submission)
+    result.practice = own is None and secret == PUBLIC_SECRET
+    return result
 
 
 def _executor(
@@ -191,15 +196,24 @@ def next_step(assessment: Assessment) -> str:
 
 
 def bank_and_secret(public: bool = False) -> tuple[CaseBank, bytes]:
-    """The grader's private bank, or the public bank if there is none, and the grader's secret.
+    """The grader's private bank and secret or, with `public`, those of a student's copy.
 
-    With `public`: the bank and the secret of a student's copy.
+    The public ones are never used in place of missing private ones: everybody has their answers. Raises CannotError.
     """
-    bank = PUBLIC_BANK if public or not PRIVATE_BANK.is_file() else PRIVATE_BANK
+    if not public and not (PRIVATE_BANK.is_file() and SECRET.is_file()):
+        lacking = SECRET if PRIVATE_BANK.is_file() else PRIVATE_BANK
+        raise CannotError(
+            f"{_inside_project(lacking)} is missing: put your copy of it back, or run `python -m grading cases "
+            "--private`; or practise with the public cases: --public"
+        )
+    bank = PUBLIC_BANK if public else PRIVATE_BANK
     if not bank.is_file():
-        raise CannotError(f"{bank.relative_to(PROJECT)} is missing: run `python -m grading cases`")
-    secret = PUBLIC_SECRET if public or not SECRET.is_file() else own_secret()
-    return load_bank(bank), secret
+        raise CannotError(f"{_inside_project(bank)} is missing: run `python -m grading cases`")
+    return load_bank(bank), PUBLIC_SECRET if public else own_secret()
+
+
+def _inside_project(path: Path) -> Path:
+    return path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
 
 
 def own_secret() -> bytes:

@@ -7,10 +7,14 @@ On disk a bank is one .npz without pickles: all float32 numbers in one row, all 
 a JSON index of the arrays in them.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
+import multiprocessing
+import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from helpers.files import replace_whole
 
 SAMPLE = 24  # numbers kept of each array in a mistake's answer
 FORMAT = 1
+PROCESSES = 2  # that compute a bank
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ def compute_bank(
     variants: Callable[[Sequence], Execute],
     spare: int | None = None,
     on_case: Callable[[], object] = lambda: None,
+    only: tuple[str, str] | None = None,
 ) -> CaseBank:
     """The bank of the solved project in `root` and of every mistake of the catalogue.
 
@@ -125,6 +131,7 @@ def compute_bank(
     variants: patches of the project -> a function that executes operations on the patched project.
     spare: how many more cases of each kind are tried than kept (by default a quarter). The cases in which most
     mistakes give a wrong answer are kept.
+    only: an operation and one of its kinds. Each kind has random numbers of its own, so the cases are the same ones.
     """
     from grading.case_inputs import INPUTS
     from grading.mistakes import catalogue
@@ -136,6 +143,8 @@ def compute_bank(
     for operation in INPUTS:
         kept = cases_per_kind * OPERATIONS[operation].draws // 2
         for kind, make in INPUTS[operation].items():
+            if only not in (None, (operation, kind)):
+                continue
             rng = np.random.default_rng([seed, *hashlib.sha256(f"{operation}/{kind}".encode()).digest()])
             tried: list[Case] = []
             while len(tried) < kept + (_spare(kept) if spare is None else spare):
@@ -172,22 +181,60 @@ def write_bank(
     on_case: Callable[[], object] = lambda: None,
 ) -> Path:
     """Computes a bank from the solved project in `root` and writes it, which takes minutes. Needs the catalogue.
-    `on_case` is called after each of `case_count(cases_per_kind)` cases.
+    `on_case` is called for each of `case_count(cases_per_kind)` cases when its kind is complete.
+
+    Two processes share the work, one kind at a time; a variant is built where it is first needed.
     """
+    from grading.case_inputs import INPUTS
+
+    kinds = [(operation, kind) for operation in INPUTS for kind in INPUTS[operation]]
+    banks = {}
+    # With "spawn": torch has threads, which a forked process would lack.
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(PROCESSES, context) as pool:
+        waiting = {
+            pool.submit(_bank_of_a_kind, folder, Path(root), seed, cases_per_kind, only): only
+            for only in kinds
+        }
+        try:
+            for done in as_completed(waiting):
+                banks[waiting[done]] = done.result()
+                for _ in range(case_count(cases_per_kind, waiting[done][0])):
+                    on_case()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    cases = [case for only in kinds for case in banks[only].cases]
+    return save_bank(CaseBank(banks[kinds[0]].mistakes, cases), path)
+
+
+_variants: dict[str, Callable[[Sequence], Execute]] = {}  # of a process, by its folder
+
+
+def _bank_of_a_kind(
+    folder: str, root: Path, seed: int, cases_per_kind: int, only: tuple[str, str]
+) -> CaseBank:
+    """Runs in a process of its own. `folder`: for temporary files, which its owner removes."""
+    import torch
+
     from grading.local import local_variants
 
-    with local_variants(root) as variants:
-        bank = compute_bank(
-            root, seed=seed, cases_per_kind=cases_per_kind, variants=variants, on_case=on_case
-        )
-    return save_bank(bank, path)
+    torch.set_num_threads(1)  # on networks this small, threads mostly wait for each other
+    tempfile.tempdir = folder
+    if folder not in _variants:
+        _variants[folder] = _kept_open.enter_context(local_variants(root))
+    return compute_bank(root, seed=seed, cases_per_kind=cases_per_kind, variants=_variants[folder], only=only)
 
 
-def case_count(cases_per_kind: int) -> int:
-    """The number of cases that `write_bank` tries, for a progress bar."""
+_kept_open = contextlib.ExitStack()
+
+
+def case_count(cases_per_kind: int, only: str | None = None) -> int:
+    """The number of cases that `write_bank` tries, for a progress bar. With `only`, of one kind of this operation."""
     from grading.case_inputs import INPUTS
 
     kept = {operation: cases_per_kind * OPERATIONS[operation].draws // 2 for operation in INPUTS}
+    if only is not None:
+        return kept[only] + _spare(kept[only])
     return sum(len(kinds) * (kept[name] + _spare(kept[name])) for name, kinds in INPUTS.items())
 
 

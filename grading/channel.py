@@ -67,12 +67,17 @@ def receive(
         raise ChannelError(f"a header of {length} bytes is too long")
     try:
         header = json.loads(_exactly(channel, length, deadline))
-        layout = [_layout(entry) for entry in header.pop("arrays")]
+        described = header.pop("arrays")
+        if len(described) > MAX_ARRAYS:
+            raise ChannelError(f"{len(described)} arrays; {MAX_ARRAYS} are allowed")
+        layout = [_layout(entry) for entry in described]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ChannelError("not one of our headers") from error
     sizes = [np.dtype(dtype).itemsize * math.prod(shape) for _, dtype, shape in layout]
-    if len(layout) > MAX_ARRAYS or sum(sizes) > cap:
-        raise ChannelError(f"{len(layout)} arrays with {sum(sizes)} bytes; {cap} bytes are allowed")
+    # The judge computes with 8 bytes per number. An empty array may have a shape that numpy refuses all the same.
+    room = sum(8 * math.prod(max(n, 1) for n in shape) for _, _, shape in layout)
+    if max(sum(sizes), room) > cap:
+        raise ChannelError(f"{len(layout)} arrays with {room} bytes; {cap} bytes are allowed")
     arrays = {}
     for (name, dtype, shape), size in zip(layout, sizes, strict=True):
         arrays[name] = np.frombuffer(_exactly(channel, size, deadline), dtype=dtype).reshape(shape)

@@ -2,23 +2,35 @@
 
 import hashlib
 import json
+import os
 import re
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from grading.assess import assess, nothing
 from grading.cases import CaseBank
 from grading.sandbox import Zygote
-from grading.submission import GRADED_FILES, UnreadableError, read_submission
+from grading.submission import (
+    ARCHIVES,
+    DEEPEST,
+    GRADED_FILES,
+    UnreadableError,
+    bare,
+    read_submission,
+    wrappers,
+)
 from helpers import cli
 from helpers.errors import CannotError
 from helpers.files import replace_whole
 
 METADATA = "submission_metadata.yml"
 RESULTS = "results"
+OURS = {PurePosixPath(name).name for name in GRADED_FILES}
+LONGEST = 120  # bytes of a name in a key
 
 
 @dataclass(frozen=True)
@@ -28,11 +40,13 @@ class Entry:
     key: str
     path: Path
     students: tuple[dict[str, str], ...] = ()
+    name: str = ""  # of the path, from the folder of the class
 
 
-def find_submissions(folder: Path) -> list[Entry]:
-    """The submissions in a folder: every zip, every folder with a graded file in it, and those that Gradescope's
-    metadata lists. Raises CannotError if there are none.
+def find_submissions(folder: Path, left_out: Callable[[str], object] = lambda _name: None) -> list[Entry]:
+    """The submissions in a folder: every archive, every graded file, every folder with one of these in it (also in
+    folders in it), and those that Gradescope's metadata lists. `left_out` gets the name of every other entry.
+    Raises CannotError if there are none.
     """
     if not folder.is_dir():
         raise CannotError(f"{folder}: no such folder")
@@ -41,19 +55,25 @@ def find_submissions(folder: Path) -> list[Entry]:
         listed = read_metadata((folder / METADATA).read_text(encoding="utf-8", errors="replace"))
     entries = []
     for path in sorted(folder.iterdir()):
-        zipped = path.is_file() and path.suffix.lower() == ".zip"
-        unpacked = path.is_dir() and (path.name in listed or _holds_graded_files(path))
-        if not path.is_symlink() and (zipped or unpacked):
-            name = path.stem if zipped else path.name
-            students = listed.get(name) or listed.get(path.name) or ()
-            entries.append(Entry(_safe(path.name), path, tuple(students)))
+        if path.name == METADATA:
+            continue
+        found = _submissions_at(path, whole=path.name in listed)
+        if not found:
+            left_out(path.name)
+        for place in found:
+            students = listed.get(path.stem) or listed.get(path.name) or ()
+            name = place.relative_to(folder).as_posix()
+            entries.append(Entry(_safe(name), place, tuple(students), name))
     entries += [
-        Entry(_safe(name), folder / name, tuple(students))
+        Entry(_safe(name), folder / name, tuple(students), name)
         for name, students in listed.items()
-        if not any(entry.path.stem == name or entry.path.name == name for entry in entries)
+        if not any(name in (PurePosixPath(entry.name).parts[0], entry.path.stem) for entry in entries)
     ]
     if not entries:
-        raise CannotError(f"{folder} contains no zips, and no folders with {GRADED_FILES[-1]} in them")
+        raise CannotError(
+            f"{folder} contains no submissions: expected are zip or tar archives, or one folder per student with an "
+            f"archive or with {GRADED_FILES[0]}, {GRADED_FILES[-1]} and the others in it"
+        )
     return entries
 
 
@@ -105,7 +125,10 @@ def grade_folder(
     """Grades every submission into out/results/KEY.json, except those that are already graded: unless the submission,
     the cases, the secret or the grader has changed.
     """
-    entries = find_submissions(folder)
+    forgotten: list[str] = []
+    entries = find_submissions(folder, forgotten.append)
+    for name in forgotten:
+        print(f"left out, no submission found in it: {name!a}", file=sys.stderr)
     results = out / RESULTS
     terms = _terms(bank, secret)
     stop = threading.Event()
@@ -137,11 +160,18 @@ def grade_folder(
 
 def _graded(entry: Entry, bank: CaseBank, secret: bytes, zygote: Zygote) -> dict:
     """The record of one submission. A failure of the grader is recorded, and the next run tries again."""
-    record = {"key": entry.key, "file": entry.path.name, "students": list(entry.students), "failure": ""}
+    record = {
+        "key": entry.key,
+        "file": entry.name or entry.path.name,
+        "students": list(entry.students),
+        "failure": "",
+    }
     if not entry.path.exists():
         return record | nothing("the export lists it, but contains no files of it").as_dict()
     try:
         return record | assess(entry.path, bank=bank, secret=secret, zygote=zygote).as_dict()
+    except CannotError as error:
+        return record | nothing("grading failed").as_dict() | {"failure": str(error)}
     except Exception as error:  # one submission must not stop the others
         return record | nothing("grading failed").as_dict() | {"failure": f"{type(error).__name__}: {error}"}
 
@@ -150,7 +180,7 @@ def _is_current(path: Path, entry: Entry, terms: str) -> bool:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         digest = read_submission(entry.path).digest
-    except (OSError, ValueError, UnreadableError):
+    except (OSError, ValueError, UnreadableError, CannotError):
         return False
     return (record.get("terms"), record.get("digest"), record.get("failure")) == (terms, digest, "")
 
@@ -180,18 +210,41 @@ def load_results(out: Path) -> list[dict]:
     return records
 
 
-def _holds_graded_files(folder: Path) -> bool:
+def _submissions_at(path: Path, *, whole: bool = False, depth: int = 0) -> list[Path]:
+    """The submissions in an entry of a class's folder. `whole`: it is one, whatever is in it."""
+    if path.is_symlink() or path.name.startswith("."):
+        return []
+    if path.is_file():
+        return [path] * (path.name.lower().endswith(ARCHIVES) or bare(path.name) in OURS)
+    if whole:
+        return [path]
     try:
-        return bool(read_submission(folder).files)
-    except UnreadableError:
-        return False
+        if (path / "grades.csv").is_file() and (path / RESULTS).is_dir():
+            return []  # of an earlier run
+        inside = sorted(path.iterdir())
+        archives = [one for one in inside if one.is_file() and one.name.lower().endswith(ARCHIVES)]
+        names = [
+            one.relative_to(path).as_posix().replace("\\", "/")
+            for level in range(4)
+            for one in path.glob("*/" * level + "*.py")
+        ]
+        places = wrappers(names)
+        several = set() if "" in places else {place.split("/")[0] for place in places}
+        own = bool(places) or any(bare(one.name) in OURS for one in inside)
+        if depth < DEEPEST and (len(several) > 1 or len(archives) > 1 or not (archives or own)):
+            # Not one submission but several, each with a row of its own.
+            return [place for one in inside for place in _submissions_at(one, depth=depth + 1)]
+        return [path] if archives or own else []
+    except OSError:
+        return [path]  # it gets a row that says why
 
 
 def _safe(name: str) -> str:
-    """A file name without unusual characters."""
-    short = re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "submission"
-    return (
-        short
-        if short == name
-        else f"{short}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
-    )
+    """A file name without unusual characters, and not two of the same: a changed name ends in its whole hash, and no
+    other name does.
+    """
+    short = re.sub(r"[^\w.-]+", "_", name).strip(".")
+    short = short.encode()[:LONGEST].decode(errors="ignore") or "submission"
+    if short == name and not re.search("-[0-9a-f]{64}$", name):
+        return name
+    return f"{short}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"

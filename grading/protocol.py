@@ -26,7 +26,9 @@ class ChildError(Exception):
         if kind not in KINDS:
             raise ValueError(f"{kind} is not a kind of child error: {', '.join(KINDS)}")
         self.kind = kind
-        self.message = " ".join(str(message).split())[:MESSAGE_LIMIT]
+        text = " ".join(str(message).split())[:MESSAGE_LIMIT]
+        # Escape codes would reach the terminal; half of a surrogate pair cannot be printed at all.
+        self.message = "".join(c if c.isprintable() else "?" for c in text)
         super().__init__(f"{kind}: {self.message}")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from grading.assess import MARKS
+from grading.assess import MARKS, PRACTICE
 from grading.folder import load_results
 from grading.handout import emptied, solutions
 from grading.similarity import Pair, similar_pairs
@@ -60,7 +61,10 @@ def grades_csv(records: Sequence[dict]) -> str:
         # A failure of the grader must not look like 0 points.
         total = "" if record["failure"] else record["points"]
         by_task = ["" if record["failure"] else points.get(name, 0) for name in TASKS]
-        remarks = "; ".join(filter(None, [record["failure"], *record["notes"], *_unreadable(record)]))
+        practice = PRACTICE if record.get("practice") else ""
+        remarks = "; ".join(
+            filter(None, [record["failure"], practice, *record["notes"], *_unreadable(record)])
+        )
         for student in record["students"] or [{}]:
             who = [student.get(key, "") for key in ("name", "sid", "email")]
             row = [record["file"], *who, total, record["max_points"], *by_task, record["receipt"], remarks]
@@ -74,9 +78,10 @@ def _unreadable(record: dict) -> list[str]:
 
 
 def _harmless(cell: object) -> object:
-    """An apostrophe before text that a spreadsheet would read as a formula."""
-    text = str(cell)
-    return f"'{text}" if isinstance(cell, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    """An apostrophe before text that a spreadsheet would read as a formula, also if it separates cells elsewhere than
+    we do: by semicolons, tabs or new lines.
+    """
+    return re.sub(r"(^|[\s;,|:\"])(?=[=+\-@＝＋－＠])", r"\1'", cell) if isinstance(cell, str) else cell
 
 
 def page(records: Sequence[dict], pairs: Sequence[Pair]) -> str:
@@ -88,6 +93,7 @@ def page(records: Sequence[dict], pairs: Sequence[Pair]) -> str:
         names=[_name(record) for record in records],
         tasks=TASKS,
         summary=_summary(graded),
+        practice=PRACTICE if any(record.get("practice") for record in records) else "",
         counts=_counts(graded),
         rates=_pass_rates(graded),
         mistakes=_mistakes(records),
@@ -155,7 +161,13 @@ def _mistakes(records: Sequence[dict]) -> list[tuple[str, str, list[int]]]:
 
 def _remarks(record: dict) -> list[str]:
     ignored = record["ignored"]
-    remarks = [record["failure"], *record["notes"], *(f"{line} (harmless)" for line in record["leftovers"])]
+    practice = PRACTICE if record.get("practice") else ""
+    remarks = [
+        record["failure"],
+        practice,
+        *record["notes"],
+        *(f"{line} (harmless)" for line in record["leftovers"]),
+    ]
     remarks += [f"ignored: {name}" for name in ignored[:SHOWN_IGNORED]]
     if len(ignored) > SHOWN_IGNORED:
         remarks.append(f"ignored: {len(ignored) - SHOWN_IGNORED} more files")

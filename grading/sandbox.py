@@ -25,12 +25,20 @@ import numpy as np
 
 from grading import channel as wire
 from grading.protocol import Arrays, ChildError
-from grading.zygote import PR_SET_DUMPABLE, READY, landlock_version
+from grading.zygote import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWUSER,
+    PR_SET_DUMPABLE,
+    READY,
+    landlock_version,
+)
 from helpers.errors import CannotError
 
 # The grader's files that student code can read; none of them knows an answer.
 BESIDE_THE_STUDENT = ("__init__.py", "channel.py", "drivers.py", "hints.py", "protocol.py", "zygote.py")
 # User ids without an account; a container may be limited to ids below 65536.
+PROJECT = Path(__file__).resolve().parent.parent
 FIRST_UID, LAST_UID = 20_000, 59_999
 START_SECONDS = 120
 
@@ -163,6 +171,7 @@ class Sandbox:
             path.chmod(0o755 if path.is_dir() else 0o644)
         self._settings = asdict(self.limits) | {
             "stage": str(self._stage),
+            "hidden": [str(PROJECT)],
             "landlock": landlock_version() > 0,
             "closed": _closed_folders(),
             "processes": self.limits.processes + (0 if separate_user() else _processes_of_mine()),
@@ -298,7 +307,18 @@ def notice() -> str:
         lacking.append(f"{sys.base_prefix} cannot be read by other users, so student code runs as root")
     if not landlock_version():
         lacking.append("this kernel has no Landlock, so student code can read what all users can")
+    if not _can_leave_the_network():
+        what = "UDP and local sockets" if landlock_version() >= 4 else "the network"
+        lacking.append(f"no network namespace is allowed here, so student code can use {what}")
     return f"reduced isolation: {'; '.join(lacking)}" if lacking else ""
+
+
+@functools.cache
+def _can_leave_the_network() -> bool:
+    """Whether a process can have a network of its own. Docker refuses this unless it is told to allow it."""
+    flags = CLONE_NEWNET | CLONE_NEWIPC | (0 if os.geteuid() == 0 else CLONE_NEWUSER)
+    code = f"import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare({flags}) != 0)"
+    return subprocess.run([sys.executable, "-I", "-S", "-c", code], check=False).returncode == 0
 
 
 def separate_user() -> bool:

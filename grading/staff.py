@@ -9,6 +9,8 @@ from helpers import cli
 from helpers.errors import CannotError
 
 PROJECT = Path(__file__).resolve().parent.parent
+# The answers of the public cases are known, so there must be many. Nobody sees the private ones.
+PUBLIC_CASES, PRIVATE_CASES = 12, 4
 
 
 def add_commands(
@@ -40,7 +42,12 @@ def add_commands(
         help="default: grading/cases.npz, or --private's",
     )
     command.add_argument("--private", action="store_true", help="compute the private bank, from your secret")
-    command.add_argument("--cases-per-kind", type=cli.positive_int, default=12, metavar="N")
+    command.add_argument(
+        "--cases-per-kind",
+        type=cli.positive_int,
+        metavar="N",
+        help=f"default: {PUBLIC_CASES}, private: {PRIVATE_CASES}",
+    )
 
 
 def on_linux(instead: str = "") -> None:
@@ -71,6 +78,8 @@ def grade(args: argparse.Namespace) -> Path:
     from grading.report import write_reports
 
     notice_isolation(args)
+    if not args.public:
+        make_private_bank()
     bank, secret = bank_and_secret(public=args.public)
     grade_folder(args.folder, args.out, jobs=args.jobs, bank=bank, secret=secret)
     return write_reports(args.out, PROJECT)
@@ -85,23 +94,45 @@ def report(args: argparse.Namespace) -> Path:
 def bundle(args: argparse.Namespace) -> Path:
     from grading.bundle import build
 
+    if not args.public:
+        make_private_bank()
     return build(PROJECT, args.output, public=args.public)
 
 
 def cases(args: argparse.Namespace) -> Path:
-    import torch
-
     from grading.assess import PRIVATE_BANK, PUBLIC_BANK, own_secret
+
+    count = args.cases_per_kind or (PRIVATE_CASES if args.private else PUBLIC_CASES)
+    seed = int.from_bytes(own_secret()[:6], "big") if args.private else 0
+    return _compute(args.output or (PRIVATE_BANK if args.private else PUBLIC_BANK), seed, count)
+
+
+def make_private_bank() -> None:
+    """Makes the private bank and the secret at their first use. Raises CannotError if only the secret is missing."""
+    from grading.assess import PRIVATE_BANK, SECRET, own_secret
+
+    if PRIVATE_BANK.is_file():
+        if not SECRET.is_file():
+            raise CannotError(
+                f"{SECRET} is missing, which decides which cases are drawn: put your copy of it back, or remove "
+                f"{PRIVATE_BANK.name} beside it to begin anew"
+            )
+        return
+    print(
+        f"Making your private cases and secret in {PRIVATE_BANK.parent} (a few minutes, once). Keep this folder, and "
+        "keep it to yourself: the same submission then gets the same grade.",
+        file=sys.stderr,
+    )
+    _compute(PRIVATE_BANK, int.from_bytes(own_secret()[:6], "big"), PRIVATE_CASES)
+
+
+def _compute(path: Path, seed: int, cases_per_kind: int) -> Path:
     from grading.cases import case_count, write_bank
 
-    torch.set_num_threads(1)  # on networks this small, threads mostly wait for each other
-    seed = int.from_bytes(own_secret()[:6], "big") if args.private else 0
-    path = args.output or (PRIVATE_BANK if args.private else PUBLIC_BANK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if args.private:
-        path.parent.chmod(0o700)
-    with cli.progress(case_count(args.cases_per_kind), "cases") as advance:
-        return write_bank(path, PROJECT, seed=seed, cases_per_kind=args.cases_per_kind, on_case=advance)
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, parents=True)
+    with cli.progress(case_count(cases_per_kind), "cases", "case") as advance:
+        return write_bank(path, PROJECT, seed=seed, cases_per_kind=cases_per_kind, on_case=advance)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], Path]] = {

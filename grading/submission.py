@@ -4,19 +4,25 @@ All other files are ignored and listed. The graded files are put beside our own 
 student adds or changes make no difference.
 """
 
+import bz2
 import codecs
+import gzip
 import hashlib
 import io
+import lzma
 import re
 import stat
 import struct
+import tarfile
 import tokenize
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from helpers.errors import CannotError
 
 GRADED_FILES = (
     "visualizers/class_visualization.py",
@@ -46,6 +52,17 @@ PACKAGES = {
     },
 }
 
+# What archives end in, and formats that need other programs, by their first bytes.
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz", ".rar", ".7z")
+FOREIGN = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7z archive", b"\x28\xb5\x2f\xfd": "a zstd archive"}
+DEEPEST, DEEPEST_ARCHIVE, MOST_ARCHIVES = 3, 2, 10  # folders, archives in each other, archives side by side
+# Reading a hostile archive from memory may raise any of these.
+DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(ValueError, OverflowError, RuntimeError, LookupError),
+)
+# Python has them, but decoding fails, or takes time that grows with the square of the length.
+ODD_ENCODINGS = {"undefined", "punycode", "idna"}
 FILE_LIMIT = 256 << 10
 ZIP_LIMIT = 150 << 20
 ENTRY_LIMIT = 20_000
@@ -106,28 +123,63 @@ class Submission:
 
 
 def read_submission(path: Path) -> Submission:
-    """The submission in a zip file or a folder. Raises UnreadableError."""
+    """The submission in a zip, a tar archive, one Python file or a folder; an archive may also be inside a folder or an
+    archive. Raises UnreadableError for what is damaged, and CannotError for what cannot be read on this machine.
+    """
     try:
-        return _read_folder(path) if path.is_dir() else _read_zip(path)
+        if path.is_dir():
+            return _from_members(_folder_members(path), depth=0)
+        size = path.stat().st_size
+        if size > ZIP_LIMIT:
+            raise UnreadableError(f"the file is {size >> 20} MB; {ZIP_LIMIT >> 20} MB are accepted")
+        data = path.read_bytes()
     except OSError as error:
-        raise UnreadableError(f"cannot be read: {error.strerror or error}") from error
+        raise CannotError(f"{_shown(path.name)} cannot be read here: {error.strerror or error}") from error
+    if path.suffix.lower() == ".py":
+        return _from_members([_Member(path.name, lambda limit: data[:limit])], depth=0)
+    return _from_archive(data, depth=0)
 
 
-def _read_zip(path: Path) -> Submission:
-    size = path.stat().st_size
-    if size > ZIP_LIMIT:
-        raise UnreadableError(f"the zip is {size >> 20} MB; {ZIP_LIMIT >> 20} MB are accepted")
-    with path.open("rb") as stream:
-        _check_directory(stream, size)
+@dataclass
+class _Member:
+    """A file in a folder or an archive: its name with slashes, and a function that reads it up to a limit."""
+
+    name: str
+    read: Callable[[int], bytes]
+    problem: str = ""  # why it is not to be read
+    ignore: str = ""  # why it is none of ours
+
+
+def _from_archive(data: bytes, depth: int) -> Submission:
+    for magic, kind in FOREIGN.items():
+        if data.startswith(magic):
+            raise CannotError(f"{kind} cannot be read here: unpack it into a folder, and grade that")
+    try:
+        if unpacked := _untarred(data):
+            with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
+                return _from_members(_tar_members(tar), depth)
+        stream = io.BytesIO(data)
+        _check_directory(stream, len(data))
         stream.seek(0)
-        try:
-            with zipfile.ZipFile(stream) as archive:
-                return _from_entries(archive)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
-            raise UnreadableError(f"not a zip file, or a damaged one ({_shown(str(error))})") from error
+        with zipfile.ZipFile(stream) as archive:
+            return _from_members(_zip_members(archive), depth)
+    except DAMAGE as error:
+        raise UnreadableError(f"not a zip file, or a damaged one ({_shown(str(error))})") from error
 
 
-def _check_directory(stream: io.BufferedReader, size: int) -> None:
+def _untarred(data: bytes) -> bytes:
+    """The plain tar archive in the data; nothing if there is none."""
+    for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open)):
+        if data.startswith(magic):
+            with opened(io.BytesIO(data)) as stream:
+                data = stream.read(ZIP_LIMIT + 1)
+            if len(data) > ZIP_LIMIT:
+                raise UnreadableError(f"the archive unpacks to more than {ZIP_LIMIT >> 20} MB")
+            break
+    return data if data[257:262] == b"ustar" else b""
+
+
+def _check_directory(stream: io.BytesIO, size: int) -> None:
     """Refuses a huge list of files before zipfile turns it into objects."""
     stream.seek(max(0, size - 65_557))  # the end record is 22 bytes, a comment at most 65535
     tail = stream.read()
@@ -139,67 +191,129 @@ def _check_directory(stream: io.BufferedReader, size: int) -> None:
         raise UnreadableError(f"the zip lists {length >> 10} kB of names: make it with collect_submission.py")
 
 
-def _from_entries(archive: zipfile.ZipFile) -> Submission:
+def _zip_members(archive: zipfile.ZipFile) -> list[_Member]:
     entries = archive.infolist()
     if len(entries) > ENTRY_LIMIT:
         raise UnreadableError(f"the zip has {len(entries)} entries; {ENTRY_LIMIT} are accepted")
-    submission = Submission()
-    plain: dict[str, zipfile.ZipInfo] = {}
-    for entry in entries:
+
+    def member(entry: zipfile.ZipInfo) -> _Member:
+        def read(limit: int) -> bytes:
+            with archive.open(entry) as stream:
+                return stream.read(limit)
+
+        problem = ""
+        if entry.flag_bits & 1:
+            problem = "is encrypted and was not read: make the zip without a password"
+        elif entry.compress_type not in METHODS:
+            problem = "is compressed in an unusual way and was not read: make an ordinary zip"
         name = entry.filename.replace("\\", "/")  # as some Windows tools write them
-        reason = _reason_to_ignore(name, entry.external_attr >> 16)
-        if reason:
-            submission.ignored.append(f"{_shown(name)} ({reason})")
-        elif not name.endswith("/"):
-            plain[name] = entry  # the last of several counts, as when unpacking
-    twice = Counter(entry.filename.replace("\\", "/") for entry in entries)
+        return _Member(name, read, problem, _reason_to_ignore(name, entry.external_attr >> 16))
+
+    return [member(entry) for entry in entries]
+
+
+def _tar_members(archive: tarfile.TarFile) -> list[_Member]:
+    members: list[_Member] = []
+    for entry in archive:
+        if len(members) >= ENTRY_LIMIT:
+            raise UnreadableError(f"the archive has more than {ENTRY_LIMIT} entries")
+
+        def read(limit: int, entry: tarfile.TarInfo = entry) -> bytes:
+            stream = archive.extractfile(entry)
+            return stream.read(limit) if stream else b""
+
+        name = entry.name.replace("\\", "/").removeprefix("./") + "/" * entry.isdir()
+        odd = "" if entry.isfile() or entry.isdir() else "a link" if entry.issym() else "not an ordinary file"
+        members.append(_Member(name, read, "", odd or _reason_to_ignore(name, 0)))
+    return members
+
+
+def _folder_members(root: Path) -> list[_Member]:
+    """The files below a folder. Links are not followed. Raises OSError for a folder that cannot be read."""
+    members: list[_Member] = []
+    waiting = [(root, "", 0)]
+    while waiting:
+        folder, prefix, depth = waiting.pop(0)
+        for path in sorted(folder.iterdir()):
+            name = (prefix + path.name).replace("\\", "/")
+            if path.is_symlink():
+                members.append(_Member(name, lambda _limit: b"", ignore="a link"))
+            elif path.is_dir():
+                if depth < DEEPEST and not path.name.startswith("."):
+                    waiting.append((path, f"{prefix}{path.name}/", depth + 1))
+            elif path.is_file():
+
+                def read(limit: int, path: Path = path) -> bytes:
+                    try:
+                        with path.open("rb") as stream:
+                            return stream.read(limit)
+                    except OSError as error:  # says nothing about the work
+                        raise CannotError(f"{path.name} cannot be read here: {error.strerror}") from error
+
+                members.append(_Member(name, read, "", _reason_to_ignore(name, 0)))
+            if len(members) > ENTRY_LIMIT:
+                raise UnreadableError(f"the folder has more than {ENTRY_LIMIT} entries")
+    return members
+
+
+def _from_members(members: Iterable[_Member], depth: int) -> Submission:
+    submission = Submission()
+    plain: dict[str, _Member] = {}
+    times: Counter[str] = Counter()
+    for member in members:
+        if member.ignore:
+            submission.ignored.append(f"{_shown(member.name)} ({member.ignore})")
+        elif not member.name.endswith("/"):
+            plain[member.name] = member  # the last of several counts, as when unpacking
+            times[member.name] += 1
     inside = _inside(plain, submission)
     for name, full in inside.items():
-        entry = plain[full]
-        if twice[full] > 1:
-            submission.notes.append(f"{name} is in the zip {twice[full]} times: the last one counts")
-        if entry.flag_bits & 1:
-            submission.notes.append(f"{name} is encrypted and was not read: make the zip without a password")
-        elif entry.compress_type not in METHODS:
-            submission.notes.append(
-                f"{name} is compressed in an unusual way and was not read: make an ordinary zip"
+        member = plain[full]
+        if times[full] > 1:
+            submission.notes.append(f"{name} is in the zip {times[full]} times: the last one counts")
+        if member.problem:
+            submission.notes.append(f"{name} {member.problem}")
+            continue
+        try:
+            data = member.read(FILE_LIMIT + 1)
+        except DAMAGE as error:
+            submission.notes.append(f"{name} is damaged in the zip and was not read ({_shown(str(error))})")
+            continue
+        if full.endswith("helpers/style_utils.py"):
+            # It was written for another folder, which its relative imports mean.
+            data = re.sub(rb"(?m)^(\s*from )\.(?=[\w ])", rb"\1helpers.", data).replace(
+                b"helpers. ", b"helpers "
             )
-        else:
-            try:
-                with archive.open(entry) as stream:
-                    _accept(submission, name, stream.read(FILE_LIMIT + 1))
-            except (
-                zipfile.BadZipFile,
-                zlib.error,
-                OSError,
-                ValueError,
-                EOFError,
-                NotImplementedError,
-            ) as error:
-                submission.notes.append(
-                    f"{name} is damaged in the zip and was not read ({_shown(str(error))})"
-                )
+        _accept(submission, name, data)
+    if not inside and depth < DEEPEST_ARCHIVE:
+        return _in_an_archive(plain, submission, depth)
     return submission
 
 
-def _read_folder(root: Path) -> Submission:
-    """A folder, as Gradescope unpacks submissions. Links are not followed."""
-    submission = Submission()
-    plain: dict[str, Path] = {}
-    for name in GRADED_FILES:
-        for place in (
-            root,
-            *sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink()),
-        ):
-            path = place / name
-            if path.is_symlink() or any(p.is_symlink() for p in path.parents if root in p.parents):
-                submission.ignored.append(f"{_shown(path.relative_to(root).as_posix())} (a link)")
-            elif path.is_file():
-                plain[path.relative_to(root).as_posix()] = path
-    for name, full in _inside(plain, submission).items():
-        with plain[full].open("rb") as stream:
-            _accept(submission, name, stream.read(FILE_LIMIT + 1))
-    return submission
+def _in_an_archive(plain: Mapping[str, _Member], outer: Submission, depth: int) -> Submission:
+    """The submission in an archive among these files: the one with the most graded files. `outer` if there is none."""
+    found, reasons = [], []
+    names = [name for name in plain if name.lower().endswith(ARCHIVES) and not _is_of_a_system(name)]
+    for name in names[:MOST_ARCHIVES]:
+        try:
+            data = plain[name].read(ZIP_LIMIT + 1)
+            if plain[name].problem or len(data) > ZIP_LIMIT:
+                raise UnreadableError(plain[name].problem or "is too large")
+            found.append((name, _from_archive(data, depth + 1)))
+        except (UnreadableError, *DAMAGE) as error:
+            reasons.append(f"{_shown(name)}: {_shown(str(error))}")
+    outer.notes += reasons
+    found = [(name, inner) for name, inner in found if inner.files]
+    if not found:
+        if reasons:
+            raise UnreadableError("; ".join(reasons[:3]))
+        return outer
+    name, best = max(found, key=lambda pair: len(pair[1].files))  # the first of equals
+    best.notes.insert(
+        0, f"the files are in {_shown(name)}" + (f", one of {len(names)} archives" if len(names) > 1 else "")
+    )
+    best.ignored += [_shown(other) for other in plain if other != name]
+    return best
 
 
 def _reason_to_ignore(name: str, mode: int) -> str:
@@ -213,23 +327,62 @@ def _reason_to_ignore(name: str, mode: int) -> str:
     return ""
 
 
+def wrappers(names: Iterable[str]) -> Counter[str]:
+    """The folders ("" or with a slash at the end) in which there are graded files at their places -> how many."""
+    found: Counter[str] = Counter()
+    for name in names:
+        for graded in GRADED_FILES:
+            if (name == graded or name.endswith(f"/{graded}")) and not _is_of_a_system(name):
+                prefix = name.removesuffix(graded)
+                if graded == "style_utils.py" and (prefix == "helpers/" or prefix.endswith("/helpers/")):
+                    prefix = prefix.removesuffix("helpers/")  # the newest published layout
+                if prefix.count("/") <= DEEPEST:
+                    found[prefix] += 1
+    return found
+
+
+def _is_of_a_system(name: str) -> bool:
+    return any(part.startswith(".") or part in ("__MACOSX", "site-packages") for part in name.split("/"))
+
+
 def _inside(names: Iterable[str], submission: Submission) -> dict[str, str]:
-    """The graded files among `names`: graded name -> its name here. All of them may be in one folder."""
+    """The graded files among `names`: graded name -> its name here. All of them may be in a folder, or side by side
+    without their folders.
+    """
     names = list(names)
-    wrappers = Counter(
-        prefix
-        for name in names
-        for graded in GRADED_FILES
-        if name.endswith(graded) and (prefix := name.removesuffix(graded)).count("/") == bool(prefix)
-        if not prefix.startswith("__MACOSX")
-    )
+    found = wrappers(names)
+    flat = not any(prefix + graded in names for prefix in found for graded in GRADED_FILES if "/" in graded)
+    if flat:
+        by_file = {PurePosixPath(graded).name: graded for graded in GRADED_FILES}
+        side_by_side: Counter[str] = Counter()
+        for name in names:
+            prefix, _, last = name.rpartition("/")
+            if bare(last) in by_file and name.count("/") <= DEEPEST and not _is_of_a_system(name):
+                side_by_side[f"{prefix}/" if prefix else ""] += 1
+        flat = bool(side_by_side) and max(side_by_side.values()) > max(found.values(), default=0)
+        if flat:
+            wrapper = min(side_by_side, key=lambda prefix: (-side_by_side[prefix], prefix.count("/"), prefix))
+            inside: dict[str, str] = {}
+            for name in names:
+                last = name.removeprefix(wrapper)
+                if name.startswith(wrapper) and "/" not in last and (graded := by_file.get(bare(last))):
+                    inside.setdefault(graded, name)
+            for graded, name in inside.items():
+                if name != graded:
+                    submission.notes.append(
+                        f"{graded} was found as {_shown(name)}: please put it in its place"
+                    )
+            submission.ignored += [_shown(name) for name in names if name not in set(inside.values())]
+            return {graded: inside[graded] for graded in GRADED_FILES if graded in inside}
     # Files at the top come before files in a folder; of several folders, the one with the most files counts.
-    wrapper = min(wrappers, key=lambda prefix: (prefix != "", -wrappers[prefix], prefix), default="")
+    wrapper = min(found, key=lambda prefix: (prefix != "", -found[prefix], prefix), default="")
     if wrapper:
         submission.notes.append(
             f"the files are in a folder {_shown(wrapper)}: please zip them without the folder"
         )
     inside = {graded: wrapper + graded for graded in GRADED_FILES if wrapper + graded in names}
+    if "style_utils.py" not in inside and f"{wrapper}helpers/style_utils.py" in names:
+        inside["style_utils.py"] = f"{wrapper}helpers/style_utils.py"
     taken = set(inside.values())
     submission.ignored += [_shown(name) for name in names if name not in taken]
     for graded in GRADED_FILES:
@@ -241,14 +394,23 @@ def _inside(names: Iterable[str], submission: Submission) -> dict[str, str]:
     return inside
 
 
+def bare(name: str) -> str:
+    """A file's name without what a learning platform puts before it: ann_1234_5678_tv_loss.py -> tv_loss.py."""
+    return next(
+        (last for graded in GRADED_FILES if name.endswith(f"_{(last := PurePosixPath(graded).name)}")), name
+    )
+
+
 def _accept(submission: Submission, name: str, data: bytes) -> None:
     if len(data) > FILE_LIMIT:
         submission.notes.append(f"{name} is larger than {FILE_LIMIT >> 10} kB and was not read")
         return
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        if encoding in ODD_ENCODINGS:
+            raise LookupError(encoding)
         data.decode(encoding)
-    except (SyntaxError, UnicodeDecodeError, LookupError):
+    except (SyntaxError, ValueError, LookupError):
         encoding = "utf-16" if data.startswith(UTF_16) else "latin-1"
         text = data.decode(encoding, errors="replace")
         # Python would still believe the wrong encoding that the file declares.

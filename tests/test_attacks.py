@@ -2,8 +2,13 @@
 answer: nothing forged, nothing hung, no other result lost, no file harmed, no process left.
 """
 
+import json
 import os
 import socket
+import struct
+import sys
+import sysconfig
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from grading import channel as wire
 from grading.protocol import ChildError
 from grading.sandbox import Limits, Sandbox, Zygote, notice, separate_user
 from grading.submission import Submission
+from grading.zygote import around
 
 PROJECT = Path(__file__).resolve().parent.parent
 LIMITS = Limits(call_seconds=12, cpu_seconds=3, total_seconds=120, memory=1 << 30, processes=24)
@@ -201,6 +208,13 @@ ATTACKS = {
         honest("import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"),
         {"right", "died"},
     ),
+    "a name that is no text": (
+        honest(
+            "import ctypes, os, time\nctypes.CDLL(None).prctl(15, b'\\xff\\xfe', 0, 0, 0)\n"
+            "if os.fork() == 0:\n    os.setsid()\n    time.sleep(600)"
+        ),
+        {"right"},
+    ),
     "import of a file that was sent along": (honest(top="import sitecustomize_of_mine\n"), {"import"}),
     "a syntax error": ("def", {"import"}),
     "bytes that are no Python": ("\0\0", {"import", "exception"}),
@@ -251,7 +265,7 @@ def left_behind(user_ids: list[int]) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            lines = (process / "status").read_text().splitlines()
+            lines = (process / "status").read_text(errors="replace").splitlines()
         except OSError:
             continue
         uid = next(int(line.split()[1]) for line in lines if line.startswith("Uid:"))
@@ -272,6 +286,40 @@ def test_an_attack_costs_its_own_task_alone(name, project, zygote):
         assert time.monotonic() - begin < LIMITS.call_seconds + 30
     assert len(sandbox.user_ids) == 2 * separate_user()
     assert not left_behind(sandbox.user_ids)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [0, 2**31 - 1, 2**31 - 1, 2**31 - 1],
+        [2**31 - 1, 2**31 - 1],
+        [1 << 27],
+        [0] * 8,
+        [1] * 9,
+        [-1],
+        [1.0],
+        "1",
+    ],
+)
+@pytest.mark.parametrize("dtype", ["|i1", "<f8", "O", ["<f4"]])
+def test_any_announced_shape_is_refused_before_memory_is_taken_or_is_an_array(shape, dtype):
+    ours, theirs = socket.socketpair()
+    text = json.dumps({"call": "", "arrays": [{"name": "value", "dtype": dtype, "shape": shape}]}).encode()
+    with ours, theirs:
+        theirs.sendall(struct.pack("!I", len(text)) + text)
+        theirs.close()
+        try:
+            _, arrays = wire.receive(ours)
+        except wire.ChannelError:
+            assert shape != [0] * 8 or dtype in ("O", ["<f4"])
+        else:
+            assert arrays["value"].shape == (0,) * 8
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\x1b]0;title\x07\x1b[2J", "\u202e", "\x9b2J"])
+def test_no_message_moves_the_terminal_or_stops_it(text):
+    message = ChildError("exception", f"ValueError: a{text}b").message
+    assert message.isprintable() and message.encode() and message.startswith("ValueError: a?")
 
 
 def test_an_operation_that_ended_its_child_is_not_tried_again(project, zygote):
@@ -345,6 +393,50 @@ def test_files_can_be_neither_read_nor_written_nor_deleted(project, zygote, tmp_
         reached = sandbox("tv", IMAGE)["value"]
     assert not reached.any()
     assert secret.read_text() == results.read_text() == "ours"
+
+
+READ_IT = """
+def tries(path):
+    try:
+        return bool(open(path).read())
+    except OSError:
+        return False
+"""
+
+
+def test_the_project_is_hidden_wherever_it_is(tmp_path):
+    """Landlock allows folders with all that is in them."""
+    for name in ("lib/python/a.py", "lib/app/grading/b.py", "lib/app2/c.py", "bin/d"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    hidden = str(tmp_path / "lib/app")
+    wanted = [str(tmp_path / name) for name in ("bin", "lib/app2", "lib/python")]
+    assert around(str(tmp_path), [hidden]) == wanted
+    assert around(hidden, [hidden]) == around(f"{hidden}/grading", [hidden]) == []
+    assert around(f"{hidden}2", [hidden]) == [f"{hidden}2"]
+    (tmp_path / "link").symlink_to(hidden)
+    assert around(str(tmp_path / "link"), [hidden]) == []
+    packages = sysconfig.get_paths()["purelib"]  # also of an environment inside the project
+    assert around(packages, [sys.prefix, str(Path(sys.prefix).parent)])
+
+
+@pytest.mark.skipif("no Landlock" in notice(), reason="without Landlock all users' files can be read")
+@pytest.mark.parametrize("folder", ["/usr/src", "/usr/local/src", "/usr/share", "/usr/lib"])
+def test_a_project_in_a_folder_of_the_system_cannot_be_read(project, zygote, monkeypatch, folder):
+    if not os.access(folder, os.W_OK):
+        pytest.skip(f"{folder} cannot be written here")
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        Path(place).chmod(0o755)
+        solution = Path(place, "solution.py")
+        solution.write_text("ours")
+        monkeypatch.setattr("grading.sandbox.PROJECT", Path(place))
+        source = returning(f"torch.tensor(float(tries({str(solution)!r})))", READ_IT)
+        with Sandbox(project(source), LIMITS, zygote) as sandbox:
+            assert sandbox("tv", IMAGE)["value"].item() == 0
+        if folder == "/usr/lib":
+            monkeypatch.setattr("grading.sandbox.PROJECT", Path("/nonexistent"))
+            with Sandbox(project(source), LIMITS, zygote) as sandbox:
+                assert sandbox("tv", IMAGE)["value"].item() == 1, "the attack works where nothing is hidden"
 
 
 MEMORY = """

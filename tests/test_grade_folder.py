@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 
-from grading import assess, folder, report
+from grading import assess, folder, report, staff
 from grading.cases import CaseBank
 from grading.folder import find_submissions, grade_folder, load_results, read_metadata
 from grading.judge import Finding, Report, TaskResult
@@ -115,6 +116,48 @@ def test_zips_and_folders_are_found_and_nothing_else(tmp_path):
     assert [entry.path.name for entry in find_submissions(tmp_path)] == ["A.ZIP", "b.zip", "c"]
 
 
+def test_every_entry_is_a_row_or_is_named(tmp_path):
+    packed = put(tmp_path / "one.zip").read_bytes()
+    names = [
+        *(
+            "ann.rar",
+            "bob.tar.gz",
+            "tv_loss.py",
+            "cleo_assignsubmission_file_/w.zip",
+            "many/a.zip",
+            "many/b.zip",
+        ),
+        *("export/group/dan/w.zip", "export/group/eve/w.zip", "empty.zip", "fay/style_modules/tv_loss.py"),
+        *(
+            "sec/gus/style_modules/tv_loss.py",
+            "sec/hal/style_modules/tv_loss.py",
+            "ida/my/work/style_utils.py",
+        ),
+        *("jo/notes.txt", "roster.csv", ".hidden", "kim/style_modules\\tv_loss.py", "grades/results/x.json"),
+        "grades/grades.csv",
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(packed)
+    (tmp_path / "link.zip").symlink_to(tmp_path / "one.zip")
+    forgotten = []
+    found = [entry.name for entry in find_submissions(tmp_path, forgotten.append)]
+    assert found == [
+        *("ann.rar", "bob.tar.gz", "cleo_assignsubmission_file_", "empty.zip"),
+        *("export/group/dan", "export/group/eve", "fay", "ida", "kim", "many/a.zip", "many/b.zip", "one.zip"),
+        *("sec/gus", "sec/hal", "tv_loss.py"),
+    ]
+    assert forgotten == [".hidden", "grades", "jo", "link.zip", "roster.csv"]
+
+
+def test_what_we_cannot_read_has_an_empty_score(tmp_path, graded):
+    (tmp_path / "a.rar").write_bytes(b"Rar!" + bytes(100))
+    grade(tmp_path, tmp_path / "out")
+    record = load_results(tmp_path / "out")[0]
+    assert "RAR" in record["failure"]
+    assert list(csv.DictReader(io.StringIO(report.grades_csv([record]))))[0]["points"] == ""
+
+
 def test_a_folder_without_submissions_says_so(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(CannotError):
@@ -207,6 +250,66 @@ def test_a_spreadsheet_takes_no_cell_for_a_formula(tmp_path, graded):
         assert not any(cell[:1] in ("=", "+", "-", "@") for cell in row)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len([row for row in rows if row["file"] == "submission_1.zip"]) == 2, "a line for each of a group"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "a; =1+1", "a\n@x", "a\t+1", "a;-1", "x,=1", "\r=1", "＝1"])
+def test_no_part_of_a_cell_begins_like_a_formula(text):
+    assert re.search("(^|[;,\\s])[=+@＝-]", str(report._harmless(text))) is None
+    assert report._harmless("a-b = c"[:3]) == "a-b" and report._harmless(-1.5) == -1.5
+
+
+def test_every_name_has_a_key_of_its_own_and_none_is_too_long():
+    names = ["a b.zip", "a_b.zip", "ü" * 127, "学" * 85, "\udcff.zip", ".zip", "a" * 255, "CON"]
+    names += [folder._safe(name) for name in names]  # a student may know how keys are made
+    keys = [folder._safe(name) for name in dict.fromkeys(names)]
+    assert len(set(keys)) == len(keys)
+    assert max(len(f"{key}.json".encode()) for key in keys) <= 255
+    assert folder._safe("ann.zip") == "ann.zip"
+
+
+def test_a_long_name_stops_no_class(tmp_path, graded):
+    (tmp_path / "in").mkdir()
+    put(tmp_path / "in" / ("学" * 83 + ".zip"))
+    put(tmp_path / "in" / "a.zip")
+    grade(tmp_path / "in", tmp_path / "out")
+    assert len(load_results(tmp_path / "out")) == 2
+
+
+def test_private_cases_are_made_at_first_use_and_public_ones_only_if_asked_for(tmp_path, monkeypatch, capsys):
+    bank, secret = tmp_path / "private/cases.npz", tmp_path / "private/secret"
+    monkeypatch.setattr(assess, "PRIVATE_BANK", bank)
+    monkeypatch.setattr(assess, "SECRET", secret)
+    monkeypatch.setattr(assess, "load_bank", lambda path: path)
+    made = []
+
+    def write(path, *_arguments, seed, **_options):
+        made.append(seed)
+        path.touch()
+
+    monkeypatch.setattr("grading.cases.write_bank", write)
+    with pytest.raises(CannotError, match="cases --private.*--public"):
+        assess.bank_and_secret()
+    assert assess.bank_and_secret(public=True) == (assess.PUBLIC_BANK, assess.PUBLIC_SECRET)
+    assert not made and not secret.exists()
+    staff.make_private_bank()
+    staff.make_private_bank()
+    assert len(made) == 1 and made[0] != 0 and str(bank.parent) in capsys.readouterr().err
+    assert assess.bank_and_secret() == (bank, bytes.fromhex(secret.read_text()))
+    assert bank.parent.stat().st_mode & 0o077 == 0
+    secret.unlink()  # other cases would be drawn with another one
+    for use in (assess.bank_and_secret, staff.make_private_bank):
+        with pytest.raises(CannotError, match="secret is missing"):
+            use()
+
+
+def test_results_of_public_cases_are_marked_as_practice(tmp_path, graded):
+    put(tmp_path / "a.zip")
+    grade(tmp_path, tmp_path / "out")
+    record = load_results(tmp_path / "out")[0]
+    for practice in (False, True):
+        record["practice"] = practice
+        assert ("practice: " in report.grades_csv([record])) == practice
+        assert report.page([record], []).count("practice: ") == 2 * practice
 
 
 COMMON = "def f(a, b):\n    return (a - b).pow(2).sum() * a.mean()\n"

@@ -119,7 +119,7 @@ def test_a_number_that_json_does_not_know_is_never_written(tmp_path):
 
 def fake_assess(monkeypatch, act) -> None:
     """Replaces grading itself: `act` is called with on_task."""
-    monkeypatch.setattr(assess, "bank_and_secret", lambda: (None, b""))
+    monkeypatch.setattr(assess, "bank_and_secret", lambda public: (None, b""))
 
     def fake(_path, *, on_task, **_options):
         act(on_task)
@@ -152,7 +152,7 @@ def test_a_grader_that_breaks_keeps_what_was_graded(tmp_path, monkeypatch):
 def test_the_grader_ends_by_itself_before_the_harness_does(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from grading import assess, gradescope\n"
-        "assess.bank_and_secret = lambda: (None, b'')\n"
+        "assess.bank_and_secret = lambda public: (None, b'')\n"
         "assess.assess = lambda *a, **k: time.sleep(600)\n"
         "gradescope.run(Path('.'), Path(sys.argv[1]), deadline=0.5)"
     )
@@ -175,11 +175,12 @@ def own(tmp_path, monkeypatch):
 @needs_bank
 def test_the_bundle_has_its_scripts_at_the_root_and_no_solution(tmp_path, own):
     path = bundle.build(PROJECT, tmp_path / "autograder.zip", public=True)
-    assert path.stat().st_mode & 0o077 == 0, "it holds the secret"
+    assert path.stat().st_mode & 0o077 == 0, "it may hold the secret"
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
         modes = {info.filename: info.external_attr >> 16 for info in archive.infolist()}
-    assert {"setup.sh", "run_autograder", "requirements.txt", "grading/private/cases.npz"} <= names
+    assert {"setup.sh", "run_autograder", "requirements.txt", "grading/cases.npz"} <= names
+    assert not any(name.startswith("grading/private") for name in names)
     assert modes["run_autograder"] & 0o111 and modes["setup.sh"] & 0o111
     assert not names & set(GRADED_FILES)
     assert not any(name.startswith(("grading/mistakes", "tests", "docs")) for name in names)
@@ -213,6 +214,7 @@ def test_a_submission_is_graded_as_gradescope_would(tmp_path, own, tv, points):
     subprocess.run([root / "source" / "run_autograder"], env=environment, check=True, timeout=300)
     document = valid(root / "results" / "results.json")
     assert document["score"] == points
+    assert document["output"].startswith("practice: ")
     assert len(document["tests"]) == 8
 
 

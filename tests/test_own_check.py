@@ -611,7 +611,7 @@ def test_own_work_uses_the_public_cases(monkeypatch, capsys):
     monkeypatch.setattr(assessing, "bank_and_secret", lambda public=False: asked.append(public) or 1 / 0)
     for arguments in ((), (".", "--own"), (".", "--own", "--public")):
         command.main(["check", "--quiet", *arguments])
-    assert asked == [True, False, True]
+    assert asked == [True, True, True]
     capsys.readouterr()
 
 

@@ -1,9 +1,12 @@
 """A zip is read by allow-listed names alone, whatever else it holds and however it is made."""
 
 import ast
+import gzip
+import io
 import re
 import stat
 import struct
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +23,7 @@ from grading.submission import (
     UnreadableError,
     read_submission,
 )
+from helpers.errors import CannotError
 
 PROJECT = Path(__file__).resolve().parent.parent
 TV = "style_modules/tv_loss.py"
@@ -90,12 +94,100 @@ def test_a_link_is_not_followed(target):
     assert submission.ignored == [f"{TV} (a link)"]
 
 
-def test_one_folder_around_everything_is_tolerated_and_two_are_not(target):
+def test_folders_around_everything_are_tolerated(target):
     submission = read_submission(make_zip(target, {f"my work/{n}": d for n, d in whole().items()}))
     assert len(submission.files) == 7
     assert "my work" in submission.notes[0]
     submission = read_submission(make_zip(target, {f"a/b/{n}": d for n, d in whole().items()}))
-    assert not submission.files
+    assert len(submission.files) == 7
+
+
+def tar(path: Path, files: dict[str, str]) -> Path:
+    with tarfile.open(path, f"w:{path.suffix[1:].replace('tar', '')}") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
+@pytest.mark.parametrize("folder", ["", "./", "work/"])
+def test_a_tar_archive_is_read_like_a_zip(tmp_path, target, suffix, folder):
+    path = tar(tmp_path / f"a{suffix}", {folder + name: text for name, text in whole().items()})
+    assert read_submission(path).digest == read_submission(make_zip(target, whole())).digest
+
+
+def test_links_and_other_folders_in_a_tar_archive_are_ignored(tmp_path):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, kind in (
+            (TV, tarfile.SYMTYPE),
+            ("style_utils.py", tarfile.LNKTYPE),
+            (f"../{TV}", tarfile.REGTYPE),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            archive.addfile(entry)
+    submission = read_submission(path)
+    assert not submission.files and len(submission.ignored) == 3
+
+
+def test_a_tar_bomb_is_unpacked_no_further_than_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("grading.submission.ZIP_LIMIT", 1 << 20)
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(bytes(2 << 20)))
+    with pytest.raises(UnreadableError, match="unpacks to more than 1 MB"):
+        read_submission(path)
+
+
+def test_an_archive_in_a_folder_or_in_an_archive_is_found(tmp_path, target):
+    folder = tmp_path / "Ann_1_assignsubmission_file_"
+    folder.mkdir()
+    make_zip(folder / "work.zip", whole())
+    (folder / "remarks.txt").write_text("x")
+    assert len(read_submission(folder).files) == 7
+    outer = read_submission(
+        make_zip(target, {"a/work.zip": (folder / "work.zip").read_bytes(), "b.txt": "x"})
+    )
+    assert len(outer.files) == 7 and "a/work.zip" in outer.notes[0] and "b.txt" in outer.ignored
+    broken = make_zip(target, {"work.zip": "no zip"})
+    with pytest.raises(UnreadableError, match="work.zip"):
+        read_submission(broken)
+
+
+def test_the_newest_layout_and_flat_files_are_found(target):
+    newest = {name.replace("style_utils", "helpers/style_utils"): text for name, text in whole().items()}
+    newest["helpers/style_utils.py"] = "from .image_utils import x\nfrom . import data_utils\n"
+    submission = read_submission(make_zip(target, {f"a/b/{name}": text for name, text in newest.items()}))
+    assert (
+        submission.files["style_utils.py"]
+        == b"from helpers.image_utils import x\nfrom helpers import data_utils\n"
+    )
+    flat = {f"ann_12_{Path(name).name}": text for name, text in whole().items()}
+    submission = read_submission(make_zip(target, flat))
+    assert len(submission.files) == 7
+    assert any(TV in note and "ann_12_tv_loss.py" in note for note in submission.notes)
+
+
+def test_a_file_alone_is_a_submission(tmp_path):
+    (tmp_path / "tv_loss.py").write_text("x = 1\n")
+    assert read_submission(tmp_path / "tv_loss.py").files == {TV: b"x = 1\n"}
+
+
+@pytest.mark.parametrize("magic", [b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c"])
+def test_what_other_programs_must_unpack_is_no_fault_of_the_student(target, magic):
+    target.write_bytes(magic + bytes(100))
+    with pytest.raises(CannotError, match="unpack it"):
+        read_submission(target)
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "punycode", "idna", "hex", "rot13"])
+def test_an_encoding_that_decodes_nothing_stops_nothing(target, encoding):
+    source = f"# coding: {encoding}\nx = 1\n".encode()
+    submission = read_submission(make_zip(target, {TV: source}))
+    assert b"x = 1" in submission.files[TV] and "UTF-8" in submission.notes[0]
+    assert submission.leftovers() == []
 
 
 def test_the_top_counts_before_a_folder_and_resource_forks_never(target):

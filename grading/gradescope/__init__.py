@@ -96,11 +96,12 @@ def run(submission: Path, path: Path, *, deadline: float) -> None:
     watch.start()
     try:
         # Imported here: results.json must exist before anything can fail.
-        from grading.assess import assess, bank_and_secret
+        from grading.assess import PRIVATE_BANK, assess, bank_and_secret
         from grading.sandbox import Limits, notice
 
         print(notice() or "full isolation")
-        bank, secret = bank_and_secret()
+        # A bundle made with --public has no private bank; its results say so.
+        bank, secret = bank_and_secret(public=not PRIVATE_BANK.is_file())
         limits = Limits(total_seconds=min(Limits.total_seconds, 0.6 * deadline))
         assessment = assess(submission, bank=bank, secret=secret, limits=limits, on_task=results.add)
         results.tasks = assessment.report.tasks
