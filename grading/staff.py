@@ -40,7 +40,7 @@ def add_commands(
         help="default: grading/cases.npz, or --private's",
     )
     command.add_argument("--private", action="store_true", help="compute the private bank, from your secret")
-    command.add_argument("--cases-per-kind", type=cli.positive_int, default=12, metavar="N")
+    command.add_argument("--cases-per-kind", type=cli.positive_int, default=8, metavar="N")
 
 
 def on_linux(instead: str = "") -> None:

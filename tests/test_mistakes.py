@@ -49,10 +49,8 @@ def bank(variants, tmp_path_factory):
 
 
 def judged(entry: Entry, form, variants, bank, seed=b"any"):
-    """The task's result; where the mistake follows from another task's, that one is graded before it."""
-    cause = next((other for other in ENTRIES if other.id == entry.follows), entry)
-    tasks = dict.fromkeys([task_of(cause.operation), task_of(entry.operation)])
-    return grade(variants(form), seed, bank, tasks=list(tasks)).tasks[-1]
+    """The task's result."""
+    return grade_task(variants(form), seed, bank, task_of(entry.operation))
 
 
 def test_the_solution_gets_every_point(variants, bank):
@@ -152,12 +150,32 @@ def test_an_exception_is_told_with_file_and_line(variants, bank):
     assert "(style_modules/tv_loss.py:" in finding.message
 
 
-def test_a_mistake_in_the_gram_matrix_is_not_told_as_one_of_the_style_loss(variants, bank):
-    entry = next(entry for entry in ENTRIES if entry.id == "gram-never-normalized")
-    alone = grade(variants(entry.forms[0]), b"any", bank, tasks=["style"]).tasks[0]
-    assert [finding.id for finding in alone.findings] == ["style-unnormalized"]
-    after = grade(variants(entry.forms[0]), b"any", bank, tasks=["gram", "style"]).tasks[1]
-    assert [finding.id for finding in after.findings] == ["style-follows-gram-never-normalized"]
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.operation == "gram"], ids=lambda entry: entry.id)
+def test_a_mistake_in_the_gram_matrix_costs_nothing_in_the_style_loss(entry, variants, bank):
+    for form in entry.forms:
+        style = grade_task(variants(form), b"any", bank, "style")
+        assert (style.status, style.findings) == ("passed", [])
+
+
+def test_a_style_loss_with_a_gram_matrix_that_is_not_written_is_graded_all_the_same(variants, bank):
+    stub = Patch("style_modules/style_loss.py", 'raise NotImplementedError("Task 5")', region=0)
+    gram, style = grade(variants((stub,)), b"any", bank, tasks=["gram", "style"]).tasks
+    assert (gram.points, style.status) == (0, "passed")
+
+
+def test_a_mistake_in_the_style_loss_costs_points_whatever_the_gram_matrix(variants, bank):
+    gram = next(entry for entry in ENTRIES if entry.id == "gram-never-normalized")
+    for entry in ENTRIES:
+        if entry.operation == "style":
+            for form in entry.forms:
+                result = grade_task(variants((*gram.forms[0], *form)), b"any", bank, "style")
+                assert result.points < result.max_points, entry.id
+
+
+def test_a_detached_regularizer_keeps_the_points_of_score_norm_sign_and_zeroing(variants, bank):
+    entry = next(entry for entry in ENTRIES if entry.id == "class-no-l2")
+    for form in entry.forms:
+        assert judged(entry, form, variants, bank).points == 6
 
 
 def test_a_patch_without_its_place_is_refused(tmp_path):
