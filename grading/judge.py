@@ -364,9 +364,18 @@ def generic_findings(wrong: Sequence[Unit], units: Sequence[Unit] = ()) -> list[
     right = {unit.key for unit in units if unit.right}
     alike: dict[tuple[str, str, str], list[Unit]] = {}
     for key, same in by_key.items():
-        if key == "again" and any(other in by_key for other in ("maps", "value", "first_step")):
+        if key == "again" and any(o in by_key for o in ("maps", "value", "first_step", "later_steps")):
             continue  # the second call is mentioned only if the first was right
+        before = by_key.get(BEFORE.get(key, ""), [])
+        if {unit.case.name for unit in same} <= {unit.case.name for unit in before}:
+            continue  # it follows from the step before
         id, title, seen = symptom(same)
+        if (
+            key == "gradient"
+            and id in ("factor", "varying-factor", "wrong")
+            and {"value", "normalized"} & {*by_key}
+        ):
+            continue  # it follows from the value
         if id == "wrong" and (first := BEFORE.get(key)) in right and first not in by_key:
             id, title = "carried-over", "right at first, wrong later"
             seen = (
@@ -383,7 +392,13 @@ def generic_findings(wrong: Sequence[Unit], units: Sequence[Unit] = ()) -> list[
 
 
 # An output that shows a later step -> the one that shows the step before it.
-BEFORE = {"later_steps": "first_step", "middle": "early", "decayed": "middle", "final": "decayed"}
+BEFORE = {
+    "later_steps": "first_step",
+    "picture": "later_steps",
+    "middle": "early",
+    "decayed": "middle",
+    "final": "decayed",
+}
 
 
 def _only_for(same: Sequence[Unit], units: Sequence[Unit]) -> str:

@@ -70,7 +70,9 @@ def _loss(label: str) -> dict[str, Output]:
     }
 
 
-_TRAJECTORY = {"single": 1e-3, "double": 1e-6}
+def _picture(label: str, share: float) -> Output:
+    return Output(f"{label} of the style transfer", share, single=1e-3, double=1e-6)
+
 
 OPERATIONS = {
     "saliency": Operation("visualizers/saliency_map.py, compute_saliency_maps", _maps("saliency map")),
@@ -109,10 +111,10 @@ OPERATIONS = {
     "update_rule": Operation(
         "style_utils.py, style_transfer",
         {
-            "early": Output("picture after the first steps of the style transfer", 2, **_TRAJECTORY),
-            "middle": Output("picture up to step 180 of the style transfer", 2, **_TRAJECTORY),
-            "decayed": Output("picture after step 180 of the style transfer", 2, **_TRAJECTORY),
-            "final": Output("final picture of the style transfer", 1, **_TRAJECTORY),
+            "early": _picture("picture after the first steps", 2),
+            "middle": _picture("picture up to step 180", 2),
+            "decayed": _picture("picture after step 180", 2),
+            "final": _picture("final picture", 1),
         },
         draws=1,
     ),

@@ -270,7 +270,9 @@ def test_symptoms():
     assert seen_in([1, 2])[0] == "shape"
     assert "swapped" in seen_in(np.ones((3, 2)), np.ones((2, 3)))[2]
     square = [[1, 2], [3, 5]]
-    assert seen_in(np.transpose(square), square)[0] == "wrong", "a square does not show that it was transposed"
+    assert seen_in(np.transpose(square), square)[0] == "wrong", (
+        "a square does not show that it was transposed"
+    )
 
 
 def test_a_factor_that_differs_from_case_to_case_is_told_as_such():
