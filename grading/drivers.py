@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from grading import channel as wire
-from grading.hints import ABSENT
+from grading.hints import ABSENT, CALLS
 from grading.protocol import Arrays, ChildError, child_error
 
 # The steps of a style transfer whose pictures are compared: each shows the update of the step before.
@@ -437,12 +437,13 @@ DRIVERS: dict[str, Callable[[Arrays], Arrays]] = {
 }
 
 
-def harmless() -> None:
+def harmless(root: Path) -> None:
     """What costs a student nothing: to draw into the folder of the figures, to ask matplotlib for a window."""
     with contextlib.suppress(OSError):
         Path("visualization").mkdir(exist_ok=True)
-    if "matplotlib" in sys.modules:
-        sys.modules["matplotlib"].use = lambda *_arguments, **_options: None  # type: ignore[attr-defined]
+    files = {root / file for file, _ in CALLS.values()}
+    if any(b"matplotlib" in file.read_bytes() for file in files if file.is_file()):
+        vars(importlib.import_module("matplotlib"))["use"] = lambda *_arguments, **_options: None
 
 
 class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -522,7 +523,7 @@ def serve(
         outputs: dict = {}
         try:
             with around(header):
-                harmless()
+                harmless(absent.root)
                 outputs = DRIVERS[header["operation"]]({name: array.copy() for name, array in inputs.items()})
             wire.send(channel, reply, outputs)
         except BaseException as error:  # SystemExit and KeyboardInterrupt are errors like others

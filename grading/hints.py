@@ -288,7 +288,7 @@ HINTS = (
     ),
     # So that a message of PyTorch never stands alone.
     Hint(
-        r"^\w+: ",
+        r"^(?!ImportError)\w+: ",
         "Print the shapes and types of the values just before this line, and compare them with the docstring.",
         code=r"^(?!raise\b)",  # who raises an error has said why
         inside=True,
