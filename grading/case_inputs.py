@@ -1,7 +1,8 @@
 """Random inputs for the cases: small, and chosen so that every known mistake changes the answer.
 
-Two images of different height and width, classes that the network does not predict, weights that are not 1, a
-channel with a large negative gradient: in easier cases a wrong answer can equal the right one by chance.
+One, two, three and five images of different height and width, classes that the network does not predict, weights
+that are not 1, a channel with a large negative gradient: in easier cases a wrong answer can equal the right one by
+chance. What is varied, and what is not and why, is a table in docs/instructor.md.
 """
 
 from collections.abc import Callable
@@ -19,12 +20,17 @@ CLASSES = 5
 SKELETON = [(6, 3, 3), *[(3, 6, 1), (3, 3, 1), (3, 3, 3)] * 8, (CLASSES, 6, 1)]
 
 
-def explanation(rng: Generator, count: int, height: int, width: int, *, extreme: bool = False) -> Arrays:
+def explanation(
+    rng: Generator, count: int, height: int, width: int, *, extreme: bool = False, repeated: bool = False
+) -> Arrays:
     """Images and two sets of classes for saliency, Grad-CAM and guided backpropagation. `extreme`: all evidence is
-    against the class of the first image and for the class of the second.
+    against the class of the first image and for the class of the second. `repeated`: a class occurs twice, and the
+    classes are out of order.
     """
     while True:
-        y = rng.permutation(CLASSES)[:count]
+        y = rng.integers(0, CLASSES, count) if repeated else rng.permutation(CLASSES)[:count]
+        if repeated and (len({*y}) in (1, count) or (np.diff(y) >= 0).all()):
+            continue
         inputs: Arrays = {
             "X": rng.normal(0, 1, (count, 3, height, width)).astype(np.float32),
             "y": y.astype(np.float64),
@@ -68,8 +74,8 @@ def calibrate(inputs: Arrays, rng: Generator, *, extreme: bool) -> np.ndarray:
     return (evidence + bias[:, None]).clip(0).mean(axis=2).argmax(axis=1)
 
 
-def ascent(rng: Generator, dtype: type = np.float64, *, max_jitter: int = 0, strong: bool = False) -> Arrays:
-    """A classifier of patches, and settings with which score and regularizer have similar gradients."""
+def ascent(rng: Generator, dtype: type = np.float64, *, max_jitter: int = 0, l2: float = 1e-4) -> Arrays:
+    """A classifier of patches, and settings. With `l2` = 1e-4 score and regularizer have similar gradients."""
     weights = [
         rng.normal(0, 0.1, 6 * 3 * 64),
         rng.uniform(0, 0.5, 6),
@@ -77,7 +83,7 @@ def ascent(rng: Generator, dtype: type = np.float64, *, max_jitter: int = 0, str
         rng.normal(0, 1, CLASSES),
     ]
     classes = rng.permutation(CLASSES)[:2]
-    l2_reg = rng.uniform(0.3, 1) * (2e-2 if strong else 1e-4)
+    l2_reg = rng.uniform(0.3, 1) * l2
     settings: list[float] = [l2_reg, rng.uniform(60, 120), 3, max_jitter, int(rng.integers(0, 2**31))]
     return {
         "weights": np.concatenate(weights).astype(dtype),
@@ -104,14 +110,18 @@ def gram(rng: Generator, dtype: type, count: int) -> Arrays:
     }
 
 
-def style(rng: Generator, dtype: type, *, alike: bool) -> Arrays:
-    """Five layers, three of them compared. `alike`: all have the same number of channels, and the layers are among the
-    first three, one of them twice, so that each wrong index gives its own wrong number instead of an error.
+def style(rng: Generator, dtype: type, count: int, *, alike: bool) -> Arrays:
+    """Five layers of a network, `count` of them compared. `alike`: all have the same number of channels, and the layers
+    are among the first `count`, one of them twice, so that each wrong index gives its own wrong number instead of an
+    error.
     """
     channels = [3] * 5 if alike else rng.permutation([2, 3, 4, 5, 6]).tolist()
-    twice = [[1, 2, 1], [2, 0, 0], [2, 2, 1], [1, 0, 0]]
-    layers = rng.permutation(twice)[0] if alike else rng.permutation([0, 1, 3, 4])[:3]
-    if not alike and rng.integers(0, 2):
+    layers = rng.permutation([0, 1, 3, 4] if count < 4 else 5)[:count]
+    while alike and (len({*layers}) == count or layers[0] in (0, layers[-1]) or layers[-1] == count - 1):
+        layers = rng.integers(0, count, count)
+    if count == 1:
+        layers = rng.integers(1, 5, 1)
+    elif not alike and rng.integers(0, 2):
         layers = np.sort(layers)
     arrays: Arrays = {
         f"feats_{i}": rng.normal(0.5, 1, (1, c, *rng.integers(3, 6, 2))).astype(dtype)
@@ -124,8 +134,8 @@ def style(rng: Generator, dtype: type, *, alike: bool) -> Arrays:
     return {
         **arrays,
         "layers": layers.astype(np.float64),
-        "weights": _weights(rng, 3),
-        "other_weights": _weights(rng, 3),
+        "weights": _weights(rng, count),
+        "other_weights": _weights(rng, count),
     }
 
 
@@ -134,20 +144,34 @@ def tv(rng: Generator, dtype: type) -> Arrays:
     return {"image": rng.normal(0, 1, shape).astype(dtype), "weights": _weights(rng, 2)}
 
 
-def update_rule(rng: Generator) -> Arrays:
+# Content layer and style layers of a network with five children. The content layer is never the deepest.
+LAYERS = {
+    2: ((3, (2, 4)), (1, (4, 2)), (2, (0, 3)), (0, (1, 2))),
+    4: ((3, (1, 2, 4, 0)), (1, (0, 2, 3, 4)), (2, (4, 1, 3, 1)), (1, (2, 4, 2, 3))),
+}
+
+
+def update_rule(
+    rng: Generator, count: int, dtype: type = np.float64, *, weighted: tuple[bool, bool, bool] = (True,) * 3
+) -> Arrays:
+    """`count` style layers. `weighted`: whether the weights of content, style and total variation are other than 0."""
+    content_layer, style_layers = LAYERS[count][rng.integers(0, len(LAYERS[count]))]
     sizes = [3 * 4 * 9, 4, 4 * 4 * 9, 4]
+    content, style, variation = weighted
+    style_weights = rng.uniform([2.0, 0.4, 1.2, 0.9], [3.0, 0.8, 1.6, 1.1])[:count]
     return {
-        "content": rng.integers(0, 256, (5, 7, 3)).astype(np.float32),
-        "style": rng.integers(0, 256, (6, 5, 3)).astype(np.float32),
-        "weights": rng.normal(0, 0.35, sum(sizes)),
-        "loss_weights": _single(rng.uniform([1.5, 0.3], [2.5, 0.6])),
-        "style_weights": _single(rng.uniform([2.0, 0.4], [3.0, 0.8])),
+        "content": rng.integers(0, 256, rng.permutation([5, 7]).tolist() + [3]).astype(np.float32),
+        "style": rng.integers(0, 256, rng.permutation([5, 6]).tolist() + [3]).astype(np.float32),
+        "weights": rng.normal(0, 0.35, sum(sizes)).astype(dtype),
+        "layers": np.array([content_layer, *style_layers], np.float64),
+        "loss_weights": _single(rng.uniform([1.5, 0.3], [2.5, 0.6]) * [content, variation]),
+        "style_weights": _single(style_weights * style),
     }
 
 
 def _weights(rng: Generator, count: int) -> np.ndarray:
-    """Weights between 1.3 and 6, all different, so that a missing or exchanged weight changes the answer."""
-    return _single(np.cumsum(rng.uniform(1.3, 2.0, count))[rng.permutation(count)])
+    """Weights on both sides of 1, all different, so that a missing or exchanged weight changes the answer."""
+    return _single((np.cumsum(rng.uniform(1.3, 2.0, count)) - 1)[rng.permutation(count)])
 
 
 def _single(numbers: ArrayLike) -> np.ndarray:
@@ -160,6 +184,7 @@ INPUTS: dict[str, dict[str, Callable[[Generator], Arrays]]] = {
     "saliency": {
         "two images": lambda rng: explanation(rng, 2, 11, 15),
         "one image": lambda rng: explanation(rng, 1, 12, 9),
+        "three images, a class twice": lambda rng: explanation(rng, 3, 10, 8, repeated=True),
         "five images": lambda rng: explanation(rng, 5, 8, 9),
     },
     "grad_cam": {
@@ -167,12 +192,22 @@ INPUTS: dict[str, dict[str, Callable[[Generator], Arrays]]] = {
         "one image": lambda rng: explanation(rng, 1, 17, 12),
         "square images": lambda rng: explanation(rng, 2, 15, 15),
         "no evidence in one": lambda rng: explanation(rng, 2, 12, 15, extreme=True),
+        "three images, a class twice": lambda rng: explanation(rng, 3, 14, 11, repeated=True),
+        "five images, a class twice": lambda rng: explanation(rng, 5, 9, 13, repeated=True),
     },
-    "guided_backprop": {"two images": lambda rng: explanation(rng, 2, 11, 14)},
+    "guided_backprop": {
+        "two images": lambda rng: explanation(rng, 2, 11, 14),
+        "one image": lambda rng: explanation(rng, 1, 12, 9),
+        "three images, a class twice": lambda rng: explanation(rng, 3, 10, 8, repeated=True),
+        "five images": lambda rng: explanation(rng, 5, 8, 9),
+    },
     "class_visualization": {
         "double precision": lambda rng: ascent(rng),
-        "strong regularizer": lambda rng: ascent(rng, strong=True),
+        "strong regularizer": lambda rng: ascent(rng, l2=2e-2),
         "single precision, shifted": lambda rng: ascent(rng, np.float32, max_jitter=16),
+        # Without a regularizer: what is right except for it earns these points.
+        "no regularizer": lambda rng: ascent(rng, l2=0),
+        "no regularizer, single precision": lambda rng: ascent(rng, np.float32, max_jitter=7, l2=0),
     },
     "content": {
         "single precision": lambda rng: content(rng, np.float32),
@@ -181,14 +216,29 @@ INPUTS: dict[str, dict[str, Callable[[Generator], Arrays]]] = {
     "gram": {
         "two images": lambda rng: gram(rng, np.float32, 2),
         "one image": lambda rng: gram(rng, np.float64, 1),
+        "one image, single precision": lambda rng: gram(rng, np.float32, 1),
+        "three images": lambda rng: gram(rng, np.float64, 3),
+        "five images": lambda rng: gram(rng, np.float32, 5),
     },
     "style": {
-        "layers alike": lambda rng: style(rng, np.float64, alike=True),
-        "layers unlike": lambda rng: style(rng, np.float32, alike=False),
+        "three layers alike": lambda rng: style(rng, np.float64, 3, alike=True),
+        "three layers": lambda rng: style(rng, np.float32, 3, alike=False),
+        "one layer": lambda rng: style(rng, np.float64, 1, alike=False),
+        "two layers": lambda rng: style(rng, np.float32, 2, alike=False),
+        "four layers": lambda rng: style(rng, np.float32, 4, alike=True),
+        "five layers": lambda rng: style(rng, np.float64, 5, alike=False),
     },
     "tv": {
         "single precision": lambda rng: tv(rng, np.float32),
         "double precision": lambda rng: tv(rng, np.float64),
     },
-    "update_rule": {"200 steps": update_rule},
+    "update_rule": {
+        "two style layers": lambda rng: update_rule(rng, 2),
+        "four style layers": lambda rng: update_rule(rng, 4),
+        # Where only some of the losses count, a mistake in another one costs nothing.
+        "total variation alone": lambda rng: update_rule(rng, 2, weighted=(False, False, True)),
+        "no total variation, single precision": lambda rng: update_rule(
+            rng, 4, np.float32, weighted=(True, True, False)
+        ),
+    },
 }

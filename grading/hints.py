@@ -288,10 +288,15 @@ HINTS = (
     ),
     # So that a message of PyTorch never stands alone.
     Hint(
-        r"^(?:RuntimeError|ValueError|TypeError|IndexError|KeyError|AssertionError|AttributeError)",
+        r"^(?!ImportError)\w+: ",
         "Print the shapes and types of the values just before this line, and compare them with the docstring.",
         code=r"^(?!raise\b)",  # who raises an error has said why
         inside=True,
+    ),
+    Hint(
+        r"^\w+: ",
+        "The judge calls {call}, and cannot use what comes back: compare its type and shape with the docstring.",
+        inside=False,
     ),
 )
 
@@ -301,6 +306,8 @@ def advice(error: str, code: str = "", operation: str = "", *, inside: bool = Tr
     call = CALLS[operation][1] if operation in CALLS else "it"
     for hint in HINTS:
         found = re.search(hint.error, error)
+        if hint is HINTS[-1] and operation not in CALLS:
+            continue
         if found and re.search(hint.code, code) and hint.inside in (None, inside):
             groups = [group or "" for group in found.groups()]
             if not any(groups[:1]) and len(groups) > 1:

@@ -4,8 +4,8 @@ A unit is one output of one case, right or wrong. The points of a task are the w
 one more right unit never costs points, and NaN is never right.
 
 Findings: the entry of the catalogue that gives exactly these outputs, right and wrong ones; if there is none, the
-entries that explain many of the wrong ones; for the rest, what the numbers show (a constant factor, a sign, a
-transpose, zeros, a wrong shape).
+entries that give all outputs of at least half of the cases; for the other cases, what the numbers show (a constant
+factor, a sign, a square, zeros, a wrong shape).
 """
 
 import math
@@ -105,6 +105,12 @@ class Unit:
         return tolerance(self.case.operation, self.key, self.wanted.dtype)
 
     @property
+    def images(self) -> int:
+        """The number of images of the case; 0 where it has no batch."""
+        batch = self.case.inputs.get("X", self.case.inputs.get("features"))
+        return 0 if batch is None or self.case.operation == "content" else len(batch)
+
+    @property
     def label(self) -> str:
         return OPERATIONS[self.case.operation].outputs[self.key].label
 
@@ -126,19 +132,16 @@ def grade(
     """
     report = Report([])
     for name in TASKS if tasks is None else tasks:
-        known = {finding.id for task in report.tasks for finding in task.findings}
         with np.errstate(all="ignore"):  # a submission's numbers may overflow
-            result = grade_task(execute, seed, bank, name, known)
+            result = grade_task(execute, seed, bank, name)
         report.tasks.append(result)
         if on_task is not None:
             on_task(result)
     return report
 
 
-def grade_task(
-    execute: Execute, seed: bytes, bank: CaseBank, name: str, known: frozenset[str] | set[str] = frozenset()
-) -> TaskResult:
-    """Grades one task. `known`: the ids of findings in earlier tasks, which may have caused a mistake in this one."""
+def grade_task(execute: Execute, seed: bytes, bank: CaseBank, name: str) -> TaskResult:
+    """Grades one task."""
     task = TASKS[name]
     attempts, fatal = [], None
     for operation in task.operations:
@@ -156,7 +159,7 @@ def grade_task(
     status = "passed" if points == task.points else "failed" if points == 0 else "partial"
     findings = []
     for operation in task.operations:
-        findings += findings_of([unit for unit in units if unit.case.operation == operation], bank, known)
+        findings += findings_of([unit for unit in units if unit.case.operation == operation], bank)
     findings = list({(finding.id, finding.message): finding for finding in findings}.values())
     cases = [attempt.case.name for attempt in attempts]
     return TaskResult(
@@ -181,25 +184,24 @@ def attempt_of(execute: Execute, case: Case) -> Attempt:
 def units_of(attempt: Attempt) -> list[Unit]:
     """An attempt's units. All are right if the attempt equals another accepted answer."""
     case, operation = attempt.case, OPERATIONS[attempt.case.operation]
-    total = sum(operation.outputs[key].share for key in case.expected)
+    keys = [key for key in operation.outputs if key in case.expected]
+    total = sum(operation.outputs[key].share for key in keys)
     units = [
-        Unit(attempt, key, operation.share * operation.outputs[key].share / total, False)
-        for key in case.expected
+        Unit(attempt, key, operation.share * operation.outputs[key].share / total, False) for key in keys
     ]
     if attempt.error is None:
         answers = [case.expected, *case.accepted]
-        whole = any(all(_is(unit, answer[unit.key]) for unit in units) for answer in answers)
+        whole = any(all(_is(unit, unit.got, answer[unit.key]) for unit in units) for answer in answers)
         for unit in units:
-            unit.right = whole or _is(unit, unit.wanted)
+            instead = operation.outputs[unit.key].instead
+            unit.right = whole or _is(unit, unit.got, unit.wanted)
+            if instead in case.expected and not unit.right:
+                unit.right = _is(unit, attempt.outputs.get(instead), case.expected[instead])
     return units
 
 
-def _is(unit: Unit, wanted: np.ndarray) -> bool:
-    return (
-        unit.got is not None
-        and bool(np.isfinite(unit.got).all())
-        and same_numbers(unit.got, wanted, unit.tolerance)
-    )
+def _is(unit: Unit, got: np.ndarray | None, wanted: np.ndarray) -> bool:
+    return got is not None and bool(np.isfinite(got).all()) and same_numbers(got, wanted, unit.tolerance)
 
 
 def points_of(units: Sequence[Unit], max_points: float) -> float:
@@ -221,7 +223,7 @@ def points_of(units: Sequence[Unit], max_points: float) -> float:
 # ------------------------------------------------------------------------------------- naming mistakes
 
 
-def findings_of(units: Sequence[Unit], bank: CaseBank, known: set[str] | frozenset[str]) -> list[Finding]:
+def findings_of(units: Sequence[Unit], bank: CaseBank) -> list[Finding]:
     """What is wrong with one operation's units: known mistakes if possible."""
     wrong = [unit for unit in units if not unit.right]
     if not wrong:
@@ -231,22 +233,17 @@ def findings_of(units: Sequence[Unit], bank: CaseBank, known: set[str] | frozens
         return [error_finding(stopped, wrong[0])]
     operation = wrong[0].case.operation
     mistakes = [mistake for mistake in bank.mistakes.values() if mistake.operation == operation]
-    # A consequence is named only if its cause was found; it then comes before the other mistakes.
-    mistakes = [mistake for mistake in mistakes if mistake.follows is None or mistake.follows in known]
-    mistakes.sort(key=lambda mistake: mistake.follows is None)
     exact = [mistake for mistake in mistakes if _explains_all(mistake, units)]
     if exact:
         return [Finding(exact[0].id, exact[0].title, exact[0].message)]
+    explained = {mistake.id: _explained(mistake, units) for mistake in mistakes}
+    best = max(explained, key=lambda id: len(explained[id]), default=None)
     findings = []
-    while wrong:
-        explained = {mistake.id: _explained(mistake, wrong) for mistake in mistakes}
-        best = max(explained, key=lambda id: len(explained[id]), default=None)
-        if best is None or len(explained[best]) < max(2, len(wrong) / 3):
-            break
+    if best is not None and len(explained[best]) >= max(2, len({id(unit.attempt) for unit in wrong}) / 2):
         mistake = bank.mistakes[best]
         findings.append(Finding(best, mistake.title, mistake.message))
-        wrong = [unit for unit in wrong if all(unit is not other for other in explained[best])]
-    return findings + generic_findings(wrong, {unit.case.kind for unit in units})
+        wrong = [unit for unit in wrong if id(unit.attempt) not in explained[best]]
+    return findings + generic_findings(wrong, units)
 
 
 def _is_fatal(unit: Unit) -> bool:
@@ -262,7 +259,7 @@ def _explains_all(mistake: Mistake, units: Sequence[Unit]) -> bool:
     """Whether a form of the mistake gives exactly these units, right and wrong ones."""
     count = min(len(_answers(mistake, unit.case)) for unit in units)
     silent = all(unit.attempt.error is not None for unit in units)
-    if silent and mistake.follows is None:
+    if silent:
         return False  # the exception itself says more, with its file and line
     return any(
         all(_meets(unit, dict(_answers(mistake, unit.case))[form], or_right=True) for unit in units)
@@ -270,19 +267,26 @@ def _explains_all(mistake: Mistake, units: Sequence[Unit]) -> bool:
     )
 
 
-def _explained(mistake: Mistake, wrong: Sequence[Unit]) -> list[Unit]:
-    """The wrong units that one form of the mistake gives: of the form that gives the most. Errors do not count."""
-    count = min(len(_answers(mistake, unit.case)) for unit in wrong)
-    candidates = [
-        [
-            unit
-            for unit in wrong
-            if unit.attempt.error is None
-            and _meets(unit, dict(_answers(mistake, unit.case))[form], or_right=False)
-        ]
-        for form in range(count)
-    ]
-    return max(candidates, key=len, default=[])
+def _explained(mistake: Mistake, units: Sequence[Unit]) -> set[int]:
+    """The ids of the wrong attempts of which one form of the mistake gives every output, right and wrong ones: of the
+    form that gives the most. Errors do not count. None, if there are as many attempts that are right where the mistake
+    is wrong.
+    """
+    attempts: dict[int, list[Unit]] = {}
+    for unit in units:
+        attempts.setdefault(id(unit.attempt), []).append(unit)
+    best: set[int] = set()
+    for form in range(min(len(_answers(mistake, unit.case)) for unit in units)):
+        met, against = set(), 0
+        for key, own in attempts.items():
+            answer = dict(_answers(mistake, own[0].case))[form]
+            if all(unit.right for unit in own):
+                against += bool(answer.outputs or answer.error)
+            elif own[0].attempt.error is None and all(_meets(unit, answer, or_right=True) for unit in own):
+                met.add(key)
+        if len(met) > max(against, len(best)):
+            best = met
+    return best
 
 
 def _meets(unit: Unit, answer: Answer, *, or_right: bool) -> bool:
@@ -340,85 +344,219 @@ def error_finding(error: ChildError, unit: Unit) -> Finding:
     return Finding(f"error-{error.kind}", title, message if place else f"{message} See {unit.where}.")
 
 
-def generic_findings(wrong: Sequence[Unit], kinds: set[str] | frozenset[str] = frozenset()) -> list[Finding]:
-    """What the numbers show: one finding for each symptom of the outputs, one for each different error. `kinds`: all
-    kinds of cases that were drawn. If a symptom shows only in some of them, its message names them.
+def generic_findings(wrong: Sequence[Unit], units: Sequence[Unit] = ()) -> list[Finding]:
+    """What the numbers show: one finding for each symptom of the outputs, one for each different error. `units`: all of
+    the operation. If a symptom shows only in some kinds of cases, its message names them.
     """
     findings: dict[str, Finding] = {}
     stopped: dict[str, list[Unit]] = {}
+    by_key: dict[str, list[Unit]] = {}
     for unit in wrong:
         if unit.attempt.error is not None:
             stopped.setdefault(re.sub(r"\d+", "", unit.attempt.error.message), []).append(unit)
-    for text, units in stopped.items():
-        error = units[0].attempt.error
-        assert error is not None  # since it was stopped by one
-        findings[text] = error_finding(error, units[0])
-        shown = {unit.case.kind for unit in units}
-        if shown < kinds:
-            findings[text].message += f" (Only for: {', '.join(sorted(shown))}.)"
-    by_key: dict[str, list[Unit]] = {}
-    for unit in wrong:
-        if unit.attempt.error is None:
+        else:
             by_key.setdefault(unit.key, []).append(unit)
+    for text, same in stopped.items():
+        error = same[0].attempt.error
+        assert error is not None  # since it was stopped by one
+        findings[text] = error_finding(error, same[0])
+        findings[text].message += _only_for(same, units)
+    right = {unit.key for unit in units if unit.right}
     alike: dict[tuple[str, str, str], list[Unit]] = {}
-    for key, units in by_key.items():
-        if key == "again" and any(other in by_key for other in ("maps", "value", "first_step")):
+    for key, same in by_key.items():
+        if key == "again" and any(o in by_key for o in ("maps", "value", "first_step", "later_steps")):
             continue  # the second call is mentioned only if the first was right
-        id, title, seen = symptom(units)
-        shown = {unit.case.kind for unit in units}
-        if shown < kinds:
-            seen += f" (Only for: {', '.join(sorted(shown))}.)"
-        alike.setdefault((id, title, seen), []).append(units[0])
-    for (id, title, seen), units in alike.items():
-        if len(units) > 1:
-            seen += f" The same holds for: {', '.join(unit.label for unit in units[1:])}."
-        message = f"Your {units[0].label} {seen} See {units[0].where}."
-        findings[f"{units[0].key} {id}"] = Finding(f"{units[0].case.operation}-{id}", title, message)
+        before = by_key.get(BEFORE.get(key, ""), [])
+        if {unit.case.name for unit in same} <= {unit.case.name for unit in before}:
+            continue  # it follows from the step before
+        id, title, seen = symptom(same)
+        if (
+            key == "gradient"
+            and id in ("factor", "varying-factor", "wrong")
+            and {"value", "normalized"} & {*by_key}
+        ):
+            continue  # it follows from the value
+        if id == "wrong" and (first := BEFORE.get(key)) in right and first not in by_key:
+            id, title = "carried-over", "right at first, wrong later"
+            seen = (
+                f"is wrong, although the {OPERATIONS[same[0].case.operation].outputs[first].label} is right: something "
+                "is carried over from step to step, or changes (a gradient that is not zeroed, a learning rate)."
+            )
+        alike.setdefault((id, title, seen + _only_for(same, units)), []).append(same[0])
+    for (id, title, seen), same in alike.items():
+        if len(same) > 1:
+            seen += f" The same holds for: {', '.join(unit.label for unit in same[1:])}."
+        message = f"Your {same[0].label} {seen} See {same[0].where}."
+        findings[f"{same[0].key} {id}"] = Finding(f"{same[0].case.operation}-{id}", title, message)
     return list(findings.values())
 
 
-def symptom(units: Sequence[Unit]) -> tuple[str, str, str]:
-    """(id, title, description) of an output that is wrong in these units."""
-    got, wanted = units[0].got, units[0].wanted
-    if got is None:
+# An output that shows a later step -> the one that shows the step before it.
+BEFORE = {
+    "later_steps": "first_step",
+    "picture": "later_steps",
+    "middle": "early",
+    "decayed": "middle",
+    "final": "decayed",
+}
+
+
+def _only_for(same: Sequence[Unit], units: Sequence[Unit]) -> str:
+    """In which cases only a symptom shows; empty if it shows in all that have this output."""
+    alike = [unit for unit in units if unit.key == same[0].key]
+    if {unit.case.kind for unit in same} >= {unit.case.kind for unit in alike}:
+        return ""
+    counts = {unit.images for unit in same}
+    others = {unit.images for unit in alike} - counts
+    if 0 not in counts | others and counts == {1} and others:
+        return " (Only with a single image: N = 1. Look for squeeze() without a dim.)"
+    if 0 not in counts | others and others == {1}:
+        return (
+            " (One image alone is right: the images of a batch, N > 1, are mixed, or only one is computed.)"
+        )
+    return f" (Only for: {', '.join(sorted({unit.case.kind for unit in same}))}.)"
+
+
+Symptom = tuple[str, str, str]
+
+
+def symptom(units: Sequence[Unit]) -> Symptom:
+    """(id, title, description) of an output that is wrong in these units. What is said holds for all of them."""
+    got = [unit.got for unit in units]
+    if any(array is None for array in got):
         return "missing", "no numbers", "is not an array of numbers."
-    if got.shape != wanted.shape:
-        seen = f"has shape {_shape(got)}, expected {_shape(wanted)}"
-        if got.ndim > 1 and got.swapaxes(-1, -2).shape == wanted.shape:
-            seen += ": its last two dimensions are swapped"
-        return "shape", "wrong shape", f"{seen}."
-    if not np.isfinite(got).all():
+    shaped = [unit for unit in units if _got(unit).shape != unit.wanted.shape]
+    if shaped:
+        return _wrong_shape(shaped)
+    if any(not np.isfinite(_got(unit)).all() for unit in units):
         return "nan", "NaN", "contains NaN or infinity: look for 0/0, and for a root or logarithm of 0."
-    if all(unit.got is not None and not unit.got.any() for unit in units):
+    if all(not _got(unit).any() for unit in units):
         gradient = units[0].key == "gradient"
         why = "the graph is cut (detach(), .data, .item())" if gradient else "nothing was computed"
         return "zero", "zero", f"is zero everywhere: {why}."
-    if same_numbers(got, wanted, 1e-3):
+    if all(same_numbers(_got(unit), unit.wanted, 1e-3) for unit in units):
         return (
             "precision",
             "not precise enough",
             "is almost right: a small number was added, or the precision is too low (a wrong dtype).",
         )
     factors = [factor for unit in units if (factor := _factor(unit)) is not None]
-    if len(factors) == len(units):
-        low, high = min(factors), max(factors)
-        if high - low <= 1e-3 * abs(high):
-            if abs(high + 1) < 1e-3:
-                return "sign", "wrong sign", "has the wrong sign."
-            return "factor", "constant factor", f"is {_number(high)} times the right one."
-        if wanted.size > 1:
-            return (
-                "varying-factor",
-                "varying factor",
-                f"is right up to a factor, {_number(factors[0])} in one case and {_number(factors[-1])} in another: "
-                "check the weights, a mean in place of a sum, and divisions.",
-            )
-    if got.ndim > 1 and got.shape[-1] == got.shape[-2] and same_numbers(got.swapaxes(-1, -2), wanted, 1e-3):
-        return "transpose", "transposed", "is transposed."
-    if wanted.size == 1:
-        return "wrong", "wrong values", f"is {_number(got.item())}; {_number(wanted.item())} is right."
-    error = np.abs(got - wanted).max() / np.abs(wanted).max()
+    several = any(unit.wanted.size > 1 for unit in units)
+    # Of one single number a factor, a square and a root say the same.
+    if len(factors) == len(units) and max(factors) - min(factors) <= 1e-3 * abs(max(factors)):
+        if abs(max(factors) + 1) < 1e-3:
+            return "sign", "wrong sign", "has the wrong sign."
+        return "factor", "constant factor", f"is {_number(max(factors))} times the right one."
+    if several or len(units) > 1:
+        for found in (_power(units), _whole_numbers(units), _one_for_all(units)):
+            if found:
+                return found
+    if len(factors) == len(units) and several:
+        return (
+            "varying-factor",
+            "varying factor",
+            f"is right up to a factor, {_number(factors[0])} in one case and {_number(factors[-1])} in another: "
+            "check the weights, a mean in place of a sum, and divisions.",
+        )
+    if found := _scaled_by_image(units) or _transposed(units):
+        return found
+    if not several:
+        value, right = _got(units[0]).item(), units[0].wanted.item()
+        return "wrong", "wrong values", f"is {_number(value)}; {_number(right)} is right."
+    error = max(np.abs(_got(unit) - unit.wanted).max() / np.abs(unit.wanted).max() for unit in units)
     return "wrong", "wrong values", f"has errors of up to {_number(error)} times its largest right value."
+
+
+def _got(unit: Unit) -> np.ndarray:
+    assert unit.got is not None  # symptom has looked
+    return unit.got
+
+
+def _wrong_shape(units: Sequence[Unit]) -> Symptom:
+    """Of units whose shape is wrong."""
+    got, wanted = _got(units[0]), units[0].wanted
+    seen = f"has shape {_shape(got)}, expected {_shape(wanted)}"
+    if all(unit.wanted.ndim > 1 and _got(unit).shape == _swapped(unit).shape for unit in units):
+        seen += ": its height and width are swapped"
+    return "shape", "wrong shape", f"{seen}."
+
+
+def _power(units: Sequence[Unit]) -> Symptom | None:
+    if all(same_numbers(_got(unit), np.square(unit.wanted, dtype=np.float64), 1e-3) for unit in units):
+        return "squared", "squared", "is the square of the right one: it is squared once too often."
+    if all(same_numbers(_got(unit), np.sqrt(np.abs(unit.wanted)), 1e-3) for unit in units):
+        return "rooted", "square root", "is the square root of the right one: remove the root, or norm()."
+    return None
+
+
+def _whole_numbers(units: Sequence[Unit]) -> Symptom | None:
+    whole = all((_got(unit) == np.round(_got(unit))).all() for unit in units)
+    if whole and not all((unit.wanted == np.round(unit.wanted)).all() for unit in units):
+        return (
+            "integers",
+            "whole numbers only",
+            "has whole numbers only: indices instead of values (max and sort return both), or numbers made integers.",
+        )
+    return None
+
+
+def _one_for_all(units: Sequence[Unit]) -> Symptom | None:
+    """Of units with several images, where each image's answer is that of one and the same image."""
+    if units[0].key not in PER_IMAGE or any(unit.images < 2 for unit in units):
+        return None
+    for place in (0, -1):
+        if all(
+            same_numbers(_got(unit), np.broadcast_to(unit.wanted[place], unit.wanted.shape), 1e-3)
+            for unit in units
+        ):
+            which = "first" if place == 0 else "last"
+            seen = (
+                f"is that of the {which} image for every image of the batch: keep the dimension N to the end."
+            )
+            return "one-for-all", f"the {which} image's answer for all", seen
+    return None
+
+
+def _scaled_by_image(units: Sequence[Unit]) -> Symptom | None:
+    """Of units in which every image is right up to a factor and a constant of its own."""
+    if units[0].key not in PER_IMAGE or not units[0].images:
+        return None
+    shifts = []
+    for unit in units:
+        for got, wanted in zip(_got(unit).astype(float), unit.wanted.astype(float), strict=True):
+            if wanted.std() == 0:
+                continue
+            line = np.stack([wanted.ravel(), np.ones(wanted.size)], axis=1)
+            (scale, shift), *_ = np.linalg.lstsq(line, got.ravel(), rcond=None)
+            if not scale or np.abs(scale * wanted + shift - got).max() > 1e-3 * np.abs(got).max():
+                return None
+            shifts.append(abs(shift) > 1e-3 * np.abs(got).max())
+    if not shifts:
+        return None
+    how = "up to a factor and a constant" if any(shifts) else "up to a factor"
+    why = "was it scaled for drawing (minimum, maximum, mean)?" if any(shifts) else "check how it is scaled."
+    return "scaled", "each image scaled", f"is right {how} of each image: {why}"
+
+
+def _transposed(units: Sequence[Unit]) -> Symptom | None:
+    """Where height and width are equal, other mistakes look the same: shapes must show it, see `_wrong_shape`."""
+    shown = [
+        unit for unit in units if unit.wanted.ndim > 1 and unit.wanted.shape[-1] != unit.wanted.shape[-2]
+    ]
+    if shown and all(
+        same_numbers(_got(unit), _swapped(unit).reshape(unit.wanted.shape), 1e-3) for unit in shown
+    ):
+        return "transpose", "transposed", "has its height and width swapped, then reshaped."
+    return None
+
+
+PER_IMAGE = ("maps", "again", "normalized", "plain")  # outputs whose first dimension is the image
+
+
+def _swapped(unit: Unit) -> np.ndarray:
+    """The right answer with height and width swapped; of guided gradients the channels stay last."""
+    axes = (-2, -3) if unit.case.operation == "guided_backprop" else (-1, -2)
+    return unit.wanted.swapaxes(*axes) if unit.wanted.ndim >= -min(axes) else unit.wanted
 
 
 def _factor(unit: Unit) -> float | None:

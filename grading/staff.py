@@ -10,7 +10,7 @@ from helpers.errors import CannotError
 
 PROJECT = Path(__file__).resolve().parent.parent
 # The answers of the public cases are known, so there must be many. Nobody sees the private ones.
-PUBLIC_CASES, PRIVATE_CASES = 12, 4
+PUBLIC_CASES, PRIVATE_CASES = 8, 4
 
 
 def add_commands(

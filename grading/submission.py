@@ -106,7 +106,7 @@ class Submission:
         found = []
         for name, source in sorted(self.files.items()):
             for number, line in _code_lines(source):
-                if match := re.search(r"(?<![\w.])(print|breakpoint|set_trace)\s*\(", line):
+                if match := re.search(r"(?<![\w.])(?:i?pdb\.)?(print|breakpoint|set_trace)\s*\(", line):
                     found.append(f"{name}:{number}: {match[1]}()")
         return found
 

@@ -1,7 +1,7 @@
 """What is graded: tasks, their points, the outputs of each operation, and their tolerances."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class Output:
     share: float
     single: float = 2e-5
     double: float = 1e-6
+    instead: str | None = None  # right, too, if this output is right
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def _loss(label: str) -> dict[str, Output]:
     }
 
 
-_TRAJECTORY = {"single": 1e-3, "double": 1e-6}
+def _picture(label: str, share: float) -> Output:
+    return Output(f"{label} of the style transfer", share, single=1e-3, double=1e-6)
+
 
 OPERATIONS = {
     "saliency": Operation("visualizers/saliency_map.py, compute_saliency_maps", _maps("saliency map")),
@@ -99,18 +102,21 @@ OPERATIONS = {
             "plain": Output("Gram matrix with normalize=False", 1),
             "gradient": Output("gradient of the Gram matrix", 2),
         },
-        draws=4,
     ),
-    "style": Operation("style_modules/style_loss.py, forward", _loss("style loss"), draws=4),
+    "style": Operation(
+        "style_modules/style_loss.py, forward",
+        {key: replace(output, instead=f"{key}_other_gram") for key, output in _loss("style loss").items()},
+    ),
     "tv": Operation("style_modules/tv_loss.py, forward", _loss("TV loss"), draws=4),
     "update_rule": Operation(
         "style_utils.py, style_transfer",
         {
-            "early": Output("picture after the first steps of the style transfer", 2, **_TRAJECTORY),
-            "middle": Output("picture up to step 180 of the style transfer", 2, **_TRAJECTORY),
-            "decayed": Output("picture after step 180 of the style transfer", 2, **_TRAJECTORY),
-            "final": Output("final picture of the style transfer", 1, **_TRAJECTORY),
+            "early": _picture("picture after the first steps", 2),
+            "middle": _picture("picture up to step 180", 2),
+            "decayed": _picture("picture after step 180", 2),
+            "final": _picture("final picture", 1),
         },
+        draws=1,
     ),
 }
 

@@ -268,9 +268,11 @@ def test_symptoms():
     assert seen_in([np.nan, 1, 2, 3])[0] == "nan"
     assert seen_in([4, 3, 2, 1])[0] == "wrong"
     assert seen_in([1, 2])[0] == "shape"
-    square = [[1, 2], [3, 5]]
-    assert seen_in(np.transpose(square), square)[0] == "transpose"
     assert "swapped" in seen_in(np.ones((3, 2)), np.ones((2, 3)))[2]
+    square = [[1, 2], [3, 5]]
+    assert seen_in(np.transpose(square), square)[0] == "wrong", (
+        "a square does not show that it was transposed"
+    )
 
 
 def test_a_factor_that_differs_from_case_to_case_is_told_as_such():
@@ -285,7 +287,7 @@ def test_a_factor_that_differs_from_case_to_case_is_told_as_such():
     assert symptom(units)[0] == "varying-factor"
 
 
-HALF = Mistake("content-half", "content", "factor one half", "Half.", None)
+HALF = Mistake("content-half", "content", "factor one half", "Half.")
 HALVED = {key: (array.shape, sample(array * 0.5, PLACES[key])) for key, array in RIGHT.items()}
 
 

@@ -49,10 +49,8 @@ def bank(variants, tmp_path_factory):
 
 
 def judged(entry: Entry, form, variants, bank, seed=b"any"):
-    """The task's result; where the mistake follows from another task's, that one is graded before it."""
-    cause = next((other for other in ENTRIES if other.id == entry.follows), entry)
-    tasks = dict.fromkeys([task_of(cause.operation), task_of(entry.operation)])
-    return grade(variants(form), seed, bank, tasks=list(tasks)).tasks[-1]
+    """The task's result."""
+    return grade_task(variants(form), seed, bank, task_of(entry.operation))
 
 
 def test_the_solution_gets_every_point(variants, bank):
@@ -152,12 +150,259 @@ def test_an_exception_is_told_with_file_and_line(variants, bank):
     assert "(style_modules/tv_loss.py:" in finding.message
 
 
-def test_a_mistake_in_the_gram_matrix_is_not_told_as_one_of_the_style_loss(variants, bank):
-    entry = next(entry for entry in ENTRIES if entry.id == "gram-never-normalized")
-    alone = grade(variants(entry.forms[0]), b"any", bank, tasks=["style"]).tasks[0]
-    assert [finding.id for finding in alone.findings] == ["style-unnormalized"]
-    after = grade(variants(entry.forms[0]), b"any", bank, tasks=["gram", "style"]).tasks[1]
-    assert [finding.id for finding in after.findings] == ["style-follows-gram-never-normalized"]
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.operation == "gram"], ids=lambda entry: entry.id)
+def test_a_mistake_in_the_gram_matrix_costs_nothing_in_the_style_loss(entry, variants, bank):
+    for form in entry.forms:
+        style = grade_task(variants(form), b"any", bank, "style")
+        assert (style.status, style.findings) == ("passed", [])
+
+
+def test_a_style_loss_with_a_gram_matrix_that_is_not_written_is_graded_all_the_same(variants, bank):
+    stub = Patch("style_modules/style_loss.py", 'raise NotImplementedError("Task 5")', region=0)
+    gram, style = grade(variants((stub,)), b"any", bank, tasks=["gram", "style"]).tasks
+    assert (gram.points, style.status) == (0, "passed")
+
+
+def test_a_mistake_in_the_style_loss_costs_points_whatever_the_gram_matrix(variants, bank):
+    gram = next(entry for entry in ENTRIES if entry.id == "gram-never-normalized")
+    for entry in ENTRIES:
+        if entry.operation == "style":
+            for form in entry.forms:
+                result = grade_task(variants((*gram.forms[0], *form)), b"any", bank, "style")
+                assert result.points < result.max_points, entry.id
+
+
+def test_a_detached_regularizer_keeps_the_points_of_score_norm_sign_and_zeroing(variants, bank):
+    entry = next(entry for entry in ENTRIES if entry.id == "class-no-l2")
+    for form in entry.forms:
+        assert judged(entry, form, variants, bank).points == 6
+
+
+SALIENCY, GRADCAM = "visualizers/saliency_map.py", "visualizers/gradcam.py"
+CLASS, TRANSFER = "visualizers/class_visualization.py", "style_utils.py"
+CONTENT, STYLE, TV = (f"style_modules/{name}_loss.py" for name in ("content", "style", "tv"))
+SALIENCY_END = "(gradient,) = torch.autograd.grad(scores.sum(), X)\nsaliency = gradient.abs().amax(dim=1)"
+CAM_END = (
+    "activations = outputs[layer]\n(gradients,) = torch.autograd.grad(scores.sum(), activations)\n"
+    "alpha = gradients.mean(dim=(2, 3), keepdim=True)\n"
+    "cam = F.relu((alpha * activations).sum(dim=1, keepdim=True))"
+)
+GUIDED_END = "(gradient,) = torch.autograd.grad(scores.sum(), X)\nguided = gradient.permute(0, 2, 3, 1)"
+PICKED = "gather(1, y[:, None])"
+TERM = "weight * (self.gram_matrix(feats[layer]) - target).square().sum()"
+LOSSES = (
+    "content_loss(content_weight, feats[content_layer], content_target)",
+    "style_loss(feats, style_layers, style_targets, style_weights)",
+    "tv_loss(img, tv_weight)",
+)
+
+
+def _cases_of(layers="style_layers", targets="style_targets", weights="style_weights") -> str:
+    return f"return sum({TERM} for layer, target, weight in zip({layers}, {targets}, {weights}))"
+
+
+def _climb(score="model(img)[0, target_y]", l2="l2_reg", rate="learning_rate", end="") -> str:
+    return (
+        f"objective = {score} - {l2} * img.square().sum()\n(g,) = torch.autograd.grad(objective, img)\n"
+        f"img.data += {rate} * g / g.norm()\n{end}"
+    )
+
+
+def _step(content=LOSSES[0], style=LOSSES[1], variation=LOSSES[2], end="") -> str:
+    return f"optimizer.zero_grad()\nloss = {content} + {style} + {variation}\nloss.backward()\noptimizer.step()\n{end}"
+
+
+# Right for what most cases have in common, wrong beyond it: task, file, region, code.
+NARROW = {
+    "saliency, N = 2": (
+        *("saliency", SALIENCY, 0),
+        "scores = model(X)\nscores = scores[0, y[0]] + scores[-1, y[-1]] * (len(X) > 1)\n" + SALIENCY_END,
+    ),
+    "saliency, one image per class": (
+        *("saliency", SALIENCY, 0),
+        "scores = torch.stack([model(X)[y == c, c][-1] for c in y.unique()])\n" + SALIENCY_END,
+    ),
+    "saliency, the axis of length 3": (
+        *("saliency", SALIENCY, 0),
+        f"scores = model(X).{PICKED}\n"
+        + SALIENCY_END.replace("amax(dim=1)", "amax(dim=list(X.shape).index(3))"),
+    ),
+    "saliency, classes in order": (
+        *("saliency", SALIENCY, 0),
+        "scores = model(X).gather(1, y.sort().values[:, None])\n" + SALIENCY_END,
+    ),
+    "Grad-CAM, N < 3": (
+        *("gradcam", GRADCAM, 1),
+        f"if len(X) > 2:\n    raise ValueError('too many')\nscores = gc_model(X).{PICKED}\n" + CAM_END,
+    ),
+    "Grad-CAM, first and last image": (
+        *("gradcam", GRADCAM, 1),
+        "scores = gc_model(X)\nscores = scores[0, y[0]] + scores[-1, y[-1]] * (len(X) > 1)\n" + CAM_END,
+    ),
+    "Grad-CAM, one image per class": (
+        *("gradcam", GRADCAM, 1),
+        "scores = torch.stack([gc_model(X)[y == c, c][-1] for c in y.unique()])\n" + CAM_END,
+    ),
+    "guided, N = 2": (
+        *("gradcam", GRADCAM, 2),
+        "assert len(X) == 2\n" + f"scores = gc_model(X).{PICKED}\n" + GUIDED_END,
+    ),
+    "guided, N = 2, by two scores": (
+        *("gradcam", GRADCAM, 2),
+        "scores = gc_model(X)\nscores = scores[0, y[0]] + scores[1 % len(X), y[-1]]\n" + GUIDED_END,
+    ),
+    "guided, N = 1": (*("gradcam", GRADCAM, 2), "scores = gc_model(X)[0, y[0]]\n" + GUIDED_END),
+    "guided, the axis of length 3": (
+        *("gradcam", GRADCAM, 2),
+        f"scores = gc_model(X).{PICKED}\n"
+        + GUIDED_END.replace("permute(0, 2, 3, 1)", "movedim(list(X.shape).index(3), -1)"),
+    ),
+    "class visualization, a regularizer of its own": (
+        *("class_visualization", CLASS, 0),
+        _climb(l2="1e-3"),
+    ),
+    "class visualization, a rate of its own": (*("class_visualization", CLASS, 0), _climb(rate="25")),
+    "class visualization, no regularizer above 1e-3": (
+        *("class_visualization", CLASS, 0),
+        _climb(l2="min(l2_reg, 1e-3)"),
+    ),
+    "class visualization, half precision": (
+        *("class_visualization", CLASS, 0),
+        _climb(end="img.data = img.data.half().to(img.dtype)"),
+    ),
+    "class visualization, always the first class asked for": (
+        *("class_visualization", CLASS, 0),
+        "self.first = getattr(self, 'first', target_y)\n" + _climb(score="model(img)[0, self.first]"),
+    ),
+    "class visualization, norm of each channel": (
+        *("class_visualization", CLASS, 0),
+        _climb().replace("g.norm()", "g.norm(dim=(2, 3), keepdim=True)"),
+    ),
+    "content, half precision": (
+        *("content", CONTENT, 0),
+        "return content_weight * (content_current.half() - content_original.half()).float().square().sum()",
+    ),
+    "content, whole weights": (
+        *("content", CONTENT, 0),
+        "return max(1, content_weight) * (content_current - content_original).square().sum()",
+    ),
+    "Gram, half precision": (
+        *("gram", STYLE, 0),
+        "N, C, H, W = features.shape\nF = features.half().float().flatten(2)\ngram = F @ F.transpose(1, 2)\n"
+        "return gram / (C * H * W) if normalize else gram",
+    ),
+    "Gram, N < 3": (
+        *("gram", STYLE, 0),
+        "N, C, H, W = features.shape\nF = features.flatten(2)\ngram = F @ F.transpose(1, 2)\n"
+        "gram = torch.stack([gram[0], gram[-1]])[:N]\nreturn gram / (C * H * W) if normalize else gram",
+    ),
+    "style, three layers": ("style", STYLE, 1, _cases_of(layers="style_layers[:3]")),
+    "style, exactly three layers": (
+        *("style", STYLE, 1),
+        _cases_of(layers="(lambda a, b, c: (a, b, c))(*style_layers)"),
+    ),
+    "style, at least three layers": (
+        *("style", STYLE, 1),
+        "style_layers[2]\n" + _cases_of(),
+    ),
+    "style, all but the fifth layer": ("style", STYLE, 1, _cases_of(layers="style_layers[:4]")),
+    "style, layers in order": ("style", STYLE, 1, _cases_of(layers="sorted(style_layers)")),
+    "style, no layer twice": ("style", STYLE, 1, _cases_of(layers="dict.fromkeys(style_layers)")),
+    "style, weights above 1": ("style", STYLE, 1, _cases_of(weights="[max(1, w) for w in style_weights]")),
+    "TV, half precision": (
+        *("tv", TV, 0),
+        "img = img.half().float()\n"
+        "return tv_weight * (img.diff(dim=2).square().sum() + img.diff(dim=3).square().sum())",
+    ),
+    "TV, square images": (
+        *("tv", TV, 0),
+        "n = min(img.shape[2:])\nimg = img[:, :, :n, :n]\n"
+        "return tv_weight * (img.diff(dim=2).square().sum() + img.diff(dim=3).square().sum())",
+    ),
+    "update, total variation of feats[0]": (
+        *("update_rule", TRANSFER, 0),
+        _step(variation="tv_loss(feats[0], tv_weight)"),
+    ),
+    "update, content layer 3": (
+        *("update_rule", TRANSFER, 0),
+        _step(content=LOSSES[0].replace("feats[content_layer]", "feats[3 % len(feats)]")),
+    ),
+    "update, two style layers": (
+        *("update_rule", TRANSFER, 0),
+        _step(style="style_loss(feats, style_layers[:2], style_targets[:2], style_weights[:2])"),
+    ),
+    "update, style layers in order": (
+        *("update_rule", TRANSFER, 0),
+        _step(style=LOSSES[1].replace("style_layers,", "sorted(style_layers),")),
+    ),
+    "update, single precision": (
+        *("update_rule", TRANSFER, 0),
+        _step(end="img.data = img.data.float().to(img.dtype)"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NARROW)
+def test_code_that_is_right_in_some_cases_only_loses_points(what, variants, bank):
+    task, file, region, code = NARROW[what]
+    result = grade_task(variants((Patch(file, code, region=region),)), b"any", bank, task)
+    assert result.points < result.max_points
+    assert result.findings and "error-import" not in [finding.id for finding in result.findings], (
+        result.findings
+    )
+
+
+# What is seen of a mistake that has no name: task, file, region, code -> id, part of the message.
+UNNAMED = {
+    "squared": (
+        *("tv", TV, 0, "v = img.diff(dim=2).square().sum() + img.diff(dim=3).square().sum()"),
+        *("return (tv_weight * v) ** 2", "tv-squared", "is the square of the right one"),
+    ),
+    "rooted": (
+        *("content", CONTENT, 0, "v = (content_current - content_original).square().sum()"),
+        *("return (content_weight * v) ** 0.5", "content-rooted", "is the square root of the right one"),
+    ),
+    "scaled for drawing": (
+        *("saliency", SALIENCY, 0, f"scores = model(X).{PICKED}\n{SALIENCY_END}"),
+        "s, m = saliency.std((1, 2), keepdim=True), saliency.mean((1, 2), keepdim=True)\nsaliency = (saliency - m) / s",
+        *("saliency-scaled", "is right up to a factor and a constant of each image"),
+    ),
+    "integers": (
+        *("saliency", SALIENCY, 0, f"scores = model(X).{PICKED}\n{SALIENCY_END}"),
+        "saliency = (255 * saliency / saliency.max()).int()",
+        *("saliency-integers", "has whole numbers only"),
+    ),
+    "one image for all": (
+        *("saliency", SALIENCY, 0, f"scores = model(X).{PICKED}\n{SALIENCY_END}"),
+        "saliency = saliency[:1].expand(len(X), -1, -1)",
+        *("saliency-one-for-all", "is that of the first image for every image of the batch"),
+    ),
+    "right for one image alone": (
+        *("gradcam", GRADCAM, 1, f"scores = gc_model(X).{PICKED}\n{CAM_END}"),
+        "cam = cam.flip(2, 3) if len(X) > 1 else cam",
+        *("grad_cam-wrong", "(One image alone is right"),
+    ),
+    "an exception with one image": (
+        *("saliency", SALIENCY, 0, f"scores = model(X).{PICKED}\n{SALIENCY_END}"),
+        "saliency = torch.stack(list(gradient.abs().amax(dim=1).squeeze()))[: len(X)].reshape(saliency.shape)",
+        *("error-exception", "(Only with a single image: N = 1."),
+    ),
+    "wrong later": (
+        *("class_visualization", CLASS, 0, _climb()),
+        "learning_rate = learning_rate * 0.77",
+        *("class_visualization-carried-over", "although the picture after one step"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNNAMED)
+def test_a_mistake_without_a_name_is_described(what, variants, bank):
+    task, file, region, code, end, id, said = UNNAMED[what]
+    execute = variants((Patch(file, f"{code}\n{end}", region=region),))
+    findings = grade_task(execute, b"any", bank, task).findings
+    assert [finding.id for finding in findings][:1] == [id], findings
+    assert said in findings[0].message
+    assert len(findings) == 1, findings
 
 
 def test_a_patch_without_its_place_is_refused(tmp_path):

@@ -299,8 +299,15 @@ MESSAGES = {
         *("import mine", "The judge uses our own helpers.errors, without your changes."),
     ),
     "a library that is not there": (
-        *("tv", TV, [("import torch\n", "import torch\nimport tensorflow\n")]),
-        *("import tensorflow", "Use only torch, torchvision, numpy, scipy, matplotlib, PIL and tqdm."),
+        *(
+            "tv",
+            TV,
+            [
+                ("import torch\n", "import torch\nimport tensorflow\n"),
+                (RIGHT_TV, "return tensorflow.norm(img)"),
+            ],
+        ),
+        *("tensorflow.norm", "Use only torch, torchvision, numpy, scipy, matplotlib, PIL and tqdm."),
     ),
     "a circular import": (
         *(
@@ -356,6 +363,75 @@ def test_a_message_says_what_to_do_and_where(what, work, bank, own):
         assert f"({name}:{line_of(text, place)})" in message
     assert str(Path(own.base.name).parent) not in message and "site-packages" not in message
     assert not re.search(r"(?<!\.)\.\.(?!\.)|\{[\dc]|  ", message), message
+
+
+# Lines above a right solution that cost nothing, although the judge has no window, no GPU and fewer libraries.
+HARMLESS = """
+import matplotlib
+matplotlib.use("TkAgg")
+import matplotlib.pyplot as plt
+import cv2
+import pandas as pd
+from sklearn.preprocessing import normalize as unused
+try:
+    import seaborn as sns
+except ImportError:
+    sns = None
+"""
+HARMLESS_IN_CALL = """device = "cuda" if torch.cuda.is_available() else "cpu"
+        img = img.to(device)
+        if torch.cuda.is_available():
+            img = img.cuda()
+        assert sns is None
+        plt.figure()
+        plt.plot([1, 2])
+        plt.savefig("visualization/x.png")
+        plt.show()
+        plt.close("all")
+        """
+
+
+def harmless() -> str:
+    return edited(
+        TV, ("import torch\n", f"import torch\n{HARMLESS}"), (RIGHT_TV, HARMLESS_IN_CALL + RIGHT_TV)
+    )
+
+
+def test_harmless_lines_cost_nothing(work, bank, own):
+    (task,) = assess(work({TV: harmless()}), bank=bank, own=own, tasks=["tv"]).report.tasks
+    assert (task.status, task.findings) == ("passed", [])
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the sandbox needs Linux")
+def test_harmless_lines_cost_nothing_in_the_sandbox(tmp_path, work, bank):
+    from grading.sandbox import Zygote
+
+    with Zygote() as zygote:
+        (task,) = assess(work({TV: harmless()}), bank=bank, zygote=zygote, tasks=["tv"]).report.tasks
+    assert (task.status, task.findings) == ("passed", [])
+
+
+def test_a_debugger_is_noticed_where_it_stops_nothing(work, bank, own):
+    text = edited(
+        TV, ("import torch\n", "import torch\n\n\ndef unused():\n    import pdb; pdb.set_trace()\n")
+    )
+    result = assess(work({TV: text}), bank=bank, own=own, tasks=["tv"])
+    assert result.report.points == 8
+    place = f"{TV}:{line_of(text, 'set_trace')}"
+    assert f"set_trace in {place}: the judge cannot stop there, please remove it" in table(result)
+
+
+def test_no_error_of_torch_stands_alone():
+    from grading.hints import advice
+
+    for error in (
+        "NotImplementedError: Could not run 'aten::x'",
+        "_LinAlgError: singular",
+        "OverflowError: too large",
+    ):
+        assert advice(error, "x = torch.f(y)", "tv", inside=True)
+        assert advice(error, "", "tv", inside=False)
+    assert not advice("ValueError: my own text", "raise ValueError('my own text')", "tv", inside=True)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -69,7 +69,6 @@ class Entry:
     """A mistake in the function that `operation` (of grading.drivers) calls. `sentence` says what was seen and what to
     do; `where` is the function to look at.
 
-    follows: the id of a mistake in another task that causes this one.
     accepted: not a mistake but another reading of the task. It gets full marks, although its answers differ.
     """
 
@@ -79,7 +78,6 @@ class Entry:
     sentence: str
     where: str
     forms: tuple[Form, ...]
-    follows: str | None = None
     accepted: bool = False
 
 

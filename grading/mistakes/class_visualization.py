@@ -11,17 +11,14 @@ def _step(
     score: str = "logits[0, target_y]",
     update: str = "img.data += learning_rate * g / g.norm()",
 ) -> Patch:
-    return Patch(
-        FILE,
-        f"""
-        logits = model(img)
-        score = {score}
-        objective = {objective}
-        g = torch.autograd.grad(objective, img)[0]
-        {update}
-        """,
-        region=0,
-    )
+    lines = [
+        "logits = model(img)",
+        f"score = {score}",
+        f"objective = {objective}",
+        "g = torch.autograd.grad(objective, img)[0]",
+        update,
+    ]
+    return Patch(FILE, "\n".join(lines), region=0)
 
 
 def _accumulated(update: str) -> Patch:
@@ -133,6 +130,42 @@ ENTRIES = [
         "Your class visualization takes a right first step and a wrong second one: backward() adds to "
         "img.grad. Set it to zero before each step.",
         _accumulated("img.data += learning_rate * g / g.norm()"),
+    ),
+    _entry(
+        "sign-step",
+        "sign of the gradient",
+        "Your class visualization steps along the sign of the gradient: step along the gradient itself, divided by "
+        "its norm.",
+        _step(update="img.data += learning_rate * g.sign()"),
+        _step(update="img.data += learning_rate * g.sign() / g.norm()"),
+        _step(update="img.data += learning_rate * g.sign() / g.sign().norm()"),
+    ),
+    _entry(
+        "clamped",
+        "pixels clamped to [0, 1]",
+        "Your class visualization clamps the image to [0, 1]: its pixels are normalized, so many are below 0. Leave "
+        "the clamping to the line that is given.",
+        _step(update="img.data += learning_rate * g / g.norm()\nimg.data.clamp_(0, 1)"),
+        _step(update="img.data.clamp_(0, 1)\nimg.data += learning_rate * g / g.norm()"),
+    ),
+    _entry(
+        "rate-changes",
+        "learning rate changes",
+        "Your class visualization takes a right first step, then steps of another length: learning_rate is the length "
+        "of every step. Do not change it.",
+        *(
+            _step(update=f"img.data += learning_rate * g / g.norm()\nlearning_rate *= {factor}")
+            for factor in (0.1, 0.5, 0.9, 0.95, 0.99)
+        ),
+        _step(update="img.data += learning_rate * g / g.norm() / (t + 1)"),
+        _step(update="img.data += learning_rate * g / g.norm() * (1 - t / num_iterations)"),
+    ),
+    _entry(
+        "two-steps",
+        "two steps at once",
+        "Your class visualization takes its step twice: add learning_rate * g / ||g|| to the image once in each "
+        "iteration.",
+        _step(update="img.data += learning_rate * g / g.norm()\nimg.data += learning_rate * g / g.norm()"),
     ),
     _entry(
         "no-step",

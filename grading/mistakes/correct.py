@@ -657,4 +657,160 @@ VARIANTS = [
         optimizer.step()
         """,
     ),
+    _saliency(
+        "list-of-variables",
+        """
+        from torch.autograd import Variable
+        images = [Variable(X[n : n + 1].data.clone(), requires_grad=True) for n in range(X.shape[0])]
+        if torch.cuda.is_available():
+            images, model = [image.cuda() for image in images], model.cuda()
+        for image, c in zip(images, y.tolist()):
+            model(image)[0, c].backward()
+        saliency = torch.cat([image.grad.data.abs().max(dim=1)[0] for image in images])
+        """,
+    ),
+    _saliency(
+        "zeroed-in-place",
+        """
+        if X.grad is not None:
+            X.grad.zero_()
+        model.zero_grad()
+        torch.sum(model(X)[torch.arange(X.size(0)), y]).backward()
+        saliency, _ = torch.max(torch.abs(X.grad), dim=1)
+        """,
+    ),
+    _one(
+        "hooks-removed",
+        "grad_cam",
+        Patch(
+            GRADCAM,
+            """
+            def grad_cam(self, X_tensor, y_tensor, gc_model):
+                kept = {}
+                last = gc_model.features[-1]
+                handles = [
+                    last.register_forward_hook(lambda m, i, o: kept.update(A=o.detach())),
+                    last.register_full_backward_hook(lambda m, i, o: kept.update(g=o[0].detach())),
+                ]
+                X = X_tensor.clone().requires_grad_(True)
+                gc_model.eval()
+                scores = gc_model(X)
+                one_hot = torch.zeros_like(scores).scatter_(1, y_tensor.view(-1, 1), 1.0)
+                (scores * one_hot).sum().backward()
+                for handle in handles:
+                    handle.remove()
+                cam = torch.relu((kept["g"].mean((2, 3), keepdim=True) * kept["A"]).sum(1, keepdim=True))
+                cam = F.interpolate(cam, X.shape[2:], mode="bilinear", align_corners=False).squeeze(1).numpy()
+                for n in range(len(cam)):
+                    peak = cam[n].max()
+                    if peak > 0:
+                        cam[n] /= peak
+                return cam
+            """,
+            function="GradCam.grad_cam",
+        ),
+    ),
+    _one(
+        "tensor-hook",
+        "grad_cam",
+        Patch(
+            GRADCAM,
+            """
+            def grad_cam(self, X_tensor, y_tensor, gc_model):
+                grads = []
+                for p in gc_model.parameters():
+                    p.requires_grad_(True)
+                A = gc_model.features(X_tensor)
+                A.register_hook(grads.append)
+                scores = gc_model.classifier(A).flatten(1)
+                scores.gather(1, y_tensor.unsqueeze(1)).sum().backward()
+                cams = []
+                for a, g in zip(A.detach(), grads[0]):
+                    cam = torch.clamp(torch.tensordot(g.mean(dim=(1, 2)), a, dims=1), min=0)
+                    cam = F.interpolate(cam[None, None], size=X_tensor.shape[-2:], mode="bilinear")[0, 0]
+                    cams.append((cam / cam.max() if cam.max() > 0 else cam).cpu().numpy())
+                return np.stack(cams)
+            """,
+            function="GradCam.grad_cam",
+        ),
+    ),
+    _one(
+        "backward-hooks",
+        "guided_backprop",
+        Patch(
+            GRADCAM,
+            """
+            def guided_backprop(self, X_tensor, y_tensor, gc_model):
+                handles = []
+                for module in gc_model.modules():
+                    if isinstance(module, nn.ReLU):
+                        module.inplace = False
+                        handles.append(
+                            module.register_full_backward_hook(lambda m, grad_in, grad_out: (grad_in[0].clamp(min=0),))
+                        )
+                X = X_tensor.detach().clone().requires_grad_()
+                gc_model(X)[torch.arange(len(X)), y_tensor].sum().backward()
+                for handle in handles:
+                    handle.remove()
+                return X.grad.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            """,
+            function="GradCam.guided_backprop",
+        ),
+    ),
+    _gram(
+        "einsum-in-double-precision",
+        """
+        import torch
+        F = features.double().flatten(2)
+        gram = torch.einsum("bip,bjp->bij", F, F)
+        if normalize:
+            gram = gram / torch.tensor(features.shape[1:]).prod()
+        return gram.to(features.dtype)
+        """,
+    ),
+    _style(
+        "own-gram",
+        """
+        total = 0
+        for number, target, weight in zip(style_layers, style_targets, style_weights):
+            F = feats[number].flatten(2)
+            total = total + weight * ((F @ F.mT / feats[number][0].numel() - target) ** 2).sum()
+        return total
+        """,
+    ),
+    _tv(
+        "guarded-gpu",
+        """
+        import torch
+        if torch.cuda.is_available():
+            img = img.cuda()
+        rows, columns = torch.diff(img, dim=-2), torch.diff(img, dim=-1)
+        return torch.mul(rows.norm() ** 2 + columns.norm() ** 2, tv_weight)
+        """,
+    ),
+    _climb(
+        "no-grad",
+        """
+        img.requires_grad_(True)
+        loss = model(img)[:, target_y].mean() - l2_reg * torch.sum(torch.pow(img, 2))
+        loss.backward(retain_graph=True)
+        with torch.no_grad():
+            grad = img.grad.clone()
+            img.copy_(img + learning_rate * torch.div(grad, torch.norm(grad, p=2)))
+            img.grad.zero_()
+        """,
+    ),
+    _loop(
+        "rate-set-each-step",
+        """
+        for group in optimizer.param_groups:
+            group["lr"] = RATE if t < DECAY_AT else DECAYED_RATE
+        optimizer.zero_grad()
+        terms = [content_loss(content_weight, feats[content_layer], content_target)]
+        terms.append(style_loss(feats, style_layers, style_targets, style_weights))
+        terms.append(tv_loss(img, tv_weight))
+        torch.stack([term.reshape(()) for term in terms]).sum().backward()
+        optimizer.step()
+        """,
+    ),
 ]

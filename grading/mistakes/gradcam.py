@@ -116,6 +116,22 @@ ENTRIES = [
         _steps(cam="F.relu(alpha * activations).sum(dim=1, keepdim=True)"),
     ),
     _entry(
+        "max-pooling",
+        "largest gradient instead of mean",
+        "Your Grad-CAM weights each channel by its largest gradient: alpha_k is the mean of the gradient over all "
+        "positions.",
+        _steps(alpha="gradients.amax(dim=(2, 3), keepdim=True)"),
+        _steps(alpha="F.adaptive_max_pool2d(gradients, 1)"),
+    ),
+    _entry(
+        "abs-weights",
+        "absolute value of the weights",
+        "Your Grad-CAM takes the absolute value of the gradients or of alpha: a channel that speaks against the class "
+        "must keep its negative weight.",
+        _steps(alpha="gradients.mean(dim=(2, 3), keepdim=True).abs()"),
+        _steps(alpha="gradients.abs().mean(dim=(2, 3), keepdim=True)"),
+    ),
+    _entry(
         "one-branch",
         "hook on one branch of the last block",
         "Your Grad-CAM sees only half of the last block's channels: the hook is on one of its two expand "
@@ -210,6 +226,39 @@ ENTRIES = [
         "the deconvolutional network): let a gradient pass only where it is positive and the input was "
         "positive, too.",
         Patch(FILE, "return gradient.clamp(min=0)", region=0),
+    ),
+    _entry(
+        "guided-inverted",
+        "mask inverted",
+        "Your guided backpropagation keeps what it should remove: a comparison in the ReLU's backward pass points the "
+        "wrong way. Keep the gradient where it is positive and the input was positive, too; set the rest to zero.",
+        Patch(FILE, "return gradient.clamp(max=0) * (x > 0)", region=0),
+        Patch(FILE, "return gradient.clamp(min=0) * (x <= 0)", region=0),
+        Patch(FILE, "return gradient.clamp(max=0) * (x <= 0)", region=0),
+    ),
+    _entry(
+        "guided-stale",
+        "gradient of the previous call is still there",
+        "Your first guided backpropagation is right, and the second, of the same images, is wrong: X.grad still holds "
+        "the gradient of the first call, and backward() adds to it. Clear it, or work on X_tensor.detach().clone().",
+        Patch(
+            FILE,
+            """
+            def guided_backprop(self, X_tensor, y_tensor, gc_model):
+                X = X_tensor.requires_grad_()
+                with frozen_eval(gc_model), ReplaceReLU(GuidedReLU.apply):
+                    gc_model(X).gather(1, y_tensor[:, None]).sum().backward()
+                return X.grad.permute(0, 2, 3, 1).detach().numpy()
+            """,
+            function="GradCam.guided_backprop",
+        ),
+    ),
+    _entry(
+        "guided-cross-terms",
+        "scores[:, y] pairs every image with every class",
+        "Your guided backpropagation adds up every class in y for every image: logits[:, y] is an (N, N) matrix of "
+        "all pairs. Use gather.",
+        _guided("gradient.permute(0, 2, 3, 1)", score="logits[:, y].sum()"),
     ),
     _entry(
         "guided-abs",

@@ -168,9 +168,6 @@ GRAM_ENTRIES = [
     ),
 ]
 
-# These do not change the style loss: it uses normalized matrices of a single image, and broadcasts.
-HARMLESS_FOR_STYLE = {"gram-always-normalized", "gram-batch", "gram-batch-divisor", "gram-squeezed"}
-
 ENTRIES = [
     Entry(
         "content-mean",
@@ -227,6 +224,29 @@ ENTRIES = [
         "Your content loss sums absolute differences: square them.",
         f"{CONTENT}, forward",
         _content("return content_weight * (content_current - content_original).abs().sum()"),
+    ),
+    Entry(
+        "content-square-of-sum",
+        "content",
+        "square of the sum",
+        "Your content loss squares the sum of the differences, in which positive and negative ones cancel: square "
+        "each difference first, then sum.",
+        f"{CONTENT}, forward",
+        _content(
+            "return content_weight * (content_current - content_original).sum().square()",
+            "return content_weight * (content_current.sum() - content_original.sum()) ** 2",
+        ),
+    ),
+    Entry(
+        "content-squares-first",
+        "content",
+        "difference of the squares",
+        "Your content loss compares squared features: subtract first, then square the difference.",
+        f"{CONTENT}, forward",
+        _content(
+            "return content_weight * (content_current.square() - content_original.square()).sum()",
+            "return content_weight * (content_current.square() - content_original.square()).abs().sum()",
+        ),
     ),
     Entry(
         "content-root",
@@ -311,6 +331,41 @@ ENTRIES = [
         _style("(gram - style_targets[i]).square().sum()"),
     ),
     Entry(
+        "style-first-weight",
+        "style",
+        "one weight for all layers",
+        "Your style loss multiplies every layer's term by the same weight: layer number i of style_layers has the "
+        "weight style_weights[i].",
+        f"{STYLE}, forward",
+        _style(
+            "style_weights[0] * (gram - style_targets[i]).square().sum()",
+            "style_weights[-1] * (gram - style_targets[i]).square().sum()",
+            "sum(style_weights) * (gram - style_targets[i]).square().sum()",
+            "sum(style_weights) / len(style_weights) * (gram - style_targets[i]).square().sum()",
+        ),
+    ),
+    Entry(
+        "style-first-target",
+        "style",
+        "one target for all layers",
+        "Your style loss compares every layer with the same target, or with that of another layer: layer number i of "
+        "style_layers has the target style_targets[i].",
+        f"{STYLE}, forward",
+        _style(
+            "style_weights[i] * (gram - style_targets[0]).square().sum()",
+            "style_weights[i] * (gram - style_targets[len(style_layers) - 1 - i]).square().sum()",
+        ),
+    ),
+    Entry(
+        "style-square-of-sum",
+        "style",
+        "square of the sum",
+        "Your style loss squares the sum of the differences, in which positive and negative ones cancel: square each "
+        "difference first, then sum.",
+        f"{STYLE}, forward",
+        _style("style_weights[i] * (gram - style_targets[i]).sum().square()"),
+    ),
+    Entry(
         "style-weight-squared",
         "style",
         "weights squared",
@@ -346,20 +401,6 @@ ENTRIES = [
         f"{STYLE}, forward",
         _style("style_weights[i] * (gram - style_targets[i]).norm()"),
     ),
-    *(
-        Entry(
-            f"style-follows-{entry.id}",
-            "style",
-            "uses a wrong Gram matrix",
-            "Your style loss uses your Gram matrix, which is wrong (see Task 5.1): fix that first. The "
-            "style loss itself may be right.",
-            f"{STYLE}, gram_matrix",
-            entry.forms,
-            follows=entry.id,
-        )
-        for entry in GRAM_ENTRIES
-        if entry.id not in HARMLESS_FOR_STYLE
-    ),
     Entry(
         "tv-abs",
         "tv",
@@ -387,6 +428,52 @@ ENTRIES = [
         "the one to the right.",
         f"{TV}, forward",
         _tv("return tv_weight * down.square().sum()", "return tv_weight * right.square().sum()"),
+    ),
+    Entry(
+        "tv-direction-twice",
+        "tv",
+        "one direction counted twice",
+        "Your TV loss counts the neighbours in one direction twice: the differences down and to the right count once "
+        "each.",
+        f"{TV}, forward",
+        _tv(
+            "return tv_weight * (2 * down.square().sum() + right.square().sum())",
+            "return tv_weight * (down.square().sum() + 2 * right.square().sum())",
+            "return tv_weight * (down.square().sum() + down.square().sum())",
+            "return tv_weight * (right.square().sum() + right.square().sum())",
+        ),
+    ),
+    Entry(
+        "tv-square-of-sum",
+        "tv",
+        "square of the sum",
+        "Your TV loss squares a sum of differences, in which positive and negative ones cancel: square each difference "
+        "first, then sum.",
+        f"{TV}, forward",
+        _tv(
+            "return tv_weight * (down.sum().square() + right.sum().square())",
+            "return tv_weight * (down.sum() + right.sum()).square()",
+            "return tv_weight * (down[..., :-1] + right[..., :-1, :]).square().sum()",
+        ),
+    ),
+    Entry(
+        "tv-weight-squared",
+        "tv",
+        "weight squared",
+        "Your TV loss has the weight inside the square, so it counts twice: multiply after squaring.",
+        f"{TV}, forward",
+        _tv("return (tv_weight * down).square().sum() + (tv_weight * right).square().sum()"),
+    ),
+    Entry(
+        "tv-weight-once",
+        "tv",
+        "weight in one direction only",
+        "Your TV loss multiplies only one of its two sums by tv_weight: put brackets around both.",
+        f"{TV}, forward",
+        _tv(
+            "return tv_weight * down.square().sum() + right.square().sum()",
+            "return down.square().sum() + tv_weight * right.square().sum()",
+        ),
     ),
     Entry(
         "tv-root",

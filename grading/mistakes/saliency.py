@@ -127,6 +127,45 @@ ENTRIES = [
         _reduce("gradient.abs().amax(dim=1); saliency = saliency / saliency.max()"),
     ),
     _entry(
+        "min-max",
+        "scaled from minimum to maximum",
+        "Your saliency map has its smallest value subtracted and is divided by its range: return the gradient as it "
+        "is. Scaling is for drawing only.",
+        *(
+            _reduce(
+                "gradient.abs().amax(dim=1); "
+                f"low, high = saliency.amin({dims}), saliency.amax({dims}); "
+                "saliency = (saliency - low) / (high - low)"
+            )
+            for dims in ("dim=(1, 2), keepdim=True", "")
+        ),
+    ),
+    _entry(
+        "indices",
+        "indices instead of values",
+        "Your saliency map says which channel has the largest gradient, not how large it is: max(dim=1) returns "
+        "(values, indices). Take [0], the values.",
+        _reduce("gradient.abs().max(dim=1)[1]"),
+        _reduce("gradient.max(dim=1)[1]"),
+    ),
+    _entry(
+        "times-input",
+        "gradient times input",
+        "Your saliency map is the gradient multiplied by the image: return the absolute gradient alone.",
+        _reduce("(gradient * X).abs().amax(dim=1)"),
+        _reduce("(gradient * X).abs().sum(dim=1)"),
+        _reduce("(gradient * X).sum(dim=1).abs()"),
+        _reduce("(gradient.abs() * X).amax(dim=1)"),
+        _reduce("(gradient * X).amax(dim=1)"),
+    ),
+    _entry(
+        "squared",
+        "square instead of absolute value",
+        "Your saliency map is the largest squared gradient: take the absolute value, not the square.",
+        _reduce("gradient.square().amax(dim=1)"),
+        _reduce("gradient.square().sum(dim=1)"),
+    ),
+    _entry(
         "cross-terms",
         "scores[:, y] pairs every image with every class",
         "Your saliency map adds up every class in y for every image: scores[:, y] is an (N, N) matrix of "

@@ -60,13 +60,26 @@ ENTRIES = [
         "Your learning rate is lowered one step late: step 180, counted from 0, is the first with rate "
         "0.1. Change it before that step's optimizer.step().",
         Patch(FILE, "if t == DECAY_AT + 1:", text=DECAY),
-        Patch(FILE, "if t > DECAY_AT and optimizer.defaults['lr'] == RATE:", text=DECAY),
+        (
+            Patch(FILE, "if t == DECAY_AT + 1:", text=DECAY),
+            Patch(FILE, "optimizer.param_groups[0]['lr'] = DECAYED_RATE", text=NEW_ADAM),
+        ),
     ),
     _entry(
         "decay-early",
         "rate lowered one step early",
         "Your learning rate is lowered one step early: step 180, counted from 0, is the first with rate 0.1.",
         Patch(FILE, "if t == DECAY_AT - 1:", text=DECAY),
+        (
+            Patch(FILE, "if t == DECAY_AT - 1:", text=DECAY),
+            Patch(FILE, "optimizer.param_groups[0]['lr'] = DECAYED_RATE", text=NEW_ADAM),
+        ),
+    ),
+    _entry(
+        "two-steps",
+        "step() called twice",
+        "Your picture takes two steps of the optimizer in each iteration: call optimizer.step() once.",
+        _loop(after="optimizer.step()"),
     ),
     _entry(
         "low-rate",
@@ -103,6 +116,9 @@ ENTRIES = [
             Patch(FILE, "if t == STEPS:", text=DECAY),
             _loop(after="optimizer.param_groups[0]['lr'] *= (DECAYED_RATE / RATE) ** (1 / DECAY_AT)"),
         ),
+        *(_loop(after=f"optimizer.param_groups[0]['lr'] *= {factor}") for factor in (0.9, 0.95, 0.99, 0.999)),
+        _loop(between="optimizer.param_groups[0]['lr'] *= DECAYED_RATE"),
+        _loop(between="optimizer.param_groups[0]['lr'] *= 0.99"),
     ),
     _entry(
         "relative-decay",
@@ -179,6 +195,7 @@ ENTRIES = [
         _loop(f"{CONTENT} + {STYLE} + tv_loss(feats[content_layer], tv_weight)"),
         _loop(f"{CONTENT} + {STYLE} + tv_loss(feats[-1], tv_weight)"),
         _loop(f"{CONTENT} + {STYLE} + tv_loss(feats[style_layers[0]], tv_weight)"),
+        _loop(f"{CONTENT} + {STYLE} + tv_loss(feats[0], tv_weight)"),
     ),
     _entry(
         "style-tensor",
