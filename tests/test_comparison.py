@@ -10,7 +10,6 @@ from torch import nn
 
 import gradcam_visualization
 import saliency_visualization
-
 from extras.attribution.comparison import (
     ScoreDifference,
     covered,
@@ -147,7 +146,18 @@ def test_charts_stand_beside_towers_of_maps_and_under_several_photos():
 
 @pytest.mark.parametrize("runner", [saliency_visualization, gradcam_visualization])
 def test_the_runners_compare(runner, tmp_path):
-    options = ["--images", "chelsea", "--crop", "100,20,260", "--size", "96", "--top", "3", "--versus", "lynx"]
+    options = [
+        "--images",
+        "chelsea",
+        "--crop",
+        "100,20,260",
+        "--size",
+        "96",
+        "--top",
+        "3",
+        "--versus",
+        "lynx",
+    ]
     options += ["--compare-models", "squeezenet:random"]
     first, again, plain = (str(tmp_path / name) for name in ("a.png", "b.png", "c.png"))
     assert runner.main([*options, "--output", first]) == 0
@@ -160,7 +170,10 @@ def test_the_runners_compare(runner, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--images", "chelsea", "--versus", "tiger cat", "--classes", "282"], "is the class that is explained"),
+        (
+            ["--images", "chelsea", "--versus", "tiger cat", "--classes", "282"],
+            "is the class that is explained",
+        ),
         (["--images", "chelsea", "--crop", "400,0,100"], "leaves the photo, which has 451 x 300 pixels"),
         (["--crop", "0,0,100"], "--crop goes with --images"),
         (["--images", "chelsea", "--compare-models", "squezenet"], "did you mean"),

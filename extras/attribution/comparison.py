@@ -135,7 +135,10 @@ def network_rows(
         with torch.no_grad():
             probabilities = model(batch.X).softmax(dim=1).gather(1, batch.y[:, None])[:, 0].tolist()
         cells = [
-            Cell(map_picture(heat, method.kind, photo), caption=f"probability {p:.2f}" + "; the map is 0" * (not heat.any()))
+            Cell(
+                map_picture(heat, method.kind, photo),
+                caption=f"probability {p:.2f}" + "; the map is 0" * (not heat.any()),
+            )
             for heat, photo, p in zip(maps, batch.photos, probabilities, strict=True)
         ]
         groups.append(padded(MapRows([cells], [f"{method.title}, {title}"]), like))
