@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help env check figures test test-all lint format bench submission report handout bundle gallery clean
+.PHONY: help env check figures test test-all lint format bench submission report page handout bundle gallery clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,11 +16,16 @@ $(VENV)/.runtime: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/.runtime
+$(VENV)/.dev: requirements.txt requirements-dev.txt page/requirements.txt | $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 $(VENV)/.bench: benchmarks/requirements.txt | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(VENV)/.page: page/requirements.txt | $(VENV)/.runtime
+	@echo "installing what the page needs (gradio, about 200 MB with what it needs)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
@@ -60,6 +65,9 @@ submission: $(VENV)/.dev  ## check the work and zip it for the autograder
 
 report: $(VENV)/.runtime  ## set the written part as assignment_3_report.pdf (after `make figures` and your answers)
 	$(BIN)/python -m report
+
+page: $(VENV)/.page  ## open the live page in the browser
+	$(BIN)/python -m page
 
 handout: $(VENV)/.runtime  ## make the student's blank copy, dist/assignment_3_handout.zip
 	$(BIN)/python -m grading handout

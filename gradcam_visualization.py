@@ -24,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: ./gradcam_visualization.py --images my_dog.jpg --layers features.7 features.12 --guided",
     )
     cli.add_image_options(parser)
+    cli.add_comparison_options(parser)
     add = parser.add_argument
     add("--layers", nargs="+", metavar="NAME", help="modules to explain (default: four, from early to last)")
     add("--list-layers", action="store_true", help="print the layers that can be explained, and stop")
@@ -56,15 +57,21 @@ def work(args: argparse.Namespace) -> object:
         from extras.attribution import figures as extra
         from extras.attribution.cam import cam_at, fuse, passes_of
         from extras.attribution.methods import class_activation
+    if args.versus or args.compare_models:
+        cli.require_extras("--versus" if args.versus else "--compare-models")
+        from extras.attribution.comparison import against, network_rows, open_networks
+        from extras.attribution.methods import Method, class_activation
     import torch
 
-    from helpers.data_utils import read_labels
+    from helpers.data_utils import names_for, read_labels
     from helpers.figures import Cell, save_grid, signed_picture
     from helpers.image_batch import (
         NOTES,
         SCALED,
         MapRows,
         arrange,
+        best_classes,
+        chart_rows,
         load_batch,
         map_picture,
         network_note,
@@ -84,7 +91,13 @@ def work(args: argparse.Namespace) -> object:
         for name, (channels, height, width) in map_layers(model, empty).items():
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
-    batch = load_batch(args.images, args.classes, args.size, model, labels)
+    batch = load_batch(args.images, args.classes, args.size, model, labels, args.crop)
+    if args.top or args.versus:
+        names = names_for(scores_of(model, batch.X[:1]).shape[1], labels)
+    if args.top:
+        best = best_classes(batch.X, model, args.top, names)
+    if args.versus:
+        batch, model = against(batch, model, args.versus, names)
     notes = [NOTES["region"], SCALED]
     layers = args.layers
     if not layers:
@@ -145,6 +158,12 @@ def work(args: argparse.Namespace) -> object:
                 sizes = torch.as_tensor(abs(images).max(axis=3))
                 extra.add_evaluation(groups[-1], method, sizes, batch, model, args.seed)
     notes += [extra.EVALUATION_NOTE] if args.trust else []
+    if args.compare_models:
+        others = open_networks(args.compare_models, batch.X.device, getattr(model, "versus", None))
+        compared = Method(f"{args.method} at the last layer", class_activation(args.method), "region")
+        groups += network_rows(compared, batch, others, like=groups[0])
+    if args.top:
+        groups.insert(len(batch.photos) == 1, chart_rows(best, like=groups[0]))
     rows, labels = arrange(batch, groups)
     return save_grid(
         args.output,

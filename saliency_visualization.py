@@ -18,6 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: ./saliency_visualization.py --images my_dog.jpg chelsea --classes 'tiger cat'",
     )
     cli.add_image_options(parser)
+    cli.add_comparison_options(parser)
     add = parser.add_argument
     add(
         "--methods",
@@ -41,9 +42,24 @@ def work(args: argparse.Namespace) -> object:
         cli.require_extras("--methods" if args.methods else "--trust")
         from extras.attribution import figures as extra
 
-    from helpers.data_utils import read_labels
+    if args.versus or args.compare_models:
+        cli.require_extras("--versus" if args.versus else "--compare-models")
+        from extras.attribution.comparison import against, network_rows, open_networks
+        from extras.attribution.methods import METHODS
+    from helpers.data_utils import names_for, read_labels
     from helpers.figures import Cell, clip_percentile, save_grid, smoothed_overlay
-    from helpers.image_batch import NOTES, SCALED, MapRows, arrange, load_batch, map_picture, network_note
+    from helpers.image_batch import (
+        NOTES,
+        SCALED,
+        MapRows,
+        arrange,
+        best_classes,
+        chart_rows,
+        load_batch,
+        map_picture,
+        network_note,
+        scores_of,
+    )
     from helpers.models import choose_device, load_classifier, only_classes
     from helpers.recipe import make_recipe
     from visualizers import SaliencyMap
@@ -53,7 +69,13 @@ def work(args: argparse.Namespace) -> object:
     cli.seed_everything(args.seed)
     methods = extra.chosen_methods(args.methods) if args.methods else []
     model = load_classifier(args.model, args.weights, choose_device(args.device))
-    batch = load_batch(args.images, args.classes, args.size, model, labels)
+    batch = load_batch(args.images, args.classes, args.size, model, labels, args.crop)
+    if args.top or args.versus:
+        names = names_for(scores_of(model, batch.X[:1]).shape[1], labels)
+    if args.top:
+        best = best_classes(batch.X, model, args.top, names)
+    if args.versus:
+        batch, model = against(batch, model, args.versus, names)
     if methods:
         groups = [extra.method_rows(method, batch, model, args.trust, args.seed) for method in methods]
     else:
@@ -74,6 +96,12 @@ def work(args: argparse.Namespace) -> object:
     kinds = {method.kind for method in methods} or {"size"}
     notes = [NOTES[kind] for kind in NOTES if kind in kinds]
     notes += [SCALED, extra.EVALUATION_NOTE] if args.trust else [SCALED]
+    if args.compare_models:
+        others = open_networks(args.compare_models, batch.X.device, getattr(model, "versus", None))
+        compared = methods[0] if methods else METHODS["saliency"]
+        groups += network_rows(compared, batch, others, like=groups[0])
+    if args.top:
+        groups.insert(len(batch.photos) == 1, chart_rows(best, like=groups[0]))
     rows, labels = arrange(batch, groups)
     return save_grid(
         args.output,

@@ -105,6 +105,24 @@ def add_labels_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="FILE", help=text)
 
 
+def add_comparison_options(parser: argparse.ArgumentParser) -> None:
+    """--crop, --top, --versus and --compare-models, for the same runners."""
+    add = parser.add_argument
+    add("--crop", type=crop, metavar="X,Y,SIDE", help="explain this square of each photo, in its pixels")
+    add("--top", type=positive_int, metavar="N", help="add a bar chart of the N most probable classes")
+    add(
+        "--versus",
+        metavar="NAME-or-INDEX",
+        help="explain the score of the class minus the score of this one: why the one and not the other",
+    )
+    add(
+        "--compare-models",
+        nargs="+",
+        metavar="MODEL[:WEIGHTS]",
+        help="add a map of each of these networks, for the same class: resnet18, or squeezenet:random",
+    )
+
+
 def run(
     work: Callable[[argparse.Namespace], object],
     parser: argparse.ArgumentParser,
@@ -180,6 +198,17 @@ def whole_number(text: str, first: int = 0, last: int | None = None) -> int:
 
 
 positive_int = functools.partial(whole_number, first=1)
+
+
+def crop(text: str) -> tuple[int, int, int]:
+    """An argument type: X,Y,SIDE, the top left corner and the side of a square, in pixels."""
+    with contextlib.suppress(ValueError):
+        x, y, side = (int(part) for part in text.split(","))
+        if min(x, y) >= 0 and side > 0:
+            return x, y, side
+    raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,SIDE in pixels, like 100,50,300")
+
+
 # The seeds that both torch and NumPy accept.
 seed = functools.partial(whole_number, last=2**32 - 1)
 

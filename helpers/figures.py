@@ -105,6 +105,36 @@ class Plot:
 
 
 @dataclass
+class Bars:
+    """A cell with one bar per class, the first at the top: names and values from 0 to 1, a full bar being 1."""
+
+    values: Sequence[tuple[str, float]]
+    title: str = ""
+    subtitle: str = ""
+    caption: str = ""
+
+    aspect = scale = 1.0
+
+    def drawn(self, width: int, height: int) -> Image.Image:
+        """The bars as a picture of this size; each has its name and its value above it."""
+        page = Image.new("RGB", (width, height), "white")
+        draw = ImageDraw.Draw(page)
+        line = text_height(["x"], SUBTITLE)
+        step = height // max(len(self.values), 1)
+        for i, (name, value) in enumerate(self.values):
+            y, number = i * step, f"{value:.2f}"
+            room = width - font(SUBTITLE).getlength(number) - AIR
+            shown = wrapped(name, SUBTITLE, room)[0]
+            write(page, (0, y), [shown], SUBTITLE, INK, "la")
+            write(page, (width - 1, y), [number], SUBTITLE, GREY, "ra")
+            bar = (0, y + line, width - 1, y + line + max(4, min(12, step - line - 4)))
+            draw.rectangle(bar, "#ececec")
+            if value * width >= 1:
+                draw.rectangle((0, bar[1], round(value * width) - 1, bar[3]), LINE_COLORS[1])
+        return page
+
+
+@dataclass
 class Mosaic:
     """A cell of small cells, two in a row, each with its caption under it; as wide as a square cell."""
 
@@ -201,7 +231,7 @@ def diverging(heat: np.ndarray) -> np.ndarray:
     return (colormaps["RdBu_r"](smooth / peak / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
 
 
-Row = Sequence[Cell | Plot | Mosaic]
+Row = Sequence[Cell | Plot | Bars | Mosaic]
 
 
 def save_grid(

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from helpers.data_utils import find_class, image_name, load_images, names_for, open_image
 from helpers.errors import CannotError, UsageError
-from helpers.figures import Cell, Row, clip_percentile, colorize, diverging, overlay
-from helpers.image_utils import preprocess, square
+from helpers.figures import Bars, Cell, Row, clip_percentile, colorize, diverging, overlay
+from helpers.image_utils import preprocess, resize, square
 from helpers.models import check_finite, check_scores, is_own
 
 # What a figure's readers must know about each kind of map.
@@ -49,6 +50,7 @@ def load_batch(
     size: int,
     model: nn.Module,
     names: Sequence[str] | None = None,
+    crop: tuple[int, int, int] | None = None,
 ) -> ImageBatch:
     """Opens the images (paths or bundled names; by default five photos), asks the network about them, and settles
     which class of each is explained: one for all, one for each, several for one image, or by default the predicted.
@@ -58,8 +60,11 @@ def load_batch(
     """
     if not 32 <= size <= 2048:
         raise UsageError(f"--size {size} must be from 32 to 2048")
+    if crop and not images:
+        raise UsageError("--crop goes with --images")
     if images:
-        photos = [np.asarray(square(open_image(text), size)) for text in images]
+        cut = (lambda img: cropped(img, crop, size)) if crop else (lambda img: square(img, size))
+        photos = [np.asarray(cut(open_image(text))) for text in images]
         labels = [image_name(text) for text in images]
     else:
         X, _, labels, _ = load_images()
@@ -122,6 +127,29 @@ def _takes(model: nn.Module, X: Tensor, side: int) -> bool:
     return True
 
 
+def cropped(img: Image.Image, crop: tuple[int, int, int], size: int) -> Image.Image:
+    """The square (x, y, side) of a picture, in its own pixels, resized to `size`. Raises UsageError where it does not
+    lie inside.
+    """
+    x, y, side = crop
+    if x + side > img.width or y + side > img.height:
+        text = ",".join(map(str, crop))
+        raise UsageError(f"--crop {text} leaves the photo, which has {img.width} x {img.height} pixels")
+    return resize(img.crop((x, y, x + side, y + side)), (size, size))
+
+
+def best_classes(
+    X: Tensor, model: nn.Module, count: int, names: Sequence[str]
+) -> list[list[tuple[str, float]]]:
+    """Of each image the `count` most probable classes, the first one first: names and probabilities."""
+    with torch.no_grad():
+        probabilities, indices = model(X).softmax(dim=1).topk(min(count, len(names)))
+    return [
+        [(names[k], p) for k, p in zip(*row, strict=True)]
+        for row in zip(indices.tolist(), probabilities.tolist(), strict=True)
+    ]
+
+
 class MapRows(NamedTuple):
     """The rows of one method, one cell per image in each, and the rows' labels, of which the first names the method."""
 
@@ -151,6 +179,24 @@ def arrange(batch: ImageBatch, groups: Sequence[MapRows]) -> tuple[list[Row], li
     for i in range(0, len(stacks), across):
         rows += zip(*stacks[i : i + across], strict=True)
     return rows, ["", *below] * (len(rows) // (1 + len(below)))
+
+
+def padded(group: MapRows, like: MapRows | None) -> MapRows:
+    """The group with empty cells in as many rows as `like` has, for one photo: side by side, all groups have as many
+    rows.
+    """
+    if like is None or len(group.rows[0]) > 1:
+        return group
+    empty = Cell(np.full((1, 1, 3), 255, np.uint8))
+    rows, labels = len(like.rows) - len(group.rows), len(like.labels) - len(group.labels)
+    return MapRows([*group.rows, *[[empty] * len(group.rows[0])] * rows], [*group.labels, *[""] * labels])
+
+
+def chart_rows(charts: Sequence[Sequence[tuple[str, float]]], like: MapRows | None = None) -> MapRows:
+    """A row of bar charts of probabilities, one per image, `padded` like another group."""
+    return padded(
+        MapRows([[Bars(chart) for chart in charts]], [f"{len(charts[0])} most probable classes"]), like
+    )
 
 
 def map_picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) -> np.ndarray:

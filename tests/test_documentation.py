@@ -42,6 +42,7 @@ TARGETS = {
     "format": ["ruff check --fix .", "ruff format ."],
     "submission": ["collect_submission.py"],
     "report": ["report"],
+    "page": ["-m page"],
     "handout": ["-m grading handout"],
     "bundle": ["-m grading bundle"],
     "gallery": ["docs/gallery.py"],
