@@ -96,6 +96,8 @@ def open_untrusted(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
         raise CannotError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise CannotError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not data:
+        raise CannotError(f"{path} is empty")
     if not set(formats) <= Image.OPEN.keys():
         Image.init()
     try:

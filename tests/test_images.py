@@ -168,7 +168,7 @@ def truncated_jpeg():
     ("content", "message"),
     [
         (b"this is text, not an image", "is not an image file"),
-        (b"", "is not an image file"),
+        (b"", "is empty"),
         (truncated_jpeg(), "is incomplete"),
         (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "is not an image file|damaged"),
     ],
