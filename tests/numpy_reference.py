@@ -379,10 +379,17 @@ def summary(value: float, gradient: Array, stride: int) -> dict[str, float | lis
     }
 
 
+def dithered(image: Array) -> Array:
+    """image + 0.01 cos(n), n the number of the value: in an evenly coloured area neighbours are equal, and which of them
+    the pooling passes its gradient to would depend on rounding.
+    """
+    return image + 0.01 * np.cos(np.arange(image.size)).reshape(image.shape)
+
+
 def compute_answers() -> dict[str, object]:
     """SETTING, and `losses`: a summary of each loss and of its gradient with respect to the content image."""
     weights = load_weights()
-    image = load_image(SETTING["content_image"], SETTING["content_size"])
+    image = dithered(load_image(SETTING["content_image"], SETTING["content_size"]))
     style = load_image(SETTING["style_image"], SETTING["style_size"])
     layer, layers = SETTING["content_layer"], SETTING["style_layers"]
     content_target = extract_features(image[..., ::-1], weights)[layer]

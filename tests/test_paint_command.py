@@ -122,7 +122,8 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_painting(paint, cap
 
 
 @pytest.mark.parametrize(
-    "options", [["--budget", "1m"], ["--style-scale", "2"], ["--keep-colors"], ["--style", "coffee", "rocket"]]
+    "options",
+    [["--budget", "1m"], ["--style-scale", "2"], ["--keep-colors"], ["--style", "coffee", "rocket"]],
 )
 def test_the_course_method_refuses_the_painters_options(options, capsys):
     assert style_transfer.main(["--content", "coffee", *options]) == 2
