@@ -611,11 +611,11 @@ def test_a_library_that_the_judge_lacks_is_not_there_either(work, bank, tmp_path
     (tmp_path / "installed").mkdir()
     (tmp_path / "installed/cv2.py").write_text("")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
-    text = edited(TV, ("import torch\n", "import torch\nimport cv2\n"))
+    text = edited(TV, ("import torch\n", "import torch\nimport cv2\n"), (RIGHT_TV, "return cv2.norm(img)"))
     with OwnProcess() as own:
         result = assess(work({TV: text}), bank=bank, own=own, tasks=["tv"])
     message = result.report.tasks[0].findings[0].message
-    assert f"({TV}:{line_of(text, 'cv2')}). cv2 is not there when your work is graded." in message
+    assert f"({TV}:{line_of(text, 'cv2.norm')}). cv2 is not there when your work is graded." in message
 
 
 def test_the_project_itself_is_not_there_for_student_code(work, bank, own):
