@@ -380,8 +380,8 @@ def summary(value: float, gradient: Array, stride: int) -> dict[str, float | lis
 
 
 def dithered(image: Array) -> Array:
-    """image + 0.01 cos(n), n the number of the value: in an evenly coloured area neighbours are equal, and which of them
-    the pooling passes its gradient to would depend on rounding.
+    """image + 0.01 cos(n), n the number of the value: in an evenly coloured area neighbours are equal, and to which of
+    them the pooling passes its gradient would depend on rounding.
     """
     return image + 0.01 * np.cos(np.arange(image.size)).reshape(image.shape)
 
