@@ -42,7 +42,7 @@ def main() -> None:
     path = ROOT / "visualization" / "class_ablation.png"
     heading = "Which change does what?"
     note = "256 steps from the same noise. Network: squeezenet, packaged weights."
-    print(save_grid(path, grid, row_labels=list(ROWS), heading=heading, note=note))
+    print(save_grid(path, grid, row_labels=list(ROWS), heading=heading, note=note, height=1.8))
 
 
 if __name__ == "__main__":
