@@ -117,7 +117,7 @@ def open_untrusted(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # the readers of damaged files raise whatever they meet
-        if "truncated" in str(error) or isinstance(error, EOFError):
+        if "truncated" in str(error).lower() or isinstance(error, EOFError):
             raise CannotError(
                 f"{path} is incomplete, the end of the file is missing: copy it again"
             ) from error

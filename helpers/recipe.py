@@ -115,12 +115,15 @@ def _fits(value: object, action: argparse.Action) -> bool:
 
 
 def _is_argument(value: object, action: argparse.Action) -> bool:
-    if not isinstance(value, str | int | float) or isinstance(value, bool):
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, str | int | float) and not isinstance(part, bool) for part in parts):
         return False
+    text = ",".join(map(str, parts))  # the parts of one argument, like --crop's, are separated by commas
     try:
-        read = action.type(str(value)) if callable(action.type) else str(value)
+        read = action.type(text) if callable(action.type) else text
     except (argparse.ArgumentTypeError, TypeError, ValueError):
         return False
+    read = list(read) if isinstance(read, tuple) else read
     return read == value and (action.choices is None or value in action.choices)
 
 

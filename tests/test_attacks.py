@@ -532,7 +532,7 @@ def test_libraries_come_before_the_students_files(zygote, tmp_path):
 
 def test_each_task_starts_in_an_empty_folder_of_its_own(project, zygote):
     source = returning(
-        "torch.tensor(float(len(os.listdir()) + os.path.exists(mark)))",
+        "torch.tensor(float(os.listdir() != ['visualization'] or os.path.exists(mark)))",
         "import os\nmark = os.path.join(os.environ['HOME'], '..', 'mark')",
     )
     source += "        \nopen('left', 'w').close() if False else None\n"
