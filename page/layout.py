@@ -72,9 +72,15 @@ def look(*values: Any) -> tuple:
     )
 
 
+@functools.cache
+def _downloads() -> tempfile.TemporaryDirectory:
+    """Where the last download lies until the page hands it out; removed when the program ends."""
+    return tempfile.TemporaryDirectory(prefix="page-")
+
+
 @one_sentence
 def download(command: str, path: str | None) -> str:
-    return str(answers.run_command(command, path, Path(tempfile.mkdtemp(prefix="page-"))))
+    return str(answers.run_command(command, path, Path(_downloads().name)))
 
 
 @one_sentence
