@@ -132,6 +132,7 @@ def run(
 
     An error is one line on stderr. What `work` returns, the path written, is printed last.
     """
+    open_streams()
     args = parser.parse_args(argv)
     keep_freed_memory()
     gc.set_threshold(COLLECT_EVERY)
@@ -159,8 +160,28 @@ def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespa
             traceback.print_exc()
         return _fail(program, *_explain(error))
     if written is not None and not args.quiet:
-        print(written)
+        try:
+            print(written, flush=True)
+        except OSError as error:  # a full disk, or a reader that has gone
+            # What is buffered would be tried again at the end of the program.
+            with Path(os.devnull).open("w") as nowhere, contextlib.suppress(OSError, ValueError):
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):
+                return _fail(
+                    program, f"{written} is written, but its name cannot be printed: {error.strerror}", 1
+                )
     return 0
+
+
+def open_streams() -> None:
+    """Makes every text printable: a closed stream goes nowhere, and what an encoding does not have is escaped."""
+    os.environ["MPLBACKEND"] = "agg"  # figures are only written
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  for as long as the program runs
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def check_output(

@@ -1,6 +1,7 @@
 """The four scripts as a user runs them: arguments in, PNG out, one line for what went wrong."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.test_figures import cells_found, cells_of
 from visualizers import GradCam
 
 ROOT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent
 STEPS = style_utils.STEPS
 RUNNERS = {
     "class_visualization": class_visualization,
@@ -457,3 +459,31 @@ def test_a_turned_photo_goes_through_a_runner_upright():
     assert run("saliency_visualization", "--images", "turned.png", "--size", "64") == 0
     shown = cells_of("visualization/saliency_visualization.png")[0]
     assert tuple(shown[5, shown.shape[1] // 2]) == (200, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirection", "environment", "code"),
+    [
+        ("> /dev/full", {}, 1),
+        (">&-", {}, 0),
+        ("2>&-", {}, 0),
+        ("| true", {}, 0),
+        ("", {"PYTHONIOENCODING": "ascii"}, 0),
+        ("", {"MPLBACKEND": "nonsense"}, 0),
+    ],
+)
+def test_streams_do_not_matter_to_the_picture(tmp_path, redirection, environment, code):
+    output = tmp_path / "für dich.png"
+    command = f"{sys.executable} {PROJECT}/saliency_visualization.py --images coffee --size 64 --top 2"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} --output '{output}' {redirection}"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert output.exists()
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code
+    assert done.stderr.count("\n") == (code != 0)
