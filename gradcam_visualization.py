@@ -63,7 +63,7 @@ def work(args: argparse.Namespace) -> object:
         from extras.attribution.methods import Method, class_activation
     import torch
 
-    from helpers.data_utils import names_for, read_labels
+    from helpers.data_utils import read_labels
     from helpers.figures import Cell, save_grid, signed_picture
     from helpers.image_batch import (
         NOTES,
@@ -92,12 +92,10 @@ def work(args: argparse.Namespace) -> object:
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
     batch = load_batch(args.images, args.classes, args.size, model, labels, args.crop)
-    if args.top or args.versus:
-        names = names_for(scores_of(model, batch.X[:1]).shape[1], labels)
     if args.top:
-        best = best_classes(batch.X, model, args.top, names)
+        best = best_classes(batch.X, model, args.top, batch.names)
     if args.versus:
-        batch, model = against(batch, model, args.versus, names)
+        batch, model = against(batch, model, args.versus, batch.names)
     notes = [NOTES["region"], SCALED]
     layers = args.layers
     if not layers:

@@ -46,7 +46,7 @@ def work(args: argparse.Namespace) -> object:
         cli.require_extras("--versus" if args.versus else "--compare-models")
         from extras.attribution.comparison import against, network_rows, open_networks
         from extras.attribution.methods import METHODS
-    from helpers.data_utils import names_for, read_labels
+    from helpers.data_utils import read_labels
     from helpers.figures import Cell, clip_percentile, save_grid, smoothed_overlay
     from helpers.image_batch import (
         NOTES,
@@ -58,7 +58,6 @@ def work(args: argparse.Namespace) -> object:
         load_batch,
         map_picture,
         network_note,
-        scores_of,
     )
     from helpers.models import choose_device, load_classifier, only_classes
     from helpers.recipe import make_recipe
@@ -70,12 +69,10 @@ def work(args: argparse.Namespace) -> object:
     methods = extra.chosen_methods(args.methods) if args.methods else []
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     batch = load_batch(args.images, args.classes, args.size, model, labels, args.crop)
-    if args.top or args.versus:
-        names = names_for(scores_of(model, batch.X[:1]).shape[1], labels)
     if args.top:
-        best = best_classes(batch.X, model, args.top, names)
+        best = best_classes(batch.X, model, args.top, batch.names)
     if args.versus:
-        batch, model = against(batch, model, args.versus, names)
+        batch, model = against(batch, model, args.versus, batch.names)
     if methods:
         groups = [extra.method_rows(method, batch, model, args.trust, args.seed) for method in methods]
     else:

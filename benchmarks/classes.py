@@ -13,7 +13,7 @@ from extras.synthesis.feature_visualization import visualize
 from helpers import cli
 from helpers.data_utils import class_names
 from helpers.figures import Cell, save_grid
-from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD, deprocess
+from helpers.image_utils import deprocess, mean_and_std
 from helpers.models import load_classifier
 
 SEEDS = (0, 1)
@@ -47,7 +47,7 @@ def load_judge() -> nn.Module:
 
 def judged(judge: nn.Module, X: Tensor, targets: list[int]) -> list[Judged]:
     """X: normalized images (N, 3, H, W), as the ascent gives them."""
-    mean, std = (torch.as_tensor(v).to(X)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+    mean, std = mean_and_std(X)
     x = X * std + mean
     with torch.no_grad():
         scores = judge((255 * x - 127) / 128)  # the judge's own normalization

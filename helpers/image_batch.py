@@ -34,6 +34,7 @@ class ImageBatch(NamedTuple):
     """Images to explain: photos uint8 (N, H, W, 3), X normalized (N, 3, H, W), y the classes to explain (N,).
 
     sources: the photos by path or name, for the recipe; titles, subtitles: what to write above each.
+    names: of the network's classes.
     """
 
     photos: list[np.ndarray]
@@ -42,6 +43,7 @@ class ImageBatch(NamedTuple):
     sources: dict[str, np.ndarray]
     titles: list[str]
     subtitles: list[str]
+    names: Sequence[str] = ()
 
 
 def load_batch(
@@ -91,7 +93,7 @@ def load_batch(
     for row, k, best, label in zip(probabilities, y.tolist(), predicted.tolist(), labels, strict=True):
         titles.append(f"{names[k]} ({row[k]:.2f})")
         subtitles.append(label if k == best else f"{label}; predicted: {names[best]} ({row[best]:.2f})")
-    return ImageBatch(photos, batch, y, sources, titles, subtitles)
+    return ImageBatch(photos, batch, y, sources, titles, subtitles, names)
 
 
 def scores_of(model: nn.Module, X: Tensor) -> Tensor:

@@ -19,6 +19,12 @@ SQUEEZENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 SQUEEZENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 
+def mean_and_std(like: Tensor) -> tuple[Tensor, Tensor]:
+    """SQUEEZENET_MEAN and SQUEEZENET_STD as (3, 1, 1) tensors of the precision and on the device of `like`."""
+    mean, std = (torch.as_tensor(v).to(like)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+    return mean, std
+
+
 def preprocess(img: Image.Image | np.ndarray, size: int | tuple[int, int] = 224) -> Tensor:
     """A picture -> a normalized tensor (1, 3, H, W): (pixel / 255 - MEAN) / STD.
 

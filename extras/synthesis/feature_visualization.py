@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
+from helpers.image_utils import mean_and_std
 from visualizers.mechanisms import capture, frozen_eval, last_map_layer
 
 # How red, green and blue (pixels in [0, 1]) vary together within a photo: the mean of the covariances of the
@@ -228,7 +228,7 @@ def visualize(
     shape = (3, size, size // 2 + 1, 2)
     spectrum = torch.stack([0.01 * torch.randn(shape, generator=generator) for generator in generators])
     spectrum = spectrum.to(like).requires_grad_()
-    mean, std = (torch.as_tensor(v).to(like)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+    mean, std = mean_and_std(like)
     optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
 
     watched = layer or features_layer(model, torch.zeros(1, 3, size, size).to(like))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extras.synthesis.feature_visualization import select
-from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
+from helpers.image_utils import mean_and_std
 from visualizers.mechanisms import frozen_eval
 
 
@@ -33,7 +33,7 @@ def make_fooling_image(
     """
     if X.dim() != 4 or len(X) != 1:
         raise ValueError(f"X has shape {tuple(X.shape)}, expected one image (1, 3, H, W)")
-    mean, std = (torch.as_tensor(v).to(X)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
+    mean, std = mean_and_std(X)
     target = torch.tensor([target_y], device=X.device)
     fooled = X.detach().clone()
     with frozen_eval(model):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extras.synthesis.feature_visualization import pixels, total_variation
-from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from visualizers.mechanisms import capture, frozen_eval, map_layers
+from helpers.image_utils import mean_and_std
+from visualizers.mechanisms import capture, frozen_eval
 
 
 def invert(
@@ -30,7 +30,6 @@ def invert(
     of an average photo at most. Yields after each iteration: the image (1, 3, S, S), normalized, and the first term.
     Raises ValueError for a layer that returns no maps.
     """
-    check_layer(X, model, layer)
     mean, std = mean_and_std(X)
     size = X.shape[-1]
     noise = torch.randn(1, 3, size, size // 2 + 1, 2, generator=torch.Generator().manual_seed(seed))
@@ -69,7 +68,6 @@ def dream(
     octaves * num_iterations steps: the image at the size of its octave, normalized. Raises ValueError for a layer that
     returns no maps.
     """
-    check_layer(X, model, layer)
     mean, std = mean_and_std(X)
     low, high = -mean / std, (1 - mean) / std  # pixels 0 and 1
     generator = torch.Generator().manual_seed(seed)
@@ -88,15 +86,3 @@ def dream(
                 x = (moved.detach() + step).roll([-s for s in shift], (2, 3)).clamp(low, high)
                 yield x
             change = x - photo
-
-
-def check_layer(X: Tensor, model: nn.Module, layer: str) -> None:
-    """Raises ValueError for a layer that returns no maps."""
-    if layer not in map_layers(model, X):
-        raise ValueError(f"the layer {layer} returns no maps of this image")
-
-
-def mean_and_std(X: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the normalization, (3, 1, 1) each."""
-    mean, std = (torch.as_tensor(v).to(X)[:, None, None] for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
-    return mean, std
