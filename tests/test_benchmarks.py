@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as page
-from benchmarks import published
+from benchmarks import classes, published
 from benchmarks.timing import difference, flops_of, in_turns
 
 
@@ -70,3 +70,22 @@ def test_the_written_out_style_loop_lowers_its_loss():
     )
     losses = [loss for _, loss in steps]
     assert len(losses) == 30 and losses[-1] < 0.8 * losses[0]
+
+
+def test_the_judge_sees_its_own_units_and_ranks_the_class():
+    seen = []
+
+    def judge(x):
+        seen.append(x)
+        return torch.tensor([[0.1, 0.9, 0.5, 0.3], [0.1, 0.9, 0.5, 0.3]])
+
+    grey = torch.zeros(2, 3, 4, 4)  # ImageNet's mean colour
+    answers = classes.judged(judge, grey, [1, 3])
+    assert [(answer.target, answer.rank, answer.best) for answer in answers] == [(1, 1, 1), (3, 3, 1)]
+    torch.testing.assert_close(seen[0][0, :, 0, 0], (255 * torch.tensor([0.485, 0.456, 0.406]) - 127) / 128)
+    assert answers[0].mean == pytest.approx((0.485 + 0.456 + 0.406) / 3)
+
+
+def test_the_judged_classes_are_those_of_the_seed():
+    assert classes.random_classes(0) == classes.random_classes(0) != classes.random_classes(1)
+    assert len(set(classes.random_classes(1))) == classes.CLASSES
