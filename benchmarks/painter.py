@@ -16,15 +16,10 @@ from torch import Tensor, nn
 from benchmarks.maps import not_in_place
 from benchmarks.published import all_features, gram_matrix
 from benchmarks.timing import Row, in_turns
-from extras.painter.optimization import (
-    HISTORY,
-    FeatureNet,
-    StyleSettings,
-    fast_dtype,
-    paint,
-    settings_for,
-)
+from extras.painter.network import HISTORY, FeatureNet, fast_dtype
+from extras.painter.optimization import paint
 from extras.painter.schedule import Schedule
+from extras.painter.settings import StyleSettings, settings_for
 from helpers.data_utils import open_image
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 from helpers.models import load_features

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from extras.painter.optimization import FeatureNet, paint, settings_for
+from extras.painter.network import FeatureNet
+from extras.painter.optimization import paint
 from extras.painter.schedule import Schedule
+from extras.painter.settings import settings_for
 from helpers.data_utils import load_photo
 from helpers.models import load_features
 
@@ -17,12 +19,12 @@ def tensor(name):
 def content_error(model, size, strength):
     """How far the painted features are from the photo's, relative to the photo's own."""
     cnn = load_features(model)
-    settings = settings_for(cnn, strength)
-    net = FeatureNet(cnn, (*settings.style_layers, settings.content_layer))
+    settings = settings_for(cnn, strength=strength)
+    net = FeatureNet(cnn, settings.layers)
     torch.manual_seed(0)
     schedule = Schedule([(size, size)], [60])
     *_, last = paint(net, tensor("astronaut"), [tensor("coffee")], schedule, settings)
-    return last.terms["content"] * strength / settings.content_weight
+    return last.terms["content"] * strength / sum(settings.content_layers.values())
 
 
 @pytest.mark.slow

@@ -1,24 +1,26 @@
 """The painter's losses. Each is relative to its target, so that one weight means the same for every network, layer
 and size.
 
-With F the features of a layer (C channels, M = H * W positions), P those of the content image, G and A the Gram
-matrices of picture and painting, N_l the number of style layers:
+With F_p the features of a layer at position p (C channels, M = H * W positions), P those of the content image,
+mu = 1/M sum of F_p their mean and Sigma = 1/M sum of (F_p - mu)(F_p - mu)^T their covariance, mu_A and Sigma_A those of
+the painting, and w_l the weight of a style layer (the weights sum to 1):
 
-    content = ||F - P||^2 / ||P||^2                            = ContentLoss(w) with w = 1 / ||P||^2
-    style   = 1/N_l sum over l of ||G^l - A^l||^2 / ||A^l||^2  = StyleLoss(w)   with w_l = 1 / (N_l ||A^l||^2)
-    tv      = mean over pairs of neighbours of (x - x')^2      = TotalVariationLoss(w) with w = 1 / pairs
+    content = ||F - P||^2 / ||P||^2                                      = ContentLoss(w) with w = 1 / ||P||^2
+    style   = sum over l of w_l/2 * (||mu - mu_A|| / ||mu_A|| + ||Sigma - Sigma_A|| / ||Sigma_A||)
+    tv      = mean over pairs of neighbours of (x - x')^2                = TotalVariationLoss(w) with w = 1 / pairs
 
-The Gram matrix here is F F^T / M. The graded one is also divided by C, which makes no difference to a relative loss.
-The published definitions differ by constants: Gatys, Ecker and Bethge (2016) use 1/2 ||F - P||^2 for the content and,
-per style layer, ||G - A||^2 / (4 C^2 M^2) of matrices that are not normalized, which is 1/4 of the graded term.
-Johnson, Alahi and Fei-Fei (2016) use ||F - P||^2 / (C M), and the graded style term as it is.
+The Gram matrix of Gatys, Ecker and Bethge (2016) is Sigma + mu mu^T: large means hide what the covariance says, so the
+two are compared apart. The errors of the style are not squared: a squared error stops mattering as it gets small, and
+the small ones of the first layers are the grain that one sees.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+ROUNDED = 1e-3  # a relative error below this is a rounding error: there the root is rounded off, so that it has a slope
 
 
 class GramProduct(torch.autograd.Function):
@@ -38,24 +40,40 @@ class GramProduct(torch.autograd.Function):
         return (features[0].flatten(1).mT @ (D + D.mT)).mT.view(features.shape)
 
 
-def gram(features: Tensor) -> Tensor:
-    """G = F F^T / (H * W): (1, C, H, W) -> (C, C), in float32 or better."""
-    product = GramProduct.apply(features)
-    return product.to(at_least_float32(product.dtype)) / features[0, 0].numel()
+class Moments(NamedTuple):
+    """The mean (C,) and the covariance (C, C) of a layer's features over the picture, in float32 or better."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def moments(features: Tensor, weights: Tensor | None = None) -> Moments:
+    """Mean and covariance of features (1, C, H, W) over their positions.
+
+    weights: (1, 1, H, W), how much each position counts; they sum to 1. The default is 1 / (H * W).
+    """
+    dtype = at_least_float32(features.dtype)
+    if weights is None:
+        mean = features.mean(dim=(2, 3), keepdim=True, dtype=dtype)
+        centred = features - mean.to(features.dtype)
+        return Moments(mean.flatten(), GramProduct.apply(centred).to(dtype) / features[0, 0].numel())
+    mean = (features * weights.to(features.dtype)).sum(dim=(2, 3), keepdim=True, dtype=dtype)
+    centred = (features - mean.to(features.dtype)) * weights.sqrt().to(features.dtype)
+    return Moments(mean.flatten(), GramProduct.apply(centred).to(dtype))
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def blended_gram(grams: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    """One target from the Gram matrices A_i of several paintings, with shares s_i that sum to 1:
+def blend(paintings: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """One target from the means, or the covariances, A_i of several paintings, with shares s_i that sum to 1:
     A = (sum of s_i ||A_i||) * sum of s_i A_i / ||A_i||.
 
     Because each is first divided by its norm, a painting of strong contrast counts no more than its share.
     """
-    norms = [matrix.norm() for matrix in grams]
-    mixture = sum(s * matrix / norm for s, matrix, norm in zip(shares, grams, norms, strict=True))
+    norms = [matrix.norm().clamp_min(torch.finfo(matrix.dtype).tiny) for matrix in paintings]
+    mixture = sum(s * matrix / norm for s, matrix, norm in zip(shares, paintings, norms, strict=True))
     return mixture * sum(s * norm for s, norm in zip(shares, norms, strict=True))
 
 
@@ -66,11 +84,31 @@ def relative_error(value: Tensor, target: Tensor) -> Tensor:
     return (value - target).square().sum() / target.square().sum().clamp_min(torch.finfo(dtype).tiny)
 
 
-def style_terms(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The terms of the style loss, one per layer: features (1, C, H, W) and targets (C, C) by the layer's name."""
-    return {
-        name: relative_error(gram(features[name]), target) / len(targets) for name, target in targets.items()
-    }
+def root(error: Tensor) -> Tensor:
+    """The square root, less steep near 0, where its own slope would be infinite: sqrt(error + r^2) - r."""
+    return (error + ROUNDED**2).sqrt() - ROUNDED
+
+
+def content_error(
+    features: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Mapping[str, float]
+) -> Tensor:
+    """The content term: the sum over the layers of weight * relative error."""
+    errors = [weight * relative_error(features[name], targets[name]) for name, weight in weights.items()]
+    return torch.stack(errors).sum()
+
+
+def layer_weights(count: int) -> list[float]:
+    """The weights w_l of the style layers, first layer first: n, n - 1, ... 1, divided by their sum."""
+    return [2 * (count - k) / (count * (count + 1)) for k in range(count)]
+
+
+def style_terms(found: Mapping[str, Moments], targets: Mapping[str, Moments]) -> dict[str, Tensor]:
+    """The terms of the style loss, one per layer, by the layer's name; `targets` has them from first to last."""
+    terms = {}
+    for (name, target), weight in zip(targets.items(), layer_weights(len(targets)), strict=True):
+        errors = [root(relative_error(a, b)) for a, b in zip(found[name], target, strict=True)]
+        terms[name] = weight / 2 * (errors[0] + errors[1])
+    return terms
 
 
 def total_variation(img: Tensor) -> Tensor:

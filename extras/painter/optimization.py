@@ -5,160 +5,41 @@ carries the result to the next one (Gatys et al., 2017, "Controlling Perceptual 
 pixels at once, so large forms are painted at the small sizes, where a step is cheap, and brush strokes at the large.
 """
 
-import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from extras.painter.losses import (
-    at_least_float32,
-    blended_gram,
-    gram,
-    relative_error,
-    style_terms,
-    total_variation,
+from extras.painter.losses import total_variation
+from extras.painter.moments import MatchedMoments
+from extras.painter.network import HISTORY, FeatureNet
+from extras.painter.pixels import (
+    Size,
+    from_pyramid,
+    luminance,
+    match_luminance,
+    pyramid,
+    resize,
+    with_luminance,
 )
-from extras.painter.schedule import MIN_SIDE, Schedule, Size
+from extras.painter.regions import WHOLE, Regions
+from extras.painter.schedule import MIN_SIDE, Schedule
+from extras.painter.settings import StyleSettings
+from extras.painter.transport import Transport
 from helpers.errors import CannotError
-from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from visualizers.mechanisms import output_shapes
 
+LOSSES = {"moments": MatchedMoments, "transport": Transport}
 LOSS_SCALE = 1000.0  # torch.optim.LBFGS ignores curvature below 1e-10; a loss of about 1000 stays above that
-HISTORY = 15
 DIVERGED = 2.0  # times the best loss of this scale
 MAX_RESTARTS = 8
-ALLOCATED = 2.2  # bytes that the process takes for each byte it asks for; measured: 1.8
-OTHER_TERMS = ("content", "tv", "range")  # the terms of the loss that are not style layers
-
-
-class FeatureNet(nn.Module):
-    """A copy of a network's layers up to the deepest one used.
-
-    Its input is in [0, 1]. The first convolution repeats the picture's border, because zeros would frame it in grey.
-    Convolutions compute in `dtype`, only the picture gets a gradient, and memory is laid out channels last.
-    """
-
-    mean: Tensor  # (1, 3, 1, 1), as std is
-    std: Tensor
-
-    def __init__(self, cnn: nn.Sequential, layers: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
-        super().__init__()
-        names = layer_names(cnn)
-        self.wanted = {layer: names[layer] for layer in sorted(set(layers))}
-        parts = [copy.deepcopy(child) for child in list(cnn.children())[: max(layers) + 1]]
-        first = next(module for module in nn.Sequential(*parts).modules() if isinstance(module, nn.Conv2d))
-        self.border = int(first.padding[0])
-        first.padding = (0, 0)
-        for i, part in enumerate(parts):
-            for module in part.modules():
-                if isinstance(module, nn.ReLU):
-                    # In place, unless it would overwrite a layer's output that is itself used.
-                    module.inplace = part is not module or i - 1 not in self.wanted
-        self.parts = nn.ModuleList(parts).eval().requires_grad_(False)
-        # torch accepts both at once; its type hints do not.
-        self.parts.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dtype = dtype
-        for name, value in (("mean", SQUEEZENET_MEAN), ("std", SQUEEZENET_STD)):
-            channels = torch.as_tensor(value).to(first.weight.device, at_least_float32(dtype))
-            self.register_buffer(name, channels.view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, img: Tensor) -> dict[str, Tensor]:
-        """img (1, 1 or 3, H, W) in [0, 1] -> the features (1, C, H', W') of the wanted layers, by name."""
-        x = (img - self.mean) / self.std
-        if self.border:
-            x = F.pad(x, (self.border,) * 4, mode="replicate")
-        x = x.to(self.dtype, memory_format=torch.channels_last)
-        features = {}
-        for i, part in enumerate(self.parts):
-            x = part(x)
-            if i in self.wanted:
-                features[self.wanted[i]] = x
-        return features
-
-
-def layer_names(cnn: nn.Sequential) -> list[str]:
-    """The usual name of each child: relu3_1 and pool3 in a plain network (VGG), fire2 and so on in SqueezeNet."""
-    names, block, place, fires = [], 1, 0, 1
-    for child in cnn.children():
-        kind = type(child).__name__.lower()
-        if isinstance(child, nn.Conv2d):
-            place += 1
-            names.append(f"conv{block}_{place}")
-        elif isinstance(child, nn.ReLU):
-            names.append(f"relu{block}_{place}")
-        elif isinstance(child, nn.MaxPool2d | nn.AvgPool2d):
-            names.append(f"pool{block}")
-            block, place = block + 1, 0
-        elif kind == "fire":
-            fires += 1
-            names.append(f"fire{fires}")
-        else:
-            names.append(f"{kind}{len(names)}")
-    return names
-
-
-@dataclass(frozen=True)
-class StyleSettings:
-    """What is matched, and how strongly. Defaults are VGG-16's; `settings_for` knows others."""
-
-    style_layers: tuple[int, ...] = (1, 6, 11, 18, 25)  # relu1_1 .. relu5_1
-    content_layer: int = 20  # relu4_2
-    content_weight: float = 0.15
-    tv_weight: float = 0.3
-    range_weight: float = 10.0  # of the mean squared amount by which pixels leave [0, 1]
-    strength: float = 1.0  # divides the content's weight
-    noise: float = 0.15  # standard deviation of the noise added to the content image at the start
-    style_scale: float = 1.0  # size of the painting relative to the picture: smaller gives finer strokes
-
-
-def settings_for(cnn: nn.Sequential, strength: float = 1.0, style_scale: float = 1.0) -> StyleSettings:
-    """The layers to use of a network, found by their names. Raises ValueError for a network without such layers.
-
-    VGG and AlexNet-like networks: the first ReLU of every block, and relu4_2 for the content. SqueezeNet: its fire
-    modules, where a strength of 1 looks as it does with VGG-16.
-    """
-    names = layer_names(cnn)
-    if "fire9" in names:
-        chosen, content = ["relu1_1", *(f"fire{k}" for k in range(2, 8))], "fire4"
-    else:
-        chosen, content = [f"relu{b}_1" for b in range(1, 6) if f"relu{b}_1" in names], "relu4_2"
-        if len(chosen) < 3 or content not in names:
-            raise ValueError("the painter knows no layers of this network")
-    style_layers = tuple(names.index(name) for name in chosen)
-    return StyleSettings(style_layers, names.index(content), strength=strength, style_scale=style_scale)
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where convolutions are faster in it, else float32. The losses differ by less than 1 %."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
-    # Only AMX makes it worthwhile: with AVX-512's bfloat16 instructions alone, convolutions took 1.4 to 1.8 times as
-    # long as in float32.
-    fast = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return torch.bfloat16 if fast else torch.float32
-
-
-def bytes_per_pixel(net: FeatureNet, channels: int = 3) -> float:
-    """An estimate of the memory of a step, per pixel of the picture: kept activations, the temporary tensors of the
-    largest layer, and the vectors of L-BFGS.
-    """
-    side = 64
-    leaves = {name: module for name, module in net.parts.named_modules() if not list(module.children())}
-    kept, largest = 0, 0
-    for name, shape in output_shapes(net, torch.zeros(1, 3, side, side, device=net.mean.device), leaves):
-        largest = max(largest, math.prod(shape))
-        if not getattr(leaves[name], "inplace", False):
-            # Max pooling also keeps a 64-bit index per value.
-            kept += math.prod(shape) * (net.dtype.itemsize + 8 * isinstance(leaves[name], nn.MaxPool2d))
-    temporary = 12 * largest  # 12 bytes per value: the layer's gradients, as measured
-    vectors = (2 * HISTORY + 16) * channels * 4
-    return ALLOCATED * ((kept + temporary) / side**2 + vectors)
+ADAM_RATE, ADAM_LEVELS = 0.02, 5
+ADAM_END = 0.15  # what is left of the rate at the end of a scale
+OTHER_TERMS = ("content", "similarity", "transport", "tv", "range")  # those that are not of one style layer
 
 
 @dataclass(frozen=True)
@@ -175,7 +56,7 @@ class Progress:
 
     @property
     def style(self) -> float:
-        """The style loss: the mean relative error of the Gram matrices."""
+        """The style loss: the sum of its terms."""
         return sum(value for name, value in self.terms.items() if name not in OTHER_TERMS)
 
 
@@ -189,8 +70,10 @@ def paint(
     shares: Sequence[float] = (1.0,),
     start: Tensor | None = None,
     keep_colors: bool = False,
-    optimizer: str = "lbfgs",
+    optimizer: str | None = None,
+    regions: Regions = WHOLE,
     watch: bool = False,
+    targets: MutableMapping[Size, Any] | None = None,
 ) -> Iterator[Progress]:
     """Paints `content` like `styles`; yields a record after every step. The last record has the result.
 
@@ -198,56 +81,67 @@ def paint(
     paint, and when to go on to the next. shares: how much each style counts; they sum to 1. start: the first picture.
     The default is `content` with noise from torch's generator; without noise, blurred regions would stay as they are,
     because all their gradients are small. keep_colors: only the luminance is painted, colours stay those of the
-    content. watch: every few steps, also find the gradient of each term of the loss (slow).
+    content. optimizer: "lbfgs" or "adam"; by default L-BFGS, and Adam for a loss that is drawn at random in every step.
+    regions: what is painted, and like what. watch: every few steps, also find the gradient of each term of the loss
+    (slow). targets: keeps what is computed from the styles, for the next call with the same ones.
 
     After a step with a loss that is not finite, or twice the best one, the best picture comes back and the optimizer
     starts again with half the rate.
     """
     if keep_colors:
         styles = [match_luminance(luminance(style), luminance(content)) for style in styles]
+    loss, targets = LOSSES[settings.loss], {} if targets is None else targets
     picture = content if start is None else start
     while (size := schedule.next_scale()) is not None:
-        target = resize(content, size)
-        with torch.no_grad():
-            features = net(luminance(target) if keep_colors else target)
-            content_target = features[net.wanted[settings.content_layer]].clone()
-            grams = [style_grams(net, style, size, settings) for style in styles]
-        style_targets = {name: blended_gram([g[name] for g in grams], shares) for name in grams[0]}
+        photo = resize(content, size)
+        visible = luminance(photo) if keep_colors else photo
+        if size not in targets:
+            smaller = [fitting(style, size, settings.style_scale) for style in styles]
+            with torch.no_grad():
+                targets[size] = loss.target_of(net, smaller, shares, settings, regions)
+        objective = loss(net, visible, targets[size], settings, regions)
         x = resize(picture, size)
         if picture is content:
             x = x + settings.noise * torch.randn_like(x)
-        x = (luminance(x) if keep_colors else x).clamp(0, 1).contiguous().requires_grad_()
-        for progress in _descend(net, x, content_target, style_targets, settings, schedule, optimizer, watch):
+        x = (luminance(x) if keep_colors else x).clamp(0, 1).contiguous()
+        painted = regions.painted(size)  # None: everything is
+        keep = None if painted is None else (painted == 0, visible)
+        for progress in _descend(objective, x, settings, schedule, optimizer, keep, watch):
             best = progress.picture
-            picture = with_luminance(target, best) if keep_colors else best.clamp(0, 1)
+            picture = with_luminance(photo, best) if keep_colors else best.clamp(0, 1)
+            if painted is not None:
+                picture = photo + painted * (picture - photo)
             yield replace(progress, picture=picture)
 
 
 def _descend(
-    net: FeatureNet,
+    objective: MatchedMoments | Transport,
     x: Tensor,
-    content_target: Tensor,
-    style_targets: Mapping[str, Tensor],
     settings: StyleSettings,
     schedule: Schedule,
-    optimizer: str,
+    optimizer: str | None,
+    keep: tuple[Tensor, Tensor] | None,
     watch: bool,
 ) -> Iterator[Progress]:
-    """The steps at one scale. The records' `picture` is the best x so far, not clamped."""
-    content_name = net.wanted[settings.content_layer]
+    """The steps at one scale, from x. The records' `picture` is the best one so far, not clamped.
+
+    keep: where pixels stay what they are in the photo, and the photo.
+    """
+    optimizer = optimizer or ("adam" if objective.resampled else "lbfgs")
     rate, restarts, step = 1.0, 0, 0
     best, best_loss = x.detach().clone(), math.inf
-    descent = _optimizer(optimizer, x, rate)
+    parts = [part.requires_grad_() for part in pyramid(x, ADAM_LEVELS if optimizer == "adam" else 1)]
+    descent = _optimizer(optimizer, parts, rate)
     while schedule.go_on():
-        features = net(x)
-        terms = style_terms(features, style_targets)
-        error = relative_error(features[content_name], content_target)
-        terms["content"] = settings.content_weight / settings.strength * error
+        x = from_pyramid(parts)
+        if keep:
+            x = torch.where(*keep, x)
+        terms = objective(x)
         terms["tv"] = settings.tv_weight * total_variation(x)
         terms["range"] = settings.range_weight * (x - x.clamp(0, 1)).square().mean()
         loss = reduce(add, terms.values())
-        shares = gradient_shares(terms, x) if watch and step % 10 == 0 else {}
-        x.grad = None
+        shares = gradient_shares(terms, parts) if watch and step % 10 == 0 else {}
+        descent.zero_grad()
         (LOSS_SCALE * loss).backward()
         value = loss.item()
         if step == 0 and not math.isfinite(value):
@@ -255,77 +149,54 @@ def _descend(
             raise CannotError(
                 f"the loss {name} is not finite from the first step on: choose a --strength nearer to 1"
             )
-        if value < best_loss:
+        # The losses of resampled places cannot be compared: then the latest is the best.
+        if value < best_loss or (objective.resampled and math.isfinite(value)):
             best, best_loss = x.detach().clone(), value
         step += 1
         schedule.stepped()
         values = {name: term.item() for name, term in terms.items()}
         yield Progress(schedule.scale, (x.shape[2], x.shape[3]), step, value, values, best, shares)
-        # The type hints do not see that backward has filled x.grad.
-        if value <= DIVERGED * best_loss and x.grad.isfinite().all():  # type: ignore[attr-defined]
+        if optimizer == "adam":
+            left = 1 - schedule.share_done()
+            descent.param_groups[0]["lr"] = rate * ADAM_RATE * (ADAM_END + (1 - ADAM_END) * left)
+        # The type hints do not see that backward has filled the gradients.
+        if value <= DIVERGED * best_loss and all(part.grad.isfinite().all() for part in parts):  # type: ignore
             descent.step(lambda: value)  # noqa: B023  called at once
             continue
         restarts += 1
         if restarts > MAX_RESTARTS:
             return
         rate /= 2
-        x.data.copy_(best)
-        descent = _optimizer(optimizer, x, rate)
+        for part, value_of_best in zip(parts, pyramid(best, len(parts)), strict=True):
+            part.data.copy_(value_of_best)
+        descent = _optimizer(optimizer, parts, rate)
 
 
-def _optimizer(name: str, x: Tensor, rate: float) -> torch.optim.Optimizer:
+def _optimizer(name: str, parts: list[Tensor], rate: float) -> torch.optim.Optimizer:
     if name == "adam":
-        return torch.optim.Adam([x], lr=0.02 * rate, betas=(0.9, 0.99))
+        return torch.optim.Adam(parts, lr=ADAM_RATE * rate, betas=(0.9, 0.99))
     # One evaluation per step. A tolerance of -1 is never reached.
     return torch.optim.LBFGS(
-        [x], lr=rate, max_iter=1, history_size=HISTORY, tolerance_grad=-1, tolerance_change=-1
+        parts, lr=rate, max_iter=1, history_size=HISTORY, tolerance_grad=-1, tolerance_change=-1
     )
 
 
-def style_grams(net: FeatureNet, style: Tensor, size: Size, settings: StyleSettings) -> dict[str, Tensor]:
-    """The Gram matrices of a painting, resized to about as many pixels as `size` has, but never enlarged."""
+def fitting(style: Tensor, size: Size, scale: float) -> Tensor:
+    """A painting resized to about as many pixels as `size` has, times the square of `scale`, but never enlarged."""
     height, width = style.shape[2:]
-    ratio = min(1.0, settings.style_scale * math.sqrt(size[0] * size[1] / (height * width)))
+    ratio = min(1.0, scale * math.sqrt(size[0] * size[1] / (height * width)))
     small = resize(style, (max(MIN_SIDE, round(height * ratio)), max(MIN_SIDE, round(width * ratio))))
-    features = net(small.clamp(0, 1))
-    return {net.wanted[layer]: gram(features[net.wanted[layer]]) for layer in settings.style_layers}
+    return small.clamp(0, 1)
 
 
-def gradient_shares(terms: Mapping[str, Tensor], x: Tensor) -> dict[str, float]:
+def gradient_shares(terms: Mapping[str, Tensor], parts: Sequence[Tensor]) -> dict[str, float]:
     """How much each term moves the picture: <g_l, g> / <g, g> with g_l the term's gradient and g the sum of all.
 
     The shares sum to 1. A negative share belongs to a term that the others work against.
     """
-    gradients = {
-        name: torch.autograd.grad(term, x, retain_graph=True)[0].double() for name, term in terms.items()
-    }
+    gradients = {}
+    for name, term in terms.items():
+        found = torch.autograd.grad(term, parts, retain_graph=True, materialize_grads=True)
+        gradients[name] = torch.cat([part.flatten().double() for part in found])
     total = reduce(add, gradients.values())
     return {name: float((g * total).sum() / (total * total).sum()) for name, g in gradients.items()}
-
-
-def resize(img: Tensor, size: Size) -> Tensor:
-    """(1, C, H, W) to `size`: bicubic, antialiased where it gets smaller."""
-    if tuple(img.shape[2:]) == tuple(size):
-        return img
-    return F.interpolate(img, size=tuple(size), mode="bicubic", antialias=True)
-
-
-def luminance(img: Tensor) -> Tensor:
-    """Y = 0.299 R + 0.587 G + 0.114 B (BT.601, as JPEG has it): (1, 3, H, W) -> (1, 1, H, W)."""
-    return (img * img.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-
-
-def with_luminance(img: Tensor, Y: Tensor) -> Tensor:
-    """`img` (1, 3, H, W) in [0, 1] with the luminance Y (1, 1, H, W), as far as its colours allow.
-
-    The same amount is added to R, G and B, which leaves Cb and Cr as they were. It is limited where one of the three
-    would leave [0, 1].
-    """
-    change = Y - luminance(img)
-    lowest, highest = img.amin(dim=1, keepdim=True), img.amax(dim=1, keepdim=True)
-    return (img + change.clamp(-lowest, 1 - highest)).clamp(0, 1)
-
-
-def match_luminance(Y: Tensor, like: Tensor) -> Tensor:
-    """Y with the mean and the standard deviation of `like`, so that a dark painting does not darken the picture."""
-    return (Y - Y.mean()) * (like.std() / Y.std().clamp_min(1e-6)) + like.mean()

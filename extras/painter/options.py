@@ -26,7 +26,8 @@ class PaintOptions:
     init: str = "content"  # or random, or an image
     steps: Sequence[int] | None = None  # one number, or one for each scale
     budget: float | None = None  # seconds
-    optimizer: str = "lbfgs"
+    loss: str = "moments"
+    optimizer: str | None = None
     precision: str = "auto"
     animate: str | None = None  # files
     plot: str | None = None
@@ -77,7 +78,10 @@ def add_paint_options(group: argparse._ArgumentGroup) -> None:
     add("--steps", type=cli.whole_number, nargs="+", metavar="N", help=text)
     text = "time for one picture: 90, 120s or 10m; sizes and steps are chosen to fit"
     add("--budget", type=duration, metavar="TIME", help=text)
-    add("--optimizer", choices=("lbfgs", "adam"), help=f"default {default.optimizer}")
+    text = "moments (default): features as in the painting on the whole; transport: place by place (slower)"
+    add("--loss", choices=("moments", "transport"), help=text)
+    text = "default: lbfgs; with --loss transport, which draws other places in every step, adam"
+    add("--optimizer", choices=("lbfgs", "adam"), help=text)
     text = "auto (default): bfloat16 convolutions where the device is fast at them"
     add("--precision", choices=("auto", "float32"), help=text)
     add("--animate", metavar="FILE.gif", help="also write an animation of the painting")

@@ -4,14 +4,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+from extras.painter.pixels import Size
+
 COARSEST = 128  # longer side of the first scale, in pixels
 MIN_SIDE = 32  # of the shorter side: the fifth block of VGG still has 2 x 2 positions
 STEPS, FIRST_STEPS, MAX_STEPS = 60, 150, 250  # at the finest scale, at the first, at any
 # By the clock: the fewest steps at the first scale, at the finest, at those between. Fewer at the first leave a photo
 # without a composition, fewer at the finest leave noise; a scale that would get fewer is left out.
 MIN_FIRST, MIN_FINEST, MIN_STEPS = 40, 25, 8
-
-Size = tuple[int, int]  # (H, W)
 
 
 def scales_of(size: Size) -> list[Size]:
@@ -60,7 +60,7 @@ class Schedule:
         self.scale = -1
         self.deadline, self.clock = deadline, clock
         self.seconds_per_pixel = 0.0  # of the latest steps
-        self._began = self._until = 0.0
+        self._start = self._began = self._until = 0.0
 
     def next_scale(self) -> Size | None:
         """The size to paint at next; None where the painting is done."""
@@ -68,7 +68,7 @@ class Schedule:
         if not route:
             return None
         self.scale = route[0]
-        self._began = self._until = self.clock()
+        self._start = self._began = self._until = self.clock()
         return self.scales[self.scale]
 
     def stepped(self) -> None:
@@ -94,6 +94,14 @@ class Schedule:
         elif self.clock() >= self._until and not self._route():
             self._until = self.deadline
         return self.clock() + self._cost(self.scale) / 2 < self._until
+
+    def share_done(self) -> float:
+        """How much of the present scale is done, from 0 to 1."""
+        if self.deadline is None:
+            return self.done[self.scale] / max(1, self.steps[self.scale])
+        if self.done[self.scale] < 3 or self._until <= self._start:  # its end is not planned yet
+            return 0.0
+        return min(1.0, (self.clock() - self._start) / (self._until - self._start))
 
     def done_by(self, scale: int, step: int) -> list[int]:
         """The steps of each scale up to step `step` of `scale`: counting them paints the same picture."""

@@ -18,17 +18,12 @@ from tqdm import tqdm
 
 from extras.painter import memory
 from extras.painter.figures import FrameRecorder, save_plot, to_image
-from extras.painter.optimization import (
-    FeatureNet,
-    Progress,
-    bytes_per_pixel,
-    fast_dtype,
-    paint,
-    resize,
-    settings_for,
-)
+from extras.painter.network import FeatureNet, bytes_per_pixel, fast_dtype
+from extras.painter.optimization import Progress, paint
 from extras.painter.options import PaintOptions
-from extras.painter.schedule import MIN_SIDE, Schedule, Size, scales_of
+from extras.painter.pixels import Size, resize
+from extras.painter.schedule import MIN_SIDE, Schedule, scales_of
+from extras.painter.settings import settings_for
 from helpers import cli
 from helpers.data_utils import open_image
 from helpers.errors import CannotError, UsageError
@@ -76,11 +71,13 @@ class PaintSession:
         self.device = choose_device(options.device)
         self.cnn = load_features(options.model, options.weights, self.device, quiet=options.quiet)
         try:
-            self.settings = settings_for(self.cnn, options.strength, options.style_scale)
+            self.settings = settings_for(
+                self.cnn, strength=options.strength, style_scale=options.style_scale, loss=options.loss
+            )
         except ValueError as error:
             raise UsageError(f"--model {options.model}: {error}; use vgg16, vgg19 or squeezenet") from error
         dtype = torch.float32 if options.precision == "float32" else fast_dtype(self.device)
-        self.net = FeatureNet(self.cnn, (*self.settings.style_layers, self.settings.content_layer), dtype)
+        self.net = FeatureNet(self.cnn, self.settings.layers, dtype)
 
     def paint(self, content: str, styles: Sequence[str], path: Path, arguments: Mapping[str, object]) -> Path:
         """Paints a picture and writes it to `path`. After Ctrl-C it writes the best picture so far and says so.

@@ -1,0 +1,75 @@
+"""The painter's usual loss: means and covariances of features as in the painting, features as in the photo."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from extras.painter.losses import Moments, blend, content_error, moments, style_terms
+from extras.painter.network import FeatureNet
+from extras.painter.regions import Regions
+from extras.painter.settings import StyleSettings
+
+RegionMoments = Mapping[str, Moments]  # of each style layer, by name
+
+
+class MatchedMoments:
+    """The loss at one size, a function of the picture.
+
+    content: (1, 1 or 3, H, W). target: of `target_of`.
+    """
+
+    resampled = False  # the same picture always has the same loss
+
+    def __init__(
+        self,
+        net: FeatureNet,
+        content: Tensor,
+        target: Sequence[RegionMoments],
+        settings: StyleSettings,
+        regions: Regions,
+    ) -> None:
+        self.net, self.target, self.regions = net, target, regions
+        with torch.no_grad():
+            self.content = {name: value.clone() for name, value in net(content).items()}
+        self.weights = {
+            net.wanted[layer]: weight / settings.strength for layer, weight in settings.content_layers.items()
+        }
+
+    @staticmethod
+    def target_of(
+        net: FeatureNet,
+        styles: Sequence[Tensor],
+        shares: Sequence[float],
+        settings: StyleSettings,
+        regions: Regions,
+    ) -> list[RegionMoments]:
+        """The moments of each region, mixed from several paintings, each (1, 1 or 3, H, W), by their shares."""
+        names = [net.wanted[layer] for layer in settings.style_layers]
+        target: list[dict[str, Moments]] = [{} for _ in regions.shares()]
+        found = [net(style) for style in styles]
+        for name in names:
+            # Masks belong to one painting; without masks all weights are None.
+            weights = regions.style_weights(found[0][name].shape[2:])
+            for region, weight in zip(target, weights, strict=True):
+                each = [moments(features[name], weight) for features in found]
+                region[name] = Moments(*(blend(parts, shares) for parts in zip(*each, strict=True)))
+        return target
+
+    def __call__(self, img: Tensor) -> dict[str, Tensor]:
+        """The weighted terms of the loss, by name."""
+        features = self.net(img)
+        return {**self.style_terms(features), "content": self.content_term(features)}
+
+    def content_term(self, features: Mapping[str, Tensor]) -> Tensor:
+        return content_error(features, self.content, self.weights)
+
+    def style_terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The term of each style layer; a region counts by its area."""
+        weights = {name: self.regions.content_weights(features[name].shape[2:]) for name in self.target[0]}
+        terms: dict[str, Tensor] = {}
+        for k, (area, target) in enumerate(zip(self.regions.shares(), self.target, strict=True)):
+            found = {name: moments(features[name], weights[name][k]) for name in target}
+            for name, term in style_terms(found, target).items():
+                terms[name] = terms[name] + area * term if name in terms else area * term
+        return terms
