@@ -165,7 +165,8 @@ def painter(args: argparse.Namespace, began: float) -> Callable[[argparse.Namesp
     from extras.painter.session import PaintSession
 
     session = PaintSession(options, began)
-    return lambda job, path: session.paint(job.content, job.style, path, vars(job))
+    draw = session.sweep if options.sweep else session.paint
+    return lambda job, path: draw(job.content, job.style, path, vars(job))
 
 
 def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Path]:

@@ -69,7 +69,9 @@ def loss_of(picture, content, style, settings=SETTINGS):
 
 
 def test_the_loss_falls_and_the_result_is_the_best_picture_met():
-    content, style = (0.3 + 0.4 * image(seed) for seed in (1, 2))  # far from 0 and 1, where the result is clamped
+    content, style = (
+        0.3 + 0.4 * image(seed) for seed in (1, 2)
+    )  # far from 0 and 1, where the result is clamped
     records = run(content, style, steps=(30,))
     losses = [record.loss for record in records]
     assert min(losses) < 0.4 * losses[0]

@@ -72,7 +72,9 @@ def test_the_style_is_the_weighted_root_of_the_relative_errors():
     targets = {name: moments(maps(shape, 2)) for name, shape in SHAPES.items()}
     terms = style_terms(found, targets)
     assert list(terms) == list(SHAPES)
-    for (name, term), weight in zip(terms.items(), (2 / 3, 1 / 3), strict=True):  # the first layer counts most
+    for (name, term), weight in zip(
+        terms.items(), (2 / 3, 1 / 3), strict=True
+    ):  # the first layer counts most
         ratios = [(a - b).norm() / b.norm() for a, b in zip(found[name], targets[name], strict=True)]
         assert term.item() == pytest.approx(weight * float(ratios[0] + ratios[1]) / 2, abs=1.1e-3)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extras.painter.schedule import MIN_FINEST, MIN_FIRST, MIN_SIDE, Schedule, scales_of, steps_of
+from extras.painter.schedule import MIN_FINEST, MIN_FIRST, SHORTEST, Schedule, scales_of, steps_of
 
 
 class Machine:
@@ -36,7 +36,7 @@ def test_scales_end_at_the_size_and_are_about_sqrt_two_apart(height, width):
     assert scales[-1] == (height, width)
     for coarse, fine in zip(scales, scales[1:], strict=False):
         assert 1.18 < max(fine) / max(coarse) < 1.7
-    assert min(scales[0]) >= min(MIN_SIDE, height, width) - 1
+    assert min(scales[0]) >= min(SHORTEST, height, width)
 
 
 def test_the_published_example_of_scales():
@@ -45,7 +45,8 @@ def test_the_published_example_of_scales():
 
 
 def test_a_narrow_picture_starts_where_its_shorter_side_suffices():
-    assert min(scales_of((100, 1000))[0]) == MIN_SIDE
+    assert min(scales_of((400, 4000))[0]) == SHORTEST
+    assert scales_of((80, 1000)) == [(80, 1000)]
 
 
 def test_coarser_scales_get_more_steps_and_finer_ones_more_time():

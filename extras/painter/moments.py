@@ -7,6 +7,7 @@ from torch import Tensor
 
 from extras.painter.losses import Moments, blend, content_error, moments, style_terms
 from extras.painter.network import FeatureNet
+from extras.painter.pixels import map_size
 from extras.painter.regions import Regions
 from extras.painter.settings import StyleSettings
 
@@ -43,14 +44,14 @@ class MatchedMoments:
         shares: Sequence[float],
         settings: StyleSettings,
         regions: Regions,
-    ) -> list[RegionMoments]:
+    ) -> Sequence[RegionMoments]:
         """The moments of each region, mixed from several paintings, each (1, 1 or 3, H, W), by their shares."""
         names = [net.wanted[layer] for layer in settings.style_layers]
         target: list[dict[str, Moments]] = [{} for _ in regions.shares()]
         found = [net(style) for style in styles]
         for name in names:
             # Masks belong to one painting; without masks all weights are None.
-            weights = regions.style_weights(found[0][name].shape[2:])
+            weights = regions.style_weights(map_size(found[0][name]))
             for region, weight in zip(target, weights, strict=True):
                 each = [moments(features[name], weight) for features in found]
                 region[name] = Moments(*(blend(parts, shares) for parts in zip(*each, strict=True)))
@@ -66,7 +67,7 @@ class MatchedMoments:
 
     def style_terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The term of each style layer; a region counts by its area."""
-        weights = {name: self.regions.content_weights(features[name].shape[2:]) for name in self.target[0]}
+        weights = {name: self.regions.content_weights(map_size(features[name])) for name in self.target[0]}
         terms: dict[str, Tensor] = {}
         for k, (area, target) in enumerate(zip(self.regions.shares(), self.target, strict=True)):
             found = {name: moments(features[name], weights[name][k]) for name in target}

@@ -33,7 +33,10 @@ from extras.painter.settings import StyleSettings
 from extras.painter.transport import Transport
 from helpers.errors import CannotError
 
-LOSSES = {"moments": MatchedMoments, "transport": Transport}
+LOSSES: dict[str, type[MatchedMoments] | type[Transport]] = {
+    "moments": MatchedMoments,
+    "transport": Transport,
+}
 LOSS_SCALE = 1000.0  # torch.optim.LBFGS ignores curvature below 1e-10; a loss of about 1000 stays above that
 DIVERGED = 2.0  # times the best loss of this scale
 MAX_RESTARTS = 8
@@ -99,7 +102,7 @@ def paint(
             smaller = [fitting(style, size, settings.style_scale) for style in styles]
             with torch.no_grad():
                 targets[size] = loss.target_of(net, smaller, shares, settings, regions)
-        objective = loss(net, visible, targets[size], settings, regions)
+        objective: MatchedMoments | Transport = loss(net, visible, targets[size], settings, regions)
         x = resize(picture, size)
         if picture is content:
             x = x + settings.noise * torch.randn_like(x)

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from helpers import cli
 from helpers.errors import UsageError
 
 MIN_SIZE, MAX_SIZE = 64, 16384
+LOSSES = ("moments", "transport")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class PaintOptions:
     style_scale: float = 1.0
     blend: Sequence[float] | None = None  # how much each style counts; None: all the same
     keep_colors: bool = False
+    mask: str | None = None  # files
+    regions: Sequence[str] | None = None  # the content's and the style's
+    sweep: str | None = None  # NAME=VALUE,VALUE,...
     init: str = "content"  # or random, or an image
     steps: Sequence[int] | None = None  # one number, or one for each scale
     budget: float | None = None  # seconds
@@ -51,6 +55,14 @@ def paint_options(arguments: Mapping[str, Any]) -> PaintOptions:
         raise UsageError(f"--size {options.size} must be from {MIN_SIZE} to {MAX_SIZE}")
     if options.budget and options.steps:
         raise UsageError("--budget chooses the steps: give --budget or --steps")
+    if options.mask and options.regions:
+        raise UsageError("--mask and --regions both say what is painted: give one of them")
+    if options.regions and styles > 1:
+        raise UsageError(f"--regions belongs to one painting: give one --style, not {styles}")
+    if options.sweep and (options.animate or options.plot):
+        raise UsageError("--sweep makes one sheet of pictures: --animate and --plot go without it")
+    if options.sweep and options.regions and options.sweep.startswith(("content=", "style=")):
+        raise UsageError("--regions belongs to one photo and one painting: sweep strength or loss")
     if options.animate:
         cli.check_output(Path(options.animate), "--animate", (".gif",))
     if options.plot:
@@ -71,6 +83,12 @@ def add_paint_options(group: argparse._ArgumentGroup) -> None:
     add("--style-scale", type=cli.positive, metavar="X", help=text)
     text = "how much each --style counts (default: all the same)"
     add("--blend", type=cli.positive, nargs="+", metavar="SHARE", help=text)
+    text = "a picture as large as the photo: white is painted, black stays, grey is painted less"
+    add("--mask", metavar="FILE", help=text)
+    text = "two pictures of flat colours: each colour of the photo's is painted like the same colour of the painting's"
+    add("--regions", nargs=2, metavar=("PHOTO", "PAINTING"), help=text)
+    text = "one sheet of pictures for several values: strength=0.5,1,2, or of content, style or loss"
+    add("--sweep", type=sweep, metavar="NAME=VALUES", help=text)
     text = "paint the brightness only and keep the photo's colours"
     add("--keep-colors", action="store_true", default=None, help=text)
     add("--init", metavar="WHAT", help="start from content (default), random, or an image file")
@@ -79,7 +97,7 @@ def add_paint_options(group: argparse._ArgumentGroup) -> None:
     text = "time for one picture: 90, 120s or 10m; sizes and steps are chosen to fit"
     add("--budget", type=duration, metavar="TIME", help=text)
     text = "moments (default): features as in the painting on the whole; transport: place by place (slower)"
-    add("--loss", choices=("moments", "transport"), help=text)
+    add("--loss", choices=LOSSES, help=text)
     text = "default: lbfgs; with --loss transport, which draws other places in every step, adam"
     add("--optimizer", choices=("lbfgs", "adam"), help=text)
     text = "auto (default): bfloat16 convolutions where the device is fast at them"
@@ -95,3 +113,36 @@ def duration(text: str) -> float:
     with contextlib.suppress(argparse.ArgumentTypeError):
         return cli.positive(text[:-1]) * unit if unit else cli.positive(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90, 90s or 2m")
+
+
+def sweep(text: str) -> str:
+    """An argument type: NAME=VALUE,VALUE,... as `swept` reads it."""
+    swept(text)
+    return text
+
+
+def swept(text: str) -> tuple[str, list[Any]]:
+    """'strength=0.5,1' -> ("strength", [0.5, 1.0])."""
+    name, _, values = text.partition("=")
+    found = [value.strip() for value in values.split(",") if value.strip()]
+    types: dict[str, Callable[[str], Any]] = {
+        "strength": cli.positive,
+        "content": str,
+        "style": str,
+        "loss": _loss,
+    }
+    if name not in types:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give one of {', '.join(types)} and its values, like strength=0.5,1,2"
+        )
+    if len(found) < 2:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has {len(found)} values: give two or more, like {name}=A,B"
+        )
+    return name, [types[name](value) for value in found]
+
+
+def _loss(text: str) -> str:
+    if text not in LOSSES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no loss: choose from {', '.join(LOSSES)}")
+    return text

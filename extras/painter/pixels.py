@@ -6,6 +6,11 @@ from torch import Tensor
 Size = tuple[int, int]  # (H, W)
 
 
+def map_size(img: Tensor) -> Size:
+    """(H, W) of (1, C, H, W)."""
+    return img.shape[2], img.shape[3]
+
+
 def resize(img: Tensor, size: Size) -> Tensor:
     """(1, C, H, W) to `size`: bicubic, antialiased where it gets smaller."""
     if tuple(img.shape[2:]) == tuple(size):
@@ -17,9 +22,11 @@ def pyramid(img: Tensor, levels: int) -> list[Tensor]:
     """The Laplacian pyramid of Burt and Adelson (1983): what each size adds to the next smaller one, largest first,
     and last the smallest picture. Halves the size `levels` - 1 times, or until a side would be below 4 pixels.
     """
-    parts = []
+    parts: list[Tensor] = []
     while len(parts) < levels - 1 and min(img.shape[2:]) >= 8:
-        small = F.interpolate(img, size=[side // 2 for side in img.shape[2:]], mode="bilinear", antialias=True)
+        small = F.interpolate(
+            img, size=[side // 2 for side in img.shape[2:]], mode="bilinear", antialias=True
+        )
         parts.append(img - F.interpolate(small, size=img.shape[2:], mode="bilinear"))
         img = small
     return [*parts, img]

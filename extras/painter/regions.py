@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from extras.painter.pixels import Size
 from helpers.errors import UsageError
 
-SAME_COLOR = 60  # distance of two colours in 0..255: nearer ones are the same, as JPEG and soft edges change them
-LEAST_SHARE = 0.005  # of a mask's pixels that a colour must have to be a region
+SAME_COLOR = (
+    60  # distance of two colours in 0..255: nearer ones are the same, as JPEG and soft edges change them
+)
+LEAST_SHARE = 0.002  # of a mask's pixels that a colour must have to be a region
+THIN = 5  # pixels: what is nowhere as wide is no region
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Regions:
 
     content: Tensor | None = None
     style: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Regions":
+        return Regions(*(None if masks is None else masks.to(device) for masks in (self.content, self.style)))
 
     def painted(self, size: Size) -> Tensor | None:
         """How much of each pixel is painted, (1, 1, H, W); None where everything is."""
@@ -80,7 +86,9 @@ def color_regions(content: Image.Image, style: Image.Image) -> Regions:
         distances = [float(np.linalg.norm(color - other)) for other in colors[1]]
         if min(distances) > SAME_COLOR:
             names = [", ".join(_name(c) for c in found) for found in ([color], colors[1])]
-            raise UsageError(f"the style's mask has no {names[0]}, which the content's has; it has {names[1]}")
+            raise UsageError(
+                f"the style's mask has no {names[0]}, which the content's has; it has {names[1]}"
+            )
         matched.append(colors[1][int(np.argmin(distances))])
     return Regions(_masks(pixels[0], colors[0]), _masks(pixels[1], matched))
 
@@ -90,12 +98,13 @@ def _colors(picture: np.ndarray) -> list[np.ndarray]:
     values, counts = np.unique(picture.reshape(-1, 3) // 16, axis=0, return_counts=True)
     found: list[np.ndarray] = []
     for value in values[np.argsort(-counts, kind="stable")]:
-        alike = (picture // 16 == value).all(axis=2)
-        color = np.median(picture[alike], axis=0)
-        if alike.mean() < LEAST_SHARE:
-            break
+        color = np.median(picture[(picture // 16 == value).all(axis=2)], axis=0)
         if all(np.linalg.norm(color - other) > SAME_COLOR for other in found):
-            found.append(color)
+            alike = np.linalg.norm(picture - color, axis=2) < SAME_COLOR / 2
+            # Soft edges have mixed colours, but are thin.
+            inside = Image.fromarray(alike).convert("L").filter(ImageFilter.MinFilter(THIN))
+            if alike.mean() > LEAST_SHARE and inside.getextrema()[1]:
+                found.append(color)
     return found
 
 

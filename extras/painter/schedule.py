@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from extras.painter.pixels import Size
 
-COARSEST = 128  # longer side of the first scale, in pixels
-MIN_SIDE = 32  # of the shorter side: the fifth block of VGG still has 2 x 2 positions
+COARSEST, SHORTEST = 128, 96  # the least longer and shorter side of the first scale, in pixels
+MIN_SIDE = 32  # of the picture's shorter side: the fifth block of VGG still has 2 x 2 positions
 STEPS, FIRST_STEPS, MAX_STEPS = 60, 150, 250  # at the finest scale, at the first, at any
 # By the clock: the fewest steps at the first scale, at the finest, at those between. Fewer at the first leave a photo
 # without a composition, fewer at the finest leave noise; a scale that would get fewer is left out.
@@ -17,9 +17,9 @@ MIN_FIRST, MIN_FINEST, MIN_STEPS = 40, 25, 8
 def scales_of(size: Size) -> list[Size]:
     """Sizes from coarse to fine, a factor of about sqrt(2) apart, ending with `size` (H, W).
 
-    The longer side starts at COARSEST, or larger, so that the shorter one has at least MIN_SIDE pixels.
+    The longer side starts at COARSEST, or larger, so that the shorter one has SHORTEST pixels: fewer hold no form.
     """
-    start = max(COARSEST, math.ceil(MIN_SIDE * max(size) / min(size)))
+    start = max(COARSEST, math.ceil(SHORTEST * max(size) / min(size)))
     count = max(0, round(2 * math.log2(max(size) / start)))
     ratio = (max(size) / start) ** (1 / count) if count else 1.0
     return [(round(size[0] / ratio**k), round(size[1] / ratio**k)) for k in range(count, -1, -1)]

@@ -7,8 +7,9 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,19 +21,24 @@ from extras.painter import memory
 from extras.painter.figures import FrameRecorder, save_plot, to_image
 from extras.painter.network import FeatureNet, bytes_per_pixel, fast_dtype
 from extras.painter.optimization import Progress, paint
-from extras.painter.options import PaintOptions
+from extras.painter.options import MIN_SIZE, PaintOptions, swept
 from extras.painter.pixels import Size, resize
+from extras.painter.regions import WHOLE, Regions, color_regions, mask_region
 from extras.painter.schedule import MIN_SIDE, Schedule, scales_of
 from extras.painter.settings import settings_for
 from helpers import cli
-from helpers.data_utils import open_image
+from helpers.data_utils import image_name, open_image
 from helpers.errors import CannotError, UsageError
-from helpers.figures import save_image
-from helpers.image_utils import read_alpha
+from helpers.figures import DPI, Cell, save_grid, save_image
+from helpers.image_utils import read_alpha, read_image
 from helpers.models import choose_device, load_features
 from helpers.recipe import make_recipe
 
 MIN_DRAWN, MAX_DRAWN = 256, 4096  # side of a drawn style in pixels
+SHEET_COLUMNS = 4
+SAME_SHAPE = 1.03  # ratio of two pictures' shapes that still counts as the same
+FLAT = 3.0  # standard deviation of the greys of a painting without strokes
+SMALL = 9  # times as many pixels in the picture: the painting is small
 HAS_ALPHA = (".png", ".webp", ".tif", ".tiff")
 
 
@@ -128,22 +134,68 @@ class PaintSession:
             steps = job.schedule.done_by(progress.scale, progress.step)
             yield Canvas(progress, job.schedule.seconds_left(), steps)
 
-    def _begin(self, content: str, styles: Sequence[str], *, watch: bool = False) -> Job:
-        """Opens the pictures, plans the sizes and seeds torch. watch: as of `optimization.paint`."""
-        options = self.options
+    def sweep(self, content: str, styles: Sequence[str], path: Path, arguments: Mapping[str, object]) -> Path:
+        """Paints a picture for each value of --sweep, and writes them as one sheet to `path`."""
+        assert self.options.sweep
+        name, values = swept(self.options.sweep)
+        cells: list[Cell] = []
+        images: dict[str, Image.Image] = {}
+        targets: dict[Size, Any] = {}  # of the styles: computed once where the values do not change them
+        stopped = False
+        try:
+            for value in values:
+                here = str(value) if name == "content" else content
+                there = [str(value)] if name == "style" else styles
+                changes = {name: value} if name in ("strength", "loss") else {}
+                if name in ("style", "loss") or self.options.keep_colors:
+                    targets = {}
+                job = self._begin(here, there, changes=changes, targets=targets)
+                images |= job.images
+                label = f"{name} {value:g}" if isinstance(value, float) else image_name(value)
+                with progress_bar(job.schedule, label) as show:
+                    for progress in job.records:
+                        show(progress)
+                cells.append(Cell(to_image(self._full_size(progress.picture, job.size)), label))
+        except KeyboardInterrupt:
+            if not cells:
+                raise
+            stopped = True
+        height = self.options.size / DPI
+        rows = [cells[k : k + SHEET_COLUMNS] for k in range(0, len(cells), SHEET_COLUMNS)]
+        save_grid(path, rows, height=height, metadata=make_recipe(arguments, self.cnn, images))
+        if stopped:
+            raise KeyboardInterrupt(f"the {len(cells)} finished pictures are in {path}")
+        return path
+
+    def _begin(
+        self,
+        content: str,
+        styles: Sequence[str],
+        *,
+        watch: bool = False,
+        changes: Mapping[str, Any] | None = None,
+        targets: dict[Size, Any] | None = None,
+    ) -> Job:
+        """Opens the pictures, plans the sizes and seeds torch. watch, targets: as of `optimization.paint`. changes: of
+        the settings.
+        """
+        options, settings = self.options, replace(self.settings, **(changes or {}))
         began, self.began = self.began or time.monotonic(), None
         photo = open_image(content, seed=options.seed)
         size = size_of(photo, options.size)
         needed = self._check_memory(size)
-        drawn = math.ceil(math.sqrt(size[0] * size[1]) * self.settings.style_scale)
+        drawn = math.ceil(math.sqrt(size[0] * size[1]) * settings.style_scale)
         drawn = min(MAX_DRAWN, max(MIN_DRAWN, drawn))
         paintings = [open_image(style, style_size=drawn, seed=options.seed) for style in styles]
         images = {content: photo, **dict(zip(styles, paintings, strict=True))}
+        regions = self._regions(content, photo, paintings[0], images)
         schedule = self._schedule(size, began)
         self._say(
             f"{size[1]} x {size[0]} pixels, {len(schedule.scales)} sizes from {max(schedule.scales[0])} up, "
             f"about {needed / 2**30:.1f} GB of memory"
         )
+        for style, painting in zip(styles, paintings, strict=True):
+            self._say_what_to_expect(style, painting, size)
         cli.seed_everything(options.seed)
         start = None
         if options.init == "random":
@@ -157,14 +209,47 @@ class PaintSession:
             self._tensor(photo),
             [self._tensor(painting) for painting in paintings],
             schedule,
-            self.settings,
+            settings,
             shares=[share / sum(blend) for share in blend],
             start=start,
             keep_colors=options.keep_colors,
             optimizer=options.optimizer,
+            regions=regions,
             watch=watch,
+            targets=targets,
         )
         return Job(size, images, schedule, records)
+
+    def _regions(
+        self, content: str, photo: Image.Image, painting: Image.Image, images: dict[str, Image.Image]
+    ) -> Regions:
+        """What --mask or --regions say; their files join `images`."""
+        files = [self.options.mask] if self.options.mask else self.options.regions or []
+        masks = [read_image(file) for file in files]
+        for file, mask, picture in zip(files, masks, (photo, painting), strict=False):
+            ratio = mask.width * picture.height / (mask.height * picture.width)
+            if not 1 / SAME_SHAPE < ratio < SAME_SHAPE:
+                raise UsageError(
+                    f"{file} is {mask.width} x {mask.height} and its picture {picture.width} x {picture.height}: "
+                    "a mask has the shape of its picture"
+                )
+        images |= dict(zip(files, masks, strict=True))
+        try:
+            if self.options.mask:
+                return mask_region(masks[0]).to(self.device)
+            return color_regions(*masks).to(self.device) if masks else WHOLE
+        except UsageError as error:
+            raise UsageError(f"{' '.join(files)}: {error}") from error
+
+    def _say_what_to_expect(self, style: str, painting: Image.Image, size: Size) -> None:
+        """A line for a painting from which little can be learned."""
+        if np.asarray(painting.convert("L"), dtype=np.float32).std() < FLAT:
+            self._say(f"{style} is almost of one colour: expect its colour, and hardly any strokes")
+        elif painting.width * painting.height * SMALL < size[0] * size[1]:
+            self._say(
+                f"{style} is only {painting.width} x {painting.height} pixels: expect strokes as fine as it has; "
+                f"--size {max(MIN_SIZE, 2 * max(painting.size))} suits it"
+            )
 
     def _schedule(self, size: Size, began: float) -> Schedule:
         """Scales and steps for a picture of this size. Raises where steps or time do not fit."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from extras.painter.moments import MatchedMoments, RegionMoments
 from extras.painter.network import FeatureNet
-from extras.painter.pixels import Size
+from extras.painter.pixels import map_size
 from extras.painter.regions import Regions
 from extras.painter.settings import StyleSettings
 
@@ -51,7 +51,7 @@ def self_similarity_error(found: Tensor, wanted: Tensor) -> Tensor:
     return (found - wanted).abs().sum() / len(found)
 
 
-def places(size: Size, weights: Tensor | None) -> Tensor:
+def places(weights: Tensor | None) -> Tensor:
     """PLACES random positions of a picture, (n, 2) as (y, x) in [0, 1): evenly, or by weights (1, 1, H, W)."""
     if weights is None:
         return torch.rand(PLACES, 2)
@@ -112,13 +112,15 @@ class Transport:
         terms = {name: MOMENTS * term for name, term in self.moments.style_terms(features).items()}
         terms["content"] = CONTENT * self.moments.content_term(features)
         features[PIXELS] = img
-        size = (img.shape[2], img.shape[3])
         terms["transport"] = terms["similarity"] = img.new_zeros(())
         regions = zip(
-            self.regions.shares(), self.regions.content_weights(size), self._style_weights(), strict=True
+            self.regions.shares(),
+            self.regions.content_weights(map_size(img)),
+            self._style_weights(),
+            strict=True,
         )
         for area, content_weights, style_weights in regions:
-            here = places(size, content_weights)
+            here = places(content_weights)
             found = columns(features, here, self.target.scales)
             wanted = columns(self.content, here, self.target.scales)
             D, D_content = (cosine_distances(x, x, self.net.dtype) for x in (found, wanted))
@@ -126,7 +128,7 @@ class Transport:
             terms["similarity"] = terms["similarity"] + area * similarity
             pixels = columns(features, here, {PIXELS: 1.0})
             for share, painting in zip(self.target.shares, self.target.features, strict=True):
-                there = places((1, 1), style_weights)
+                there = places(style_weights)
                 theirs = columns(painting, there, self.target.scales)
                 cost = TRANSPORT * relaxed_transport(cosine_distances(found, theirs, self.net.dtype))
                 colors = columns(painting, there, {PIXELS: 1.0})
@@ -136,4 +138,4 @@ class Transport:
 
     def _style_weights(self) -> list[Tensor | None]:
         picture = self.target.features[0][PIXELS]
-        return self.regions.style_weights((picture.shape[2], picture.shape[3]))
+        return self.regions.style_weights(map_size(picture))
