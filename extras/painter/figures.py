@@ -15,7 +15,7 @@ from extras.painter.optimization import OTHER_TERMS, Progress
 from helpers.figures import DPI, GREY, INK, rendered, save_animation, save_image
 
 FRAME_SIDE, MAX_FRAMES = 360, 90
-OTHER_COLORS = ("#d1495b", "#8d99ae", "#c9a227")
+OTHER_COLORS = ("#d1495b", "#7b2d8e", "#e07a5f", "#8d99ae", "#c9a227")  # of OTHER_TERMS
 
 
 def to_image(picture: Tensor) -> Image.Image:
@@ -66,7 +66,11 @@ def save_plot(path: str | os.PathLike, history: Sequence[Progress]) -> Path:
     colors: dict[str, Any] = {
         name: colormaps["viridis"](i / max(1, len(styles) - 1) * 0.9) for i, name in enumerate(styles)
     }
-    colors |= dict(zip(OTHER_TERMS, OTHER_COLORS, strict=True))
+    colors |= {
+        name: color
+        for name, color in zip(OTHER_TERMS, OTHER_COLORS, strict=True)
+        if name in history[0].terms
+    }
     figure = Figure(figsize=(9, 6.4), dpi=DPI, facecolor="white", layout="constrained")
     losses, shares = figure.subplots(2, 1, sharex=True)
     steps = range(1, len(history) + 1)

@@ -5,7 +5,7 @@ With F_p the features of a layer at position p (C channels, M = H * W positions)
 mu = 1/M sum of F_p their mean and Sigma = 1/M sum of (F_p - mu)(F_p - mu)^T their covariance, mu_A and Sigma_A those of
 the painting, and w_l the weight of a style layer (the weights sum to 1):
 
-    content = ||F - P||^2 / ||P||^2                                      = ContentLoss(w) with w = 1 / ||P||^2
+    content = sum over l of w_l * ||F - P||^2 / max(||P||^2, ||A||^2)    = ContentLoss(w) with w = 1 / ||P||^2
     style   = sum over l of w_l/2 * (||mu - mu_A|| / ||mu_A|| + ||Sigma - Sigma_A|| / ||Sigma_A||)
     tv      = mean over pairs of neighbours of (x - x')^2                = TotalVariationLoss(w) with w = 1 / pairs
 
@@ -90,10 +90,20 @@ def root(error: Tensor) -> Tensor:
 
 
 def content_error(
-    features: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Mapping[str, float]
+    features: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    powers: Mapping[str, float],
 ) -> Tensor:
-    """The content term: the sum over the layers of weight * relative error."""
-    errors = [weight * relative_error(features[name], targets[name]) for name, weight in weights.items()]
+    """The content term: the sum over the layers of weight * ||F - P||^2 / max(||P||^2, M * power).
+
+    powers: the mean of ||F_p||^2 over the painting.
+    """
+    errors = []
+    for name, weight in weights.items():
+        error = relative_error(features[name], targets[name])
+        power = targets[name].square().sum(dtype=error.dtype) / targets[name][0, 0].numel()
+        errors.append(weight * error * power / power.clamp_min(powers[name]))
     return torch.stack(errors).sum()
 
 

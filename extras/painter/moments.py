@@ -1,6 +1,7 @@
 """The painter's usual loss: means and covariances of features as in the painting, features as in the photo."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,13 @@ from extras.painter.regions import Regions
 from extras.painter.settings import StyleSettings
 
 RegionMoments = Mapping[str, Moments]  # of each style layer, by name
+
+
+class PaintingMoments(NamedTuple):
+    """What the loss needs of the paintings at one size."""
+
+    regions: Sequence[RegionMoments]
+    powers: Mapping[str, float]  # of each content layer: the mean over the positions of the sum of squares
 
 
 class MatchedMoments:
@@ -26,7 +34,7 @@ class MatchedMoments:
         self,
         net: FeatureNet,
         content: Tensor,
-        target: Sequence[RegionMoments],
+        target: PaintingMoments,
         settings: StyleSettings,
         regions: Regions,
     ) -> None:
@@ -44,7 +52,7 @@ class MatchedMoments:
         shares: Sequence[float],
         settings: StyleSettings,
         regions: Regions,
-    ) -> Sequence[RegionMoments]:
+    ) -> PaintingMoments:
         """The moments of each region, mixed from several paintings, each (1, 1 or 3, H, W), by their shares."""
         names = [net.wanted[layer] for layer in settings.style_layers]
         target: list[dict[str, Moments]] = [{} for _ in regions.shares()]
@@ -55,7 +63,11 @@ class MatchedMoments:
             for region, weight in zip(target, weights, strict=True):
                 each = [moments(features[name], weight) for features in found]
                 region[name] = Moments(*(blend(parts, shares) for parts in zip(*each, strict=True)))
-        return target
+        powers = {}
+        for name in (net.wanted[layer] for layer in settings.content_layers):
+            squares = [features[name].float().square().sum(dim=1).mean() for features in found]
+            powers[name] = float(sum(share * square for share, square in zip(shares, squares, strict=True)))
+        return PaintingMoments(target, powers)
 
     def __call__(self, img: Tensor) -> dict[str, Tensor]:
         """The weighted terms of the loss, by name."""
@@ -63,13 +75,13 @@ class MatchedMoments:
         return {**self.style_terms(features), "content": self.content_term(features)}
 
     def content_term(self, features: Mapping[str, Tensor]) -> Tensor:
-        return content_error(features, self.content, self.weights)
+        return content_error(features, self.content, self.weights, self.target.powers)
 
     def style_terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The term of each style layer; a region counts by its area."""
-        weights = {name: self.regions.content_weights(map_size(features[name])) for name in self.target[0]}
+        weights = {name: self.regions.content_weights(map_size(features[name])) for name in self.target.regions[0]}
         terms: dict[str, Tensor] = {}
-        for k, (area, target) in enumerate(zip(self.regions.shares(), self.target, strict=True)):
+        for k, (area, target) in enumerate(zip(self.regions.shares(), self.target.regions, strict=True)):
             found = {name: moments(features[name], weights[name][k]) for name in target}
             for name, term in style_terms(found, target).items():
                 terms[name] = terms[name] + area * term if name in terms else area * term

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extras.painter.moments import MatchedMoments, RegionMoments
+from extras.painter.moments import MatchedMoments, PaintingMoments
 from extras.painter.network import FeatureNet
 from extras.painter.pixels import map_size
 from extras.painter.regions import Regions
@@ -76,7 +76,7 @@ class Target(NamedTuple):
     features: Sequence[Mapping[str, Tensor]]  # of each painting
     shares: Sequence[float]  # how much each painting counts
     scales: Mapping[str, float]  # of each layer: the root of the mean square
-    moments: Sequence[RegionMoments]
+    moments: PaintingMoments
 
 
 class Transport:
