@@ -703,7 +703,7 @@ def _printed(canvas: Canvas, block: Block, rng: np.random.Generator) -> Image.Im
     bare = smoothstep(0.35, 0.95, grain + 0.5 * fibre + 0.35 * rings)
     worn = 0.4 * bare * smoothstep(0.2, 0.6, inked)
     canvas.colour = blend(colour * (1 + tone[..., None]), INK["paper"], worn)
-    canvas.height = 0.0005 * fibre + 0.0006 * grain
+    canvas.height = 0.0002 * fibre + 0.0004 * grain
     return canvas.finish(relief=0.5, gloss=0.0)
 
 
