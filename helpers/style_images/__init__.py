@@ -699,11 +699,11 @@ def _printed(canvas: Canvas, block: Block, rng: np.random.Generator) -> Image.Im
     pressed = Noise(rng, 5, 3, 0.6)(x, y)
     fibre = Noise(rng, 110, 2, 0.8)(x, y)
     inked = 1 - colour @ LUMA
-    tone = 0.02 * rings + (0.02 + 0.06 * inked) * grain + 0.06 * pressed + 0.02 * fibre
+    tone = 0.02 * rings + 0.06 * inked * grain + 0.06 * pressed + 0.008 * fibre
     bare = smoothstep(0.35, 0.95, grain + 0.5 * fibre + 0.35 * rings)
-    worn = 0.4 * bare * smoothstep(0.2, 0.6, inked)
+    worn = 0.25 * bare * smoothstep(0.2, 0.6, inked)
     canvas.colour = blend(colour * (1 + tone[..., None]), INK["paper"], worn)
-    canvas.height = 0.0002 * fibre + 0.0004 * grain
+    canvas.height = 0.0001 * fibre + 0.0002 * grain
     return canvas.finish(relief=0.5, gloss=0.0)
 
 
