@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import random
+import resource
 import secrets
 import shutil
 import socket
@@ -196,6 +197,8 @@ class Sandbox:
         self._home: Path | None = None
         self._hopeless: dict[str, ChildError] = {}
         self.user_ids: list[int] = []  # that tasks ran under
+        self.remarks: list[str] = []  # what the code did to us
+        self._limits_of_ours = _limits_of_ours()
 
     def __call__(self, operation: str, inputs: Arrays) -> Arrays:
         if operation in self._hopeless:
@@ -254,7 +257,25 @@ class Sandbox:
         self._channel.close()
         self._channel, self._operation = None, None
         remove(self._home)
+        self._restore_limits()
         return ended
+
+    def _restore_limits(self) -> None:
+        """Where neither a PID namespace nor a filter of system calls can be had, code of our own user can lower our
+        limits.
+        """
+        for name, limit in _limits_of_ours().items():
+            before = self._limits_of_ours[name]
+            if limit == before:
+                continue
+            kind = getattr(resource, name)
+            try:
+                resource.setrlimit(kind, before)
+                self.remarks.append(f"the code lowered the grader's own limit {name}, which was set back")
+            except (OSError, ValueError):  # only root can raise the hard limit again
+                resource.setrlimit(kind, (limit[1], limit[1]))
+                self.remarks.append(f"the code lowered the grader's own limit {name} to {limit[1]} for good")
+                self._limits_of_ours[name] = resource.getrlimit(kind)
 
     def _why(self, error: Exception) -> ChildError:
         try:
@@ -291,6 +312,11 @@ class Sandbox:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+def _limits_of_ours() -> dict[str, tuple[int, int]]:
+    names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+    return {name: resource.getrlimit(getattr(resource, name)) for name in names}
 
 
 def _settings(stage: Path, limits: Limits) -> dict:
@@ -361,6 +387,11 @@ def _effects() -> dict[str, str]:
         network = "so student code can use UDP and local sockets"
     else:
         network = "so student code can use the network"
+    own = (
+        ""
+        if separate_user() or "processes" not in refused()
+        else ", and processes and files of yours can be changed"
+    )
     return {
         "processes": "no PID namespace is allowed here, so student code sees other processes and is ended by the "
         "grader instead of the kernel",
@@ -371,7 +402,7 @@ def _effects() -> dict[str, str]:
         "memory": "no cgroup (v2) with limits can be made here, so memory is measured four times a second instead of "
         "limited",
         "calls": "no filter of system calls (seccomp) can be used here, so shared memory without an address does not "
-        "count, and processes and files of the same user can be changed",
+        f"count{own}",
     }
 
 
