@@ -93,27 +93,32 @@ def assess(
         return nothing(str(error))
     if not submission.files:
         return nothing("it contains none of the seven graded files", submission)
-    with contextlib.ExitStack() as stack:
-        if own is None and zygote is None:
-            from grading.sandbox import Zygote
-
-            zygote = stack.enter_context(Zygote())
-        # In the zygote's folder, which is removed even if this process is killed.
-        folder = stack.enter_context(TemporaryDirectory(dir=zygote.base if zygote else None))
+    # In the zygote's folder, which is removed even if this process is killed.
+    with _started(zygote, own) as zygote, TemporaryDirectory(dir=zygote.base if zygote else None) as folder:
         root = submission.write(Path(folder).resolve(), PROJECT)
-        execute = stack.enter_context(_executor(root, limits, zygote, own))
+        with _executor(root, limits, zygote, own) as execute:
 
-        def finish(result: TaskResult) -> None:
-            execute.end_task()
-            if on_task:
-                on_task(result)
+            def finish(result: TaskResult) -> None:
+                execute.end_task()
+                if on_task:
+                    on_task(result)
 
-        seed = draw_seed(secret, submission.digest.encode())
-        report = grade(_without_missing(execute, submission), seed, bank, tasks, finish)
+            seed = draw_seed(secret, submission.digest.encode())
+            report = grade(_without_missing(execute, submission), seed, bank, tasks, finish)
     result = _assessment(report, submission)
     result.notes += getattr(execute, "remarks", [])  # only a sandbox has them
     result.practice = own is None and secret == PUBLIC_SECRET
     return result
+
+
+def _started(
+    zygote: Zygote | None, own: OwnProcess | None
+) -> contextlib.AbstractContextManager[Zygote | None]:
+    if own is not None or zygote is not None:
+        return contextlib.nullcontext(zygote)
+    from grading.sandbox import Zygote
+
+    return Zygote()
 
 
 def _executor(
