@@ -239,9 +239,9 @@ class Sandbox:
         if uid is not None:
             self.user_ids.append(uid)
         self._channel, refused_now = _spawn(self._session, self._home, uid)
-        self._operation = operation
         if more := refused_now - refused():
             raise CannotError(f"the kernel refuses what it allowed at the start: {', '.join(sorted(more))}")
+        self._operation = operation
 
     def _renew(self) -> None:
         self._session.close()
