@@ -106,7 +106,8 @@ def assess(
         return nothing(str(error))
     if not submission.files:
         return nothing("it contains none of the seven graded files", submission)
-    with TemporaryDirectory() as folder:
+    # In the zygote's folder, which is removed even if this process is killed.
+    with _started(zygote, own) as zygote, TemporaryDirectory(dir=zygote.base if zygote else None) as folder:
         root = submission.write(Path(folder).resolve(), PROJECT)
         with _executor(root, limits, zygote, own) as execute:
 
@@ -120,8 +121,19 @@ def assess(
                 *(_without_missing(execute, submission), seed, bank, tasks, finish), fingerprints=fingerprints
             )
     result = _assessment(report, submission)
+    result.notes += getattr(execute, "remarks", [])  # only a sandbox has them
     result.practice = own is None and secret == PUBLIC_SECRET
     return result
+
+
+def _started(
+    zygote: Zygote | None, own: OwnProcess | None
+) -> contextlib.AbstractContextManager[Zygote | None]:
+    if own is not None or zygote is not None:
+        return contextlib.nullcontext(zygote)
+    from grading.sandbox import Zygote
+
+    return Zygote()
 
 
 def _executor(

@@ -143,6 +143,7 @@ def grade_folder(
     results = out / RESULTS
     terms = _terms(bank, secret)
     stop = threading.Event()
+    kept = Kept(out)
     with cli.progress(len(entries), "grading", "zip") as advance, Zygote() as zygote:
 
         def work(entry: Entry) -> None:
@@ -151,8 +152,7 @@ def grade_folder(
             path = results / f"{entry.key}.json"
             if not _is_current(path, entry, terms):
                 record = _graded(entry, bank, secret, zygote) | {"terms": terms}
-                with replace_whole(path) as temporary:
-                    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+                kept.write(path, json.dumps(record, indent=1))
             advance()
             on_done(entry)
 
@@ -163,10 +163,52 @@ def grade_folder(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+    kept.restore()
     keep = {f"{entry.key}.json" for entry in entries}
     for stale in results.glob("*.json"):
         if stale.name not in keep:
             stale.unlink()  # the result of a zip that is no longer in the folder
+
+
+class Kept:
+    """The results of a run, in memory as well as in their files: where the kernel refuses every means against it, code
+    of our own user can change files of ours. What was changed is restored and said.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.folders = (out, out / RESULTS)
+        self.modes: dict[Path, int] = {}
+        self.texts: dict[Path, str] = {}
+        self._lock = threading.Lock()
+
+    def write(self, path: Path, text: str) -> None:
+        with self._lock:
+            self._open()
+            self.texts[path] = text
+            with replace_whole(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            self.modes = {folder: folder.stat().st_mode for folder in self.folders}
+
+    def restore(self) -> None:
+        self._open()
+        for path, text in self.texts.items():
+            try:
+                same = path.read_bytes() == text.encode()
+            except OSError:
+                same = False
+            if not same:
+                self.write(path, text)
+                _say_restored(path)
+
+    def _open(self) -> None:
+        for folder, mode in self.modes.items():
+            if folder.stat().st_mode != mode:
+                folder.chmod(mode)
+                _say_restored(folder)
+
+
+def _say_restored(path: Path) -> None:
+    print(f"{path} was changed while student code ran; it is as it was before", file=sys.stderr)
 
 
 def _graded(entry: Entry, bank: CaseBank, secret: bytes, zygote: Zygote) -> dict:

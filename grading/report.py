@@ -432,7 +432,8 @@ def _remarks(score: Score) -> list[str]:
         record["failure"],
         practice,
         *record["notes"],
-        *(f"{line} (harmless)" for line in record["leftovers"]),
+        # What is printed goes nowhere. A breakpoint stops the student's own run.
+        *(f"{line} (harmless)" if line.endswith(": print()") else line for line in record["leftovers"]),
     ]
     remarks += [f"ignored: {name}" for name in ignored[:SHOWN_IGNORED]]
     if len(ignored) > SHOWN_IGNORED:

@@ -14,6 +14,7 @@ from grading.cases import load_bank
 from grading.handout import blank_files
 from grading.sandbox import Limits, Zygote
 from grading.submission import GRADED_FILES
+from tests.test_students_code import PUBLISHED_FOOLING
 
 PROJECT = Path(__file__).resolve().parent.parent
 pytestmark = [
@@ -150,3 +151,16 @@ def test_the_preflight_prints_the_graders_own_table(tmp_path, bank, zygote):
     assert receipt.startswith("receipt"), "only a zip's table ends with it"
     assert result.stdout.strip() == "\n".join(lines).strip()
     assert "8 / 100" in result.stdout and "not written yet" in result.stdout
+
+
+def test_a_fooling_image_of_earlier_years_beside_or_in_a_graded_file_costs_nothing(pack, bank, zygote):
+    saliency = (PROJECT / "visualizers/saliency_map.py").read_text(encoding="utf-8")
+    path = pack(saliency_map=saliency + PUBLISHED_FOOLING)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("visualizers/fooling_image.py", PUBLISHED_FOOLING)
+        archive.writestr("visualizers/__init__.py", "from .fooling_image import FoolingImage\n")
+        archive.writestr("fooling_image.py", "from visualizers import FoolingImage\n")
+    assessment = assess(path, bank=bank, zygote=zygote, tasks=["saliency"])
+    (task,) = assessment.report.tasks
+    assert task.status == "passed"
+    assert "visualizers/fooling_image.py" in assessment.ignored
