@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import cli
+from helpers.presets import CLASS_PICTURE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,12 +34,9 @@ OUTPUT = "visualization/class_visualization.png"
 OPTIONS: dict[str, dict] = {
     "--method pixels": {
         "iterations": 100,
-        "learning_rate": 50.0,
         "rows": 4,
         "animate": None,
-        "l2_reg": 1e-3,
-        "blur_every": 4,
-        "max_jitter": 32,
+        **CLASS_PICTURE,
     },
     "--method fourier": {
         "iterations": 256,

@@ -244,7 +244,20 @@ def save_grid(
     height: float = 2.3,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Draws rows of cells, each `height` inches high, and writes them as a PNG; returns the path.
+    """Writes what `draw_grid` draws, whole or not at all; returns the path."""
+    page = draw_grid(rows, row_labels=row_labels, heading=heading, note=note, height=height)
+    return save_image(path, page, metadata)
+
+
+def draw_grid(
+    rows: Sequence[Row],
+    *,
+    row_labels: Sequence[str] = (),
+    heading: str = "",
+    note: str = "",
+    height: float = 2.3,
+) -> Image.Image:
+    """Rows of cells, each `height` inches high, as one picture; a notebook shows it as it is.
 
     A column is as wide as its widest picture; nothing is stretched. Text that is too long is broken into lines, so
     nothing is cut off.
@@ -299,7 +312,7 @@ def save_grid(
             page.paste(label.rotate(90, expand=True), (left - AIR - label.height, y))
         y += heights[r] + bottoms[r] + GAP
     write(page, (left, y), notes, NOTE, GREY, "la")
-    return save_image(path, page, metadata)
+    return page
 
 
 @functools.cache

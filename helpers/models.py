@@ -238,6 +238,18 @@ def load_classifier(
     return _ready(model, device)
 
 
+def downloaded_classifiers() -> list[str]:
+    """The classifiers of torchvision whose weights lie in torch's checkpoint folder, so that they work offline."""
+    files = {path.name for path in packaged.checkpoint_folder().glob("*.pth")}
+    if not files:
+        return []
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    urls = {name: torchvision.models.get_model_weights(name).DEFAULT.url for name in known}
+    return [name for name, url in urls.items() if Path(url).name in files]
+
+
 def load_features(
     name: str = "squeezenet",
     weights: str | None = None,

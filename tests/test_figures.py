@@ -5,7 +5,16 @@ import pytest
 from PIL import Image
 
 from helpers.errors import CannotError
-from helpers.figures import Cell, colorize, overlay, save_grid, save_image, signed_picture, smoothed_overlay
+from helpers.figures import (
+    Cell,
+    colorize,
+    draw_grid,
+    overlay,
+    save_grid,
+    save_image,
+    signed_picture,
+    smoothed_overlay,
+)
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 
@@ -105,3 +114,12 @@ def test_endings_folders_and_formats(tmp_path):
         save_image(tmp_path / "file" / "x.png", img)
     for ending in ("png", "jpg", "webp", "tif"):
         assert Image.open(save_image(tmp_path / "new" / "folders" / f"x.{ending}", img)).size == (60, 40)
+
+
+def test_a_grid_shows_in_a_notebook_as_it_is_written(tmp_path):
+    import io
+
+    rows = [[Cell(PHOTO, "a photo")]]
+    shown = Image.open(io.BytesIO(draw_grid(rows, note="one cell")._repr_png_()))
+    written = Image.open(save_grid(tmp_path / "grid.png", rows, note="one cell"))
+    assert np.array_equal(np.asarray(shown), np.asarray(written))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +41,30 @@ MIN_DRAWN, MAX_DRAWN = 256, 4096  # side of a drawn style in pixels
 HAS_ALPHA = (".png", ".webp", ".tif", ".tiff")
 
 
+class Job(NamedTuple):
+    """A painting that is about to begin: its size, the pictures by path or name, the plan, the records of its steps."""
+
+    size: Size
+    images: dict[str, Image.Image]
+    schedule: Schedule
+    records: Iterator[Progress]
+
+
+class Canvas(NamedTuple):
+    """A painting after a step: the record of the step, the seconds left, and the steps of each size so far. Given as
+    --steps, they paint the same picture again.
+    """
+
+    progress: Progress
+    seconds_left: float
+    steps: list[int]
+
+    @property
+    def image(self) -> Image.Image:
+        """The best picture so far, of the size that is painted at present."""
+        return to_image(self.progress.picture)
+
+
 class PaintSession:
     """A network on a device, ready to paint one picture after another.
 
@@ -63,6 +88,52 @@ class PaintSession:
         content, styles: files or bundled names. arguments: those of the command line, for the recipe.
         """
         options = self.options
+        job = self._begin(content, styles, watch=bool(options.plot))
+        arguments = {**arguments, "plot": None}  # it does not change the picture, and a replay makes none
+        metadata = make_recipe(arguments, self.cnn, job.images)
+        recorder, history, stopped = FrameRecorder(), [], False
+        progress: Progress | None = None
+        try:
+            with progress_bar(job.schedule, path.stem) as show:
+                for progress in job.records:
+                    show(progress)
+                    if options.animate:
+                        recorder.add(progress.picture)
+                    if options.plot:
+                        history.append(progress)
+        except KeyboardInterrupt:
+            if progress is None:
+                raise
+            stopped = True
+        assert progress is not None  # a schedule has at least one step
+        if stopped or options.budget:
+            # The clock or Ctrl-C decided how many steps there were: a replay counts them.
+            steps = job.schedule.done_by(progress.scale, progress.step)
+            counted = {**arguments, "budget": None, "steps": steps, "recorded": None}
+            metadata = make_recipe(counted, self.cnn, job.images)
+        image = to_image(self._full_size(progress.picture, job.size))
+        save_image(path, self._with_alpha(image, content, path), metadata)
+        if options.animate:
+            self._say(recorder.save(options.animate))
+        if options.plot:
+            self._say(save_plot(options.plot, history))
+        if stopped:
+            raise KeyboardInterrupt(f"the best picture so far is in {path}")
+        return path
+
+    def watch(self, content: str, styles: Sequence[str]) -> Iterator[Canvas]:
+        """Paints a picture and yields the canvas after every step; whoever watches may stop at any. Writes nothing.
+
+        content, styles: files or bundled names.
+        """
+        job = self._begin(content, styles)
+        for progress in job.records:
+            steps = job.schedule.done_by(progress.scale, progress.step)
+            yield Canvas(progress, job.schedule.seconds_left(), steps)
+
+    def _begin(self, content: str, styles: Sequence[str], *, watch: bool = False) -> Job:
+        """Opens the pictures, plans the sizes and seeds torch. watch: as of `optimization.paint`."""
+        options = self.options
         began, self.began = self.began or time.monotonic(), None
         photo = open_image(content, seed=options.seed)
         size = size_of(photo, options.size)
@@ -83,11 +154,7 @@ class PaintSession:
         elif options.init != "content":
             images[options.init] = open_image(options.init, seed=options.seed)
             start = self._tensor(images[options.init])
-        arguments = {**arguments, "plot": None}  # it does not change the picture, and a replay makes none
-        metadata = make_recipe(arguments, self.cnn, images)
         blend = options.blend or [1.0] * len(paintings)
-        recorder, history, stopped = FrameRecorder(), [], False
-        progress: Progress | None = None
         records = paint(
             self.net,
             self._tensor(photo),
@@ -98,35 +165,9 @@ class PaintSession:
             start=start,
             keep_colors=options.keep_colors,
             optimizer=options.optimizer,
-            watch=bool(options.plot),
+            watch=watch,
         )
-        try:
-            with progress_bar(schedule, path.stem) as show:
-                for progress in records:
-                    show(progress)
-                    if options.animate:
-                        recorder.add(progress.picture)
-                    if options.plot:
-                        history.append(progress)
-        except KeyboardInterrupt:
-            if progress is None:
-                raise
-            stopped = True
-        assert progress is not None  # a schedule has at least one step
-        if stopped or options.budget:
-            # The clock or Ctrl-C decided how many steps there were: a replay counts them.
-            steps = schedule.done_by(progress.scale, progress.step)
-            counted = {**arguments, "budget": None, "steps": steps, "recorded": None}
-            metadata = make_recipe(counted, self.cnn, images)
-        image = to_image(self._full_size(progress.picture, size))
-        save_image(path, self._with_alpha(image, content, path), metadata)
-        if options.animate:
-            self._say(recorder.save(options.animate))
-        if options.plot:
-            self._say(save_plot(options.plot, history))
-        if stopped:
-            raise KeyboardInterrupt(f"the best picture so far is in {path}")
-        return path
+        return Job(size, images, schedule, records)
 
     def _schedule(self, size: Size, began: float) -> Schedule:
         """Scales and steps for a picture of this size. Raises where steps or time do not fit."""
