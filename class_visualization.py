@@ -161,6 +161,7 @@ def settle(args: argparse.Namespace) -> None:
         raise UsageError("--layer: channels of one layer at a time")
     if photo_tasks and args.output == OUTPUT:
         args.output = PHOTO_TASKS[task.removeprefix("--")]
+    cli.check_distinct([("--output", args.output), ("--animate", args.animate)])
     if args.method != "pixels":
         cli.require_extras(asked)
 

@@ -107,6 +107,7 @@ def work(args: argparse.Namespace) -> object:
         return None
     refuse_other_methods(args)
     jobs = pictures_of(args)
+    check_files(args, [path for _, path in jobs])
     draw = painter(args, began) if args.method == "paint" else course(args)
     for job, path in jobs:
         written = draw(job, path)
@@ -134,6 +135,7 @@ def pictures_of(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Path
     """
     from helpers.data_utils import image_name
     from helpers.errors import UsageError
+    from helpers.files import short_name
 
     pairs = PICTURES
     if args.content or args.style:
@@ -151,9 +153,38 @@ def pictures_of(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Path
     jobs = []
     for content, styles in pairs:
         name = args.name or "_".join(image_name(text) for text in (content, *styles))
+        file = f"{name}.png" if args.name else short_name(name, ".png")
         job = argparse.Namespace(**vars(args) | {"content": content, "style": styles, "name": name})
-        jobs.append((job, target if one_file else target / f"{name}.png"))
+        jobs.append((job, target if one_file else target / file))
     return jobs
+
+
+def check_files(args: argparse.Namespace, paths: list[Path]) -> None:
+    """Raises CannotError where a picture of `paths` cannot be written, UsageError where two of the files to write are
+    one: the pictures, and what goes with each.
+    """
+    from helpers.errors import UsageError
+
+    for path in paths:
+        cli.check_output(path)
+    outputs: list[tuple[str, Any]] = [("--output", path) for path in paths]
+    if args.method == "course":
+        outputs += [("the panel", panel_of(path)) for path in paths]
+    for name in ("animate", "plot"):
+        file = getattr(args, name, None)  # absent in a copy without extras/
+        if file and len(paths) > 1:
+            raise UsageError(
+                f"--{name} {file} is one file for {len(paths)} pictures: give --content and --style"
+            )
+        outputs.append((f"--{name}", file))
+    cli.check_distinct(outputs)
+
+
+def panel_of(path: Path) -> Path:
+    """The file of the panel content | style | result that goes with the picture `path`."""
+    from helpers.files import short_name
+
+    return path.with_name(short_name(path.stem, "_panel.png"))
 
 
 def painter(args: argparse.Namespace, began: float) -> Callable[[argparse.Namespace, Path], Path]:
@@ -267,7 +298,7 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
         Cell(images[style], "style", image_name(style)),
         Cell(result, "result", f"{result.width} x {result.height} pixels"),
     ]
-    return save_grid(path.with_name(f"{path.stem}_panel.png"), [cells], height=3.2, metadata=recipe)
+    return save_grid(panel_of(path), [cells], height=3.2, metadata=recipe)
 
 
 def finite_loss(name: str) -> Callable:

@@ -6,14 +6,16 @@ import ctypes
 import functools
 import gc
 import importlib.util
+import itertools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from helpers.errors import CannotError, UsageError
+from helpers.files import is_same_file
 from helpers.recipe import replayed
 
 # If one of these cannot be imported, the environment is wrong or missing.
@@ -191,6 +193,13 @@ def check_output(
 
     With `folder`, a path that is a folder or has no extension is allowed: several pictures go into it.
     """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long; one with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise CannotError(f"{option} {path} cannot be written: {reason}") from error
     is_folder = path.is_dir() or not path.suffix
     if not (folder and is_folder) and (is_folder or path.suffix.lower() not in endings):
         raise CannotError(f"{option} {path}: unsupported file extension; use {', '.join(endings)}")
@@ -199,6 +208,18 @@ def check_output(
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise CannotError(f"{option} {path} cannot be written: {place} is not a folder that you can write to")
+
+
+def check_distinct(outputs: Sequence[tuple[str, str | os.PathLike | None]]) -> None:
+    """Raises UsageError where two of the files to write are one; None is not written. outputs: what the user knows each
+    file by (an option), and its path.
+    """
+    written = [(name, Path(path)) for name, path in outputs if path is not None]
+    for (one, path), (other, other_path) in itertools.combinations(written, 2):
+        if is_same_file(path, other_path):
+            raise UsageError(
+                f"{one} {path} and {other} {other_path} are the same file: the second would replace the first"
+            )
 
 
 def require_extras(option: str) -> None:
