@@ -80,7 +80,14 @@ def work(args: argparse.Namespace) -> object:
     from helpers.models import choose_device, load_classifier, only_classes, working_copy
     from helpers.recipe import make_recipe
     from visualizers import GradCam
-    from visualizers.mechanisms import in_batches, last_map_layer, layer_option, map_layers, spread_layers
+    from visualizers.mechanisms import (
+        guided_note,
+        in_batches,
+        last_map_layer,
+        layer_option,
+        map_layers,
+        spread_layers,
+    )
 
     labels = read_labels(args.labels) if args.labels else None
     cli.seed_everything(args.seed)
@@ -144,6 +151,8 @@ def work(args: argparse.Namespace) -> object:
             method = extra.Method("class activation map", explain, "region", passes=passes)
             extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
     if args.guided:
+        notes.append(guided_note(model, batch.X))
+        cli.say(notes[-1], args.quiet)
         # Of a copy of the model: the published way to do it replaces the ReLUs for good.
         guided = in_batches(
             lambda X, y: GradCam().guided_backprop(X, y, working_copy(narrow)), batch.X, y
@@ -169,7 +178,7 @@ def work(args: argparse.Namespace) -> object:
         metadata=make_recipe(vars(args), model, batch.sources),
         row_labels=labels,
         heading="Where is the evidence for the class?",
-        note=" ".join([*notes, network_note(args.model, args.weights)]),
+        note=" ".join([*filter(None, notes), network_note(args.model, args.weights)]),
     )
 
 

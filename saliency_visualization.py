@@ -62,7 +62,7 @@ def work(args: argparse.Namespace) -> object:
     from helpers.models import choose_device, load_classifier, only_classes
     from helpers.recipe import make_recipe
     from visualizers import SaliencyMap
-    from visualizers.mechanisms import in_batches
+    from visualizers.mechanisms import guided_note, in_batches
 
     labels = read_labels(args.labels) if args.labels else None
     cli.seed_everything(args.seed)
@@ -97,6 +97,12 @@ def work(args: argparse.Namespace) -> object:
         others = open_networks(args.compare_models, batch.X.device, getattr(model, "versus", None))
         compared = methods[0] if methods else METHODS["saliency"]
         groups += network_rows(compared, batch, others, like=groups[0])
+        if compared.guided:
+            said = {title: guided_note(other, batch.X) for title, other in others}
+            notes += [f"{title}: {text}" for title, text in said.items() if text]
+    if any(method.guided for method in methods):
+        notes.append(guided_note(model, batch.X))
+        cli.say(notes[-1], args.quiet)
     if args.top:
         groups.insert(len(batch.photos) == 1, chart_rows(best, like=groups[0]))
     rows, labels = arrange(batch, groups)
@@ -106,7 +112,7 @@ def work(args: argparse.Namespace) -> object:
         metadata=make_recipe(vars(args), model, batch.sources),
         row_labels=labels,
         heading="Which pixels matter for the class?",
-        note=" ".join([*notes, network_note(args.model, args.weights)]),
+        note=" ".join([*filter(None, notes), network_note(args.model, args.weights)]),
     )
 
 

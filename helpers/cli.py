@@ -230,6 +230,12 @@ def require_extras(option: str) -> None:
         raise CannotError(f"{option} is not part of this copy: it needs the folder extras/")
 
 
+def say(text: str, quiet: bool) -> None:
+    """Prints a note about the result on stderr, unless --quiet."""
+    if text and not quiet:
+        print(f"note: {text}", file=sys.stderr)
+
+
 def whole_number(text: str, first: int = 0, last: int | None = None) -> int:
     """An argument type: a whole number from `first` to `last`, or without an upper limit."""
     with contextlib.suppress(ValueError):

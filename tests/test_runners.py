@@ -546,3 +546,52 @@ def test_long_names_of_photos_give_a_name_that_fits(capsys, photo_file):
     sizes = ["--image-size", "32", "--style-size", "32"]
     assert run("style_transfer", "--content", content, "--style", style, *sizes) == 0
     assert len(list(Path("visualization").iterdir())) == 2
+
+
+OWN = """
+from torch import nn
+
+def silu():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+def relu():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gradcam_visualization", ["--guided"]),
+        ("saliency_visualization", ["--methods", "guided-grad-cam"]),
+        ("saliency_visualization", ["--methods", "saliency", "guided-backprop"]),
+    ],
+)
+def test_figure_and_terminal_say_where_guided_backpropagation_is_the_plain_gradient(
+    name, options, capsys, monkeypatch
+):
+    notes = []
+    monkeypatch.setattr(
+        "helpers.figures.save_grid", lambda path, rows, *, note, **_: notes.append(note) or Path(path)
+    )
+    Path("own.py").write_text(OWN)
+    common = ["--images", "coffee", "--size", "64", *options, "--model"]
+    assert run(name, *common, "own.py:silu") == 0
+    text = (
+        "This network has no ReLU (its activations: silu): its guided backpropagation is the plain gradient."
+    )
+    assert text in notes[0] and f"note: {text}\n" == capsys.readouterr().err
+    assert run(name, *common, "own.py:silu", "--quiet") == 0
+    assert text in notes[1] and not capsys.readouterr().err
+    assert run(name, *common, "own.py:relu") == 0
+    assert "ReLU" not in notes[2] and "  " not in notes[2] and not capsys.readouterr().err
+
+
+def test_a_compared_network_without_relus_is_named(monkeypatch):
+    notes = []
+    monkeypatch.setattr(
+        "helpers.figures.save_grid", lambda path, rows, *, note, **_: notes.append(note) or Path(path)
+    )
+    options = ["--images", "coffee", "--size", "64", "--methods", "guided-backprop"]
+    assert run("saliency_visualization", *options, "--compare-models", "mobilenet_v3_small:random") == 0
+    assert "mobilenet_v3_small (random weights): Guided backpropagation changes ReLUs alone" in notes[0]

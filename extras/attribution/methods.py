@@ -220,6 +220,7 @@ class Method(NamedTuple):
     evidence for the class (above 0) and against it (below). "region": where evidence is, smooth, in [0, 1].
     complete: a map's sum is meant to be the score's rise over the baseline.
     passes: how many times the network sees each image; where that depends on them, a function of X and model.
+    guided: the gradient of the ReLUs alone is changed, so that `mechanisms.guided_note` belongs to the figure.
     """
 
     title: str
@@ -227,6 +228,7 @@ class Method(NamedTuple):
     kind: str = "size"
     complete: bool = False
     passes: int | Callable[[Tensor, nn.Module], int] = 1
+    guided: bool = False
 
     def seen(self, X: Tensor, model: nn.Module) -> int:
         """How many images the network sees while the method explains those of X (N, 3, H, W)."""
@@ -268,8 +270,8 @@ METHODS: dict[str, Method] = {
         "Integrated Gradients", _summed(integrated_gradients), "signed", complete=True, passes=SAMPLES
     ),
     "deeplift": Method("DeepLIFT", _summed(deep_lift), "signed", complete=True),
-    "guided-backprop": Method("guided backpropagation", _strongest(guided_backprop)),
-    "guided-grad-cam": Method("Guided Grad-CAM", _strongest(guided_grad_cam)),
+    "guided-backprop": Method("guided backpropagation", _strongest(guided_backprop), guided=True),
+    "guided-grad-cam": Method("Guided Grad-CAM", _strongest(guided_grad_cam), guided=True),
     "grad-cam": Method("Grad-CAM", grad_cam, "region"),
     "grad-cam++": Method("Grad-CAM++", class_activation("grad-cam++"), "region"),
     "xgrad-cam": Method("XGrad-CAM", class_activation("xgrad-cam"), "region"),
