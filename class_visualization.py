@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from helpers import cli
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
 CLASSES = {  # chosen by eye for each method: these can be named
@@ -192,9 +194,8 @@ def work(args: argparse.Namespace) -> Path:
     if count != 1000 or labels:
         default = [*range(min(len(default), count))]
     targets = [find_class(text, names) for text in args.classes or default]
-    titles = [names[target] for target in targets]
     if args.method == "pixels":
-        return draw_pixels(args, model, targets, titles, network)
+        return draw_pixels(args, model, targets, names, network)
     from extras.synthesis import figures
 
     ascent = {"iterations": args.iterations, "learning_rate": args.learning_rate, "network": network}
@@ -219,6 +220,7 @@ def work(args: argparse.Namespace) -> Path:
             **ascent,
         )
     layer = args.layer[0] if args.layer else None
+    titles = [names[target] for target in targets]
     if layer:
         targets, titles = args.channel, [f"channel {k}" for k in args.channel]
     return figures.draw_pictures(
@@ -233,18 +235,20 @@ def work(args: argparse.Namespace) -> Path:
         size=args.size,
         seed=args.seed,
         heading=f"What channels of {layer} respond to" if layer else HEADING,
+        names=names,
         metadata=make_recipe(vars(args), model, {}),
         **ascent,
     )
 
 
 def draw_pixels(
-    args: argparse.Namespace, model: nn.Module, targets: list[int], titles: list[str], network: str
+    args: argparse.Namespace, model: nn.Module, targets: list[int], names: Sequence[str], network: str
 ) -> Path:
     """One column per class, one row per number of iterations, all by the graded `create_class_visualization`."""
     import torch
 
     from helpers.figures import GIF_PIXELS, Cell, save_animation, save_grid, tile
+    from helpers.image_batch import answer_note
     from helpers.image_utils import preprocess
     from helpers.models import only_classes
     from helpers.recipe import make_recipe
@@ -258,14 +262,14 @@ def draw_pixels(
     dtype: Any = like.dtype if like.device.type == "cpu" else like.type()
     pictures: dict[int, list] = {count: [] for count in needed}
     with cli.progress(sum(needed) * len(targets), "gradient ascent") as advance:
-        for target, title in zip(targets, titles, strict=True):
+        for target in targets:
             # The score of one class is enough for its gradient.
             narrow, y = only_classes(model, torch.tensor([target], device=like.device))
             for count in needed:
                 cli.seed_everything(args.seed)  # every count is the same ascent, stopped later
                 picture = ClassVisualization().create_class_visualization(
                     int(y),
-                    {int(y): title},
+                    {int(y): names[target]},
                     narrow,
                     dtype,
                     l2_reg=args.l2_reg,
@@ -282,11 +286,15 @@ def draw_pixels(
     for count in shown:
         with torch.no_grad():
             scores = model(torch.cat([preprocess(picture) for picture in pictures[count]]).to(like))
-        cells = zip(pictures[count], titles, targets, scores, scores.softmax(dim=1), strict=True)
+        cells = zip(pictures[count], targets, scores, scores.softmax(dim=1), strict=True)
         rows.append(
             [
-                Cell(picture, title if count == 1 else "", f"score {s[k]:.1f}, probability {p[k]:.3f}")
-                for picture, title, k, s, p in cells
+                Cell(
+                    picture,
+                    names[k] if count == 1 else "",
+                    answer_note(float(s[k]), float(p[k]), k, int(s.argmax()), names),
+                )
+                for picture, k, s, p in cells
             ]
         )
     if args.animate:

@@ -60,7 +60,7 @@ def work(args: argparse.Namespace) -> object:
     if args.versus or args.compare_models:
         cli.require_extras("--versus" if args.versus else "--compare-models")
         from extras.attribution.comparison import against, network_rows, open_networks
-        from extras.attribution.methods import Method, class_activation
+        from extras.attribution.methods import Method, class_activation, last_layer
     import torch
 
     from helpers.data_utils import read_labels
@@ -103,7 +103,7 @@ def work(args: argparse.Namespace) -> object:
         best = best_classes(batch.X, model, args.top, batch.names)
     if args.versus:
         batch, model = against(batch, model, args.versus, batch.names)
-    notes = [NOTES["region"], SCALED]
+    notes = [f"Method: {args.method}, at the layers named.", NOTES["region"], SCALED]
     layers = args.layers
     if not layers:
         alone = args.trust and not args.fuse
@@ -158,7 +158,10 @@ def work(args: argparse.Namespace) -> object:
             lambda X, y: GradCam().guided_backprop(X, y, working_copy(narrow)), batch.X, y
         ).numpy()
         product = guided * maps[layers[-1]][..., None]
-        for title, images in (("guided backpropagation", guided), ("Guided Grad-CAM", product)):
+        for title, images in (
+            ("guided backpropagation", guided),
+            (f"Guided Grad-CAM, {layers[-1]}", product),
+        ):
             groups.append(MapRows([[Cell(signed_picture(image)) for image in images]], [title]))
             if args.trust:
                 method = extra.METHODS["guided-backprop" if images is guided else "guided-grad-cam"]
@@ -167,7 +170,7 @@ def work(args: argparse.Namespace) -> object:
     notes += [extra.EVALUATION_NOTE] if args.trust else []
     if args.compare_models:
         others = open_networks(args.compare_models, batch.X.device, getattr(model, "versus", None))
-        compared = Method(f"{args.method} at the last layer", class_activation(args.method), "region")
+        compared = Method(args.method, class_activation(args.method), "region", layers=last_layer)
         groups += network_rows(compared, batch, others, like=groups[0])
     if args.top:
         groups.insert(len(batch.photos) == 1, chart_rows(best, like=groups[0]))

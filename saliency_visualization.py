@@ -41,6 +41,7 @@ def work(args: argparse.Namespace) -> object:
     if args.methods or args.trust:
         cli.require_extras("--methods" if args.methods else "--trust")
         from extras.attribution import figures as extra
+        from extras.attribution.methods import layers_note
 
     if args.versus or args.compare_models:
         cli.require_extras("--versus" if args.versus else "--compare-models")
@@ -100,6 +101,8 @@ def work(args: argparse.Namespace) -> object:
         if compared.guided:
             said = {title: guided_note(other, batch.X) for title, other in others}
             notes += [f"{title}: {text}" for title, text in said.items() if text]
+    if methods:
+        notes.append(layers_note(methods, model, batch.X))
     if any(method.guided for method in methods):
         notes.append(guided_note(model, batch.X))
         cli.say(notes[-1], args.quiet)

@@ -44,6 +44,7 @@ PRESETS = {
     "V": Preset(192, 192, 15, 0.2, [1, 6, 11, 20], [3e7, 1e6, 1e5, 1.5e5], 50.0),
 }
 METHODS = ("course", "paint")
+COURSE_MODEL = "squeezenet"
 LARGEST_LOSS = 1e18  # single precision ends at 3e38, and Adam squares gradients
 # The pictures of a run without arguments: content, styles.
 PICTURES = [("rocket", ["swirl"]), ("stereo_motorcycle", ["waves"]), ("coffee", ["stained-glass"])]
@@ -206,7 +207,7 @@ def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Pat
     device = choose_device(args.device)
     if device.type == "mps":
         device = choose_device("cpu")  # published code makes its images there: no tensor type names MPS
-    cnn = load_features(args.model or "squeezenet", args.weights, device, quiet=args.quiet)
+    cnn = load_features(args.model or COURSE_MODEL, args.weights, device, quiet=args.quiet)
     settings = settings_of(args, len(cnn))
     refuse_channels_last(cnn, args.model or "")
     return lambda job, path: run_course(job, settings, cnn, path)
@@ -257,6 +258,7 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
     """One picture by the graded loop. Writes it to `path`, and the panel content | style | result next to it."""
     from helpers.data_utils import image_name, open_image
     from helpers.figures import Cell, save_grid, save_image
+    from helpers.image_batch import network_note
     from helpers.image_utils import deprocess, preprocess
     from helpers.models import check_finite
     from helpers.recipe import make_recipe
@@ -298,7 +300,13 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
         Cell(images[style], "style", image_name(style)),
         Cell(result, "result", f"{result.width} x {result.height} pixels"),
     ]
-    return save_grid(panel_of(path), [cells], height=3.2, metadata=recipe)
+    layers = ", ".join(map(str, settings["style_layers"]))
+    which = "layers" if len(settings["style_layers"]) > 1 else "layer"
+    note = (
+        f"Content at layer {settings['content_layer']}, style at {which} {layers}. "
+        f"{network_note(args.model or COURSE_MODEL, args.weights, features=True)}"
+    )
+    return save_grid(panel_of(path), [cells], height=3.2, note=note, metadata=recipe)
 
 
 def finite_loss(name: str) -> Callable:

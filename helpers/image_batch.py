@@ -15,7 +15,7 @@ from helpers.data_utils import find_class, image_name, load_images, names_for, o
 from helpers.errors import CannotError, UsageError
 from helpers.figures import Bars, Cell, Row, clip_percentile, colorize, diverging, overlay
 from helpers.image_utils import preprocess, resize, square
-from helpers.models import check_finite, check_scores, is_own
+from helpers.models import check_finite, check_scores, default_weights, is_own, resolve_name
 
 # What a figure's readers must know about each kind of map.
 NOTES = {
@@ -214,12 +214,29 @@ def map_picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) ->
     return colorize(clip_percentile(heat))
 
 
-def network_note(model: str, weights: str | None) -> str:
-    """The sentence of a figure's note that says which network it is of: a map of random weights is no finding."""
-    if is_own(model) and not weights:
-        return f"Network: {model}, weights as its code sets them."
-    weights = weights or ("packaged" if model.startswith("squeezenet") else "torchvision")
+def describe_network(model: str, weights: str | None, *, features: bool = False) -> str:
+    """A network and where its weights are from, as --model and --weights (or None) name them. features: its
+    convolutions alone are used, as in style transfer.
+    """
+    if is_own(model):
+        known = weights not in (None, "random")
+        return f"{model}, weights " + (f"of {Path(weights or '').name}" if known else "as its code sets them")
+    weights = weights or default_weights(resolve_name(model), features=features)
     if weights == "random":
-        return f"Network: {model} with random weights. It has learned nothing."
+        return f"{model} with random weights"
     known = {"packaged": "packaged weights", "torchvision": "torchvision's weights"}
-    return f"Network: {model}, {known.get(weights, f'weights of {Path(weights).name}')}."
+    return f"{model}, {known.get(weights, f'weights of {Path(weights).name}')}"
+
+
+def network_note(model: str, weights: str | None, *, features: bool = False) -> str:
+    """The sentence of a figure's note that says which network it is of: a map of random weights is no finding."""
+    warning = " It has learned nothing." if weights == "random" and not is_own(model) else ""
+    return f"Network: {describe_network(model, weights, features=features)}.{warning}"
+
+
+def answer_note(score: float, probability: float, asked: int, predicted: int, names: Sequence[str]) -> str:
+    """What the network says of a picture made for the class `asked`: its score and probability, and the class that is
+    predicted, if it is another one.
+    """
+    other = "" if asked == predicted else f"; predicted: {names[predicted]}"
+    return f"score {score:.1f}, probability {probability:.3f}{other}"

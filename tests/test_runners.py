@@ -594,4 +594,4 @@ def test_a_compared_network_without_relus_is_named(monkeypatch):
     )
     options = ["--images", "coffee", "--size", "64", "--methods", "guided-backprop"]
     assert run("saliency_visualization", *options, "--compare-models", "mobilenet_v3_small:random") == 0
-    assert "mobilenet_v3_small (random weights): Guided backpropagation changes ReLUs alone" in notes[0]
+    assert "mobilenet_v3_small with random weights: Guided backpropagation changes ReLUs alone" in notes[0]

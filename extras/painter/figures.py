@@ -60,8 +60,11 @@ def _small(picture: Tensor) -> Image.Image:
     return to_image(picture)
 
 
-def save_plot(path: str | os.PathLike, history: Sequence[Progress]) -> Path:
-    """Plots each term of the loss over the steps, and under it how much each moves the picture (`Progress.shares`)."""
+def save_plot(path: str | os.PathLike, history: Sequence[Progress], note: str = "") -> Path:
+    """Plots each term of the loss over the steps, and under it how much each moves the picture (`Progress.shares`).
+
+    note: of which picture and network the plot is.
+    """
     styles = [name for name in history[0].terms if name not in OTHER_TERMS]
     colors: dict[str, Any] = {
         name: colormaps["viridis"](i / max(1, len(styles) - 1) * 0.9) for i, name in enumerate(styles)
@@ -89,6 +92,7 @@ def save_plot(path: str | os.PathLike, history: Sequence[Progress]) -> Path:
     losses.set_ylabel("term of the loss")
     losses.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     losses.set_title("Which term moves the picture?", loc="left", fontsize=13, weight="bold", pad=18)
+    figure.supxlabel(note, fontsize=9, color=GREY, x=0.01, ha="left")
     shares.axhline(0, color=INK, lw=0.6)
     shares.set(ylabel="share of the gradient (%)", xlabel="step", xlim=(1, max(2, len(history))))
     for axes in (losses, shares):

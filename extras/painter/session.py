@@ -29,9 +29,10 @@ from extras.painter.optimization import (
 from extras.painter.options import PaintOptions
 from extras.painter.schedule import MIN_SIDE, Schedule, Size, scales_of
 from helpers import cli
-from helpers.data_utils import open_image
+from helpers.data_utils import image_name, open_image
 from helpers.errors import CannotError, UsageError
 from helpers.figures import save_image
+from helpers.image_batch import network_note
 from helpers.image_utils import read_alpha
 from helpers.models import choose_device, load_features
 from helpers.recipe import make_recipe
@@ -54,6 +55,7 @@ class PaintSession:
             self.settings = settings_for(self.cnn, options.strength, options.style_scale)
         except ValueError as error:
             raise UsageError(f"--model {options.model}: {error}; use vgg16, vgg19 or squeezenet") from error
+        self.note = network_note(options.model, options.weights, features=True)
         dtype = torch.float32 if options.precision == "float32" else fast_dtype(self.device)
         self.net = FeatureNet(self.cnn, (*self.settings.style_layers, self.settings.content_layer), dtype)
 
@@ -123,7 +125,8 @@ class PaintSession:
         if options.animate:
             self._say(recorder.save(options.animate))
         if options.plot:
-            self._say(save_plot(options.plot, history))
+            names = f"{image_name(content)} in the style of {', '.join(map(image_name, styles))}"
+            self._say(save_plot(options.plot, history, f"{names}. {self.note}"))
         if stopped:
             raise KeyboardInterrupt(f"the best picture so far is in {path}")
         return path
