@@ -7,6 +7,7 @@ import functools
 import gc
 import importlib.util
 import itertools
+import logging
 import os
 import sys
 import traceback
@@ -153,6 +154,7 @@ def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespa
     """
     if args.quiet:
         os.environ["TQDM_DISABLE"] = "1"
+        logging.disable(logging.WARNING)
     try:
         written = work(args)
     except KeyboardInterrupt as stop:

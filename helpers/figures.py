@@ -4,7 +4,7 @@ Grids are set by Pillow; matplotlib, which takes as long to import as an explana
 """
 
 import functools
-import importlib.util
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from helpers.errors import CannotError
 from helpers.files import replace_whole
+from helpers.fonts import dejavu, drawable, font_file
 from helpers.recipe import EXIF_TAG
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ class Bars:
         step = height // max(len(self.values), 1)
         for i, (name, value) in enumerate(self.values):
             y, number = i * step, f"{value:.2f}"
-            room = width - font(SUBTITLE).getlength(number) - AIR
-            shown = wrapped(name, SUBTITLE, room)[0]
+            room = width - width_of(number, SUBTITLE) - AIR
+            shown = [*wrapped(name, SUBTITLE, room), ""][0]
             write(page, (0, y), [shown], SUBTITLE, INK, "la")
             write(page, (width - 1, y), [number], SUBTITLE, GREY, "ra")
             bar = (0, y + line, width - 1, y + line + max(4, min(12, step - line - 4)))
@@ -303,22 +304,33 @@ def save_grid(
 
 
 @functools.cache
-def font(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings, in points."""
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is None or spec.origin is None:
-        raise CannotError(
-            "the package matplotlib is not installed here: run `make env`, or activate cs7643-a3"
-        )
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name, size * DPI / 72)
+def font(size: float, bold: bool = False, file: Path | None = None) -> ImageFont.FreeTypeFont:
+    """A font in points: DejaVu Sans, or another file."""
+    file = file or dejavu("DejaVuSans-Bold" if bold else "DejaVuSans")
+    return ImageFont.truetype(file, size * DPI / 72)
+
+
+def parts_of(line: str, size: float, bold: bool = False) -> list[tuple[str, ImageFont.FreeTypeFont]]:
+    """A `drawable` line in parts of one font each."""
+    parts = []
+    for file, letters in itertools.groupby(line, font_file):
+        parts.append(("".join(letters), font(size, bold, None if file == dejavu() else file)))
+    return parts
+
+
+def width_of(line: str, size: float, bold: bool = False) -> float:
+    """The width of a `drawable` line in pixels."""
+    return sum(letters.getlength(text) for text, letters in parts_of(line, size, bold))
 
 
 def wrapped(text: str, size: float, width: float, bold: bool = False) -> list[str]:
-    """The text in lines of at most `width` pixels; a word that is too long by itself is broken."""
-    fits = font(size, bold).getlength
+    """The text, `drawable`, in lines of at most `width` pixels; a word that is too long by itself is broken."""
+
+    def fits(line: str) -> float:
+        return width_of(line, size, bold)
+
     lines = []
-    for part in text.splitlines():
+    for part in drawable(text).splitlines():
         line = ""
         for word in part.split():
             if fits(f"{line} {word}") > width and line:
@@ -347,10 +359,22 @@ def write(
     anchor: str,
     bold: bool = False,
 ) -> None:
-    """Writes lines one below the other; `place` is the first one's top left ("la") or the middle of its top ("ma")."""
+    """Writes lines one below the other; `place` is the first one's top left ("la"), top right ("ra") or the middle of
+    its top ("ma").
+    """
     draw = ImageDraw.Draw(page)
-    for i, line in enumerate(lines):
-        draw.text((place[0], place[1] + text_height(lines[:i], size)), line, color, font(size, bold), anchor)
+    share = {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]]
+    rise = font(size, bold).getmetrics()[0]
+    for i, line in enumerate(map(drawable, lines)):
+        parts = parts_of(line, size, bold)
+        top = place[1] + text_height(lines[:i], size)
+        if len(parts) == 1:
+            draw.text((place[0], top), line, color, parts[0][1], anchor)
+            continue
+        x = place[0] - share * width_of(line, size, bold)
+        for text, letters in parts:  # of several fonts, on one base line
+            draw.text((x, top + rise), text, color, letters, "ls")
+            x += letters.getlength(text)
 
 
 def rendered(figure: "Figure") -> Image.Image:
@@ -360,6 +384,15 @@ def rendered(figure: "Figure") -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def noted(picture: Image.Image, note: str) -> Image.Image:
+    """A picture on white with a note under it."""
+    lines = wrapped(note, NOTE, picture.width - 2 * MARGIN)
+    page = Image.new("RGB", (picture.width, picture.height + text_height(lines, NOTE) + MARGIN // 2), "white")
+    page.paste(picture)
+    write(page, (MARGIN, picture.height), lines, NOTE, GREY, "la")
+    return page
 
 
 def save_image(

@@ -7,12 +7,13 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from extras.painter.optimization import OTHER_TERMS, Progress
-from helpers.figures import DPI, GREY, INK, rendered, save_animation, save_image
+from helpers.figures import DPI, GREY, INK, noted, rendered, save_animation, save_image
 
 FRAME_SIDE, MAX_FRAMES = 360, 90
 OTHER_COLORS = ("#d1495b", "#8d99ae", "#c9a227")
@@ -92,9 +93,9 @@ def save_plot(path: str | os.PathLike, history: Sequence[Progress], note: str = 
     losses.set_ylabel("term of the loss")
     losses.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     losses.set_title("Which term moves the picture?", loc="left", fontsize=13, weight="bold", pad=18)
-    figure.supxlabel(note, fontsize=9, color=GREY, x=0.01, ha="left")
     shares.axhline(0, color=INK, lw=0.6)
+    shares.xaxis.set_major_locator(MaxNLocator(integer=True))
     shares.set(ylabel="share of the gradient (%)", xlabel="step", xlim=(1, max(2, len(history))))
     for axes in (losses, shares):
         axes.spines[["top", "right"]].set_visible(False)
-    return save_image(path, rendered(figure))
+    return save_image(path, noted(rendered(figure), note))
