@@ -10,9 +10,19 @@ makes pictures that a person can name. --fool changes photos until the network p
 
 from __future__ import annotations  # what is only imported for its type costs --help no time
 
+import sys
+
+if __name__ == "__main__":  # first, so that Ctrl-C is one line from here on
+    if sys.flags.safe_path:  # python -P leaves this folder out
+        from pathlib import Path
+
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from helpers import interrupts
+
+    interrupts.install()
+
 import argparse
 import functools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

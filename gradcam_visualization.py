@@ -4,8 +4,18 @@
 Writes visualization/gradcam_visualization.png (Selvaraju et al., 2017; Springenberg et al., 2015).
 """
 
-import argparse
 import sys
+
+if __name__ == "__main__":  # first, so that Ctrl-C is one line from here on
+    if sys.flags.safe_path:  # python -P leaves this folder out
+        from pathlib import Path
+
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from helpers import interrupts
+
+    interrupts.install()
+
+import argparse
 from collections.abc import Callable
 
 from helpers import cli

@@ -7,8 +7,18 @@ style to visualization/NAME_panel.png.
 
 from __future__ import annotations  # what is only imported for its type costs --help no time
 
-import argparse
 import sys
+
+if __name__ == "__main__":  # first, so that Ctrl-C is one line from here on
+    if sys.flags.safe_path:  # python -P leaves this folder out
+        from pathlib import Path
+
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from helpers import interrupts
+
+    interrupts.install()
+
+import argparse
 import tempfile
 import time
 from collections.abc import Callable

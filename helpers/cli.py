@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from helpers import interrupts
 from helpers.errors import CannotError, UsageError
 from helpers.files import is_same_file
 from helpers.recipe import replayed
@@ -156,7 +157,11 @@ def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespa
         os.environ["TQDM_DISABLE"] = "1"
         logging.disable(logging.WARNING)
     try:
-        written = work(args)
+        interrupts.allow_cleanup(True)
+        try:
+            written = work(args)
+        finally:
+            interrupts.allow_cleanup(False)
     except KeyboardInterrupt as stop:
         return _fail(program, f"interrupted; {str(stop) or 'the current picture was not written'}", 130)
     except Exception as error:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from helpers.errors import CannotError
 from helpers.files import replace_whole
-from helpers.fonts import dejavu, drawable, font_file
+from helpers.fonts import dejavu, drawable, font_file, import_matplotlib
 from helpers.recipe import EXIF_TAG
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Plot:
 
     def drawn(self, width: int, height: int) -> Image.Image:
         """The plot as a picture of this size, numbers and labels included."""
+        import_matplotlib()
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
@@ -170,6 +171,7 @@ def colorize(heat: np.ndarray, colors: str = "inferno") -> np.ndarray:
     """A map (H, W), not negative -> RGB uint8 (H, W, 3); its maximum gets the brightest colour, 0 the
     darkest.
     """
+    import_matplotlib()
     from matplotlib import colormaps
 
     peak = float(heat.max(initial=0.0))
@@ -225,6 +227,7 @@ def diverging(heat: np.ndarray) -> np.ndarray:
     Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of 2 pixels). Without the blur,
     red and blue specks side by side look violet, and neither sign can be seen.
     """
+    import_matplotlib()
     from matplotlib import colormaps
 
     smooth = gaussian_blur(heat, 2.0)

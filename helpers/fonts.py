@@ -3,9 +3,11 @@
 matplotlib and fontTools are imported only where a text has such characters: the import takes as long as a figure.
 """
 
+import contextlib
 import functools
 import importlib.util
 import logging
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -28,6 +30,20 @@ def dejavu(name: str = "DejaVuSans") -> Path:
     return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / f"{name}.ttf"
 
 
+def import_matplotlib() -> None:
+    """Imports matplotlib with its own defaults: neither a `matplotlibrc` in the current folder nor the user's has a say
+    in what a figure looks like, and a damaged one in whether there is a figure. To be called before each import of it.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of its caches, which nobody asked about
+    with contextlib.ExitStack() as stack:
+        # It reads the file in the current folder first, and in this one its own defaults are.
+        with contextlib.suppress(FileNotFoundError):  # the current folder was removed
+            stack.enter_context(contextlib.chdir(dejavu().parents[2]))
+        importlib.import_module("matplotlib")
+
+
 @functools.cache
 def characters(path: Path) -> frozenset[str]:
     """The characters that a font draws; none for a file that is no outline font."""
@@ -43,6 +59,7 @@ def characters(path: Path) -> frozenset[str]:
 
 def system_fonts() -> list[Path]:
     """The system's fonts, regular styles first."""
+    import_matplotlib()
     from matplotlib.font_manager import findSystemFonts
 
     found = sorted(map(Path, findSystemFonts()))

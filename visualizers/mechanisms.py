@@ -217,7 +217,7 @@ OTHER_ACTIVATIONS = frozenset(
 )
 
 
-def _is_relu6(func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> bool:
+def _is_relu6(func: Callable, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether a call is min(ReLU(x), 6), as in a MobileNet; torch's module calls `hardtanh` from 0 to 6."""
     if func is F.hardtanh:
         bounds = dict(zip(("min_val", "max_val"), args[1:3], strict=False)) | kwargs

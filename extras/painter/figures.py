@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from extras.painter.optimization import OTHER_TERMS, Progress
 from helpers.figures import DPI, GREY, INK, noted, rendered, save_animation, save_image
+from helpers.fonts import import_matplotlib
 
 FRAME_SIDE, MAX_FRAMES = 360, 90
 OTHER_COLORS = ("#d1495b", "#8d99ae", "#c9a227")
@@ -66,6 +64,11 @@ def save_plot(path: str | os.PathLike, history: Sequence[Progress], note: str = 
 
     note: of which picture and network the plot is.
     """
+    import_matplotlib()
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     styles = [name for name in history[0].terms if name not in OTHER_TERMS]
     colors: dict[str, Any] = {
         name: colormaps["viridis"](i / max(1, len(styles) - 1) * 0.9) for i, name in enumerate(styles)
