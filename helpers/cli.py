@@ -162,6 +162,7 @@ def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespa
             written = work(args)
         finally:
             interrupts.allow_cleanup(False)
+            logging.disable(logging.NOTSET)
     except KeyboardInterrupt as stop:
         return _fail(program, f"interrupted; {str(stop) or 'the current picture was not written'}", 130)
     except Exception as error:

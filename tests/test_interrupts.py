@@ -28,13 +28,13 @@ SMALL = {
 }
 # Runs a script as Python would, and presses Ctrl-C when a module is looked for.
 PRESS = """
-import os, runpy, signal, sys
+import os, runpy, sys
 
 class Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
         if name == wanted:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), 2)
 
 wanted, *sys.argv = sys.argv[1:]
 sys.meta_path.insert(0, Finder)
@@ -62,6 +62,7 @@ def interrupted(name, module, cwd):
 
 
 IMPORTS = [
+    "signal",
     "helpers.cli",
     "argparse",
     "helpers.errors",
@@ -99,6 +100,7 @@ def test_work_that_is_interrupted_is_cleaned_up(monkeypatch):
     from helpers import interrupts
 
     before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
     try:
