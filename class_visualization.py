@@ -23,6 +23,7 @@ if __name__ == "__main__":  # first, so that Ctrl-C is one line from here on
 
 import argparse
 import functools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +197,7 @@ def work(args: argparse.Namespace) -> Path:
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, device)
     network = network_note(args.model, args.weights)
+    check_memory_of(args, model)
     side = SIDE if args.method == "pixels" else args.size
     grey = torch.zeros(1, 3, side, side).to(next(model.parameters()))
     count = scores_of(model, grey).shape[1]
@@ -249,6 +251,31 @@ def work(args: argparse.Namespace) -> Path:
         metadata=make_recipe(vars(args), model, {}),
         **ascent,
     )
+
+
+def check_memory_of(args: argparse.Namespace, model: nn.Module) -> None:
+    """Raises CannotError where the pictures asked for would take more memory than is free."""
+    from helpers.data_utils import open_image
+    from helpers.figures import DPI
+    from helpers.memory import activations, check_memory, resized_size
+
+    device = next(model.parameters()).device
+    asked = len(args.channel or args.classes or CLASSES["pixels"]) if args.method else 1
+    if args.method == "pixels":
+        shown = SIDE**2 + 3 * (2.5 * DPI) ** 2  # of each, the picture and its place on the page
+        rows = min(args.rows, args.iterations)
+        check_memory(lambda rows: 3 * shown * asked * (rows + 1), "--rows", rows, device)
+        return
+    step = activations(model).step
+    states = (48 if args.animate else 0) + (args.rows or 4) if args.method else 1
+    count = asked * (args.variations if args.method else 1)
+    photo = open_image(args.dream).size if args.dream else (1, 1)
+
+    def needed(size: int) -> float:
+        # Beside the network: random views, the optimization's vectors, and the pictures kept for rows and frames.
+        return (step + 200 + 15 * states) * count * math.prod(resized_size(photo, size))
+
+    check_memory(needed, "--size", args.size, device, least=32)
 
 
 def draw_pixels(

@@ -82,6 +82,7 @@ def work(args: argparse.Namespace) -> object:
         arrange,
         best_classes,
         chart_rows,
+        check_size,
         load_batch,
         map_picture,
         network_note,
@@ -103,6 +104,7 @@ def work(args: argparse.Namespace) -> object:
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     if args.list_layers:
+        check_size(model, args.size, 1)
         empty = torch.zeros(1, 3, args.size, args.size).to(next(model.parameters()))
         scores_of(model, empty)  # says so if this size is not for this network
         for name, (channels, height, width) in map_layers(model, empty).items():

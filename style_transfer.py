@@ -19,6 +19,7 @@ if __name__ == "__main__":  # first, so that Ctrl-C is one line from here on
     interrupts.install()
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -267,9 +268,10 @@ def settings_of(args: argparse.Namespace, depth: int) -> dict[str, Any]:
 def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Sequential, path: Path) -> Path:
     """One picture by the graded loop. Writes it to `path`, and the panel content | style | result next to it."""
     from helpers.data_utils import image_name, open_image
-    from helpers.figures import Cell, save_grid, save_image
+    from helpers.figures import Cell, check_format, save_grid, save_image
     from helpers.image_batch import network_note
     from helpers.image_utils import deprocess, preprocess
+    from helpers.memory import resized_size
     from helpers.models import check_finite
     from helpers.recipe import make_recipe
     from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
@@ -278,7 +280,9 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
     content, style = args.content, args.style[0]
     images = {name: open_image(name, seed=args.seed) for name in (content, style)}
     like = next(cnn.parameters())
+    check_format(path, resized_size(images[content].size, settings["image_size"]))
     deepest = max(settings["content_layer"], *settings["style_layers"])
+    check_course_memory(settings, cnn[: deepest + 1], images[content].size, images[style].size)
     check_finite(cnn[: deepest + 1], preprocess(images[content], 64).to(like))
     losses: dict[str, Any] = {"content": ContentLoss(), "style": StyleLoss(), "tv": TotalVariationLoss()}
     for name, loss in losses.items():
@@ -317,6 +321,29 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
         f"{network_note(args.model or COURSE_MODEL, args.weights, features=True)}"
     )
     return save_grid(panel_of(path), [cells], height=3.2, note=note, metadata=recipe)
+
+
+def check_course_memory(
+    settings: dict[str, Any], cnn: nn.Sequential, content: tuple[int, int], style: tuple[int, int]
+) -> None:
+    """Raises CannotError where the graded loop with pictures of these sizes (width, height) would take more memory than
+    is free. cnn: the layers that are used.
+    """
+    from helpers.memory import activations, check_memory, resized_size
+
+    seen = activations(cnn, in_place_too=True)
+    device = next(cnn.parameters()).device
+    sizes = {"image_size": content, "style_size": style}
+    # Per pixel, measured: the optimization's vectors beside the network's; of a style, the outputs of all layers.
+    rates = {"image_size": seen.step + 150, "style_size": 1.2 * (seen.kept + 4 * seen.largest) + 60}
+
+    def part(key: str, shorter: int) -> float:
+        return rates[key] * math.prod(resized_size(sizes[key], shorter))
+
+    larger, other = sorted(sizes, key=lambda key: part(key, settings[key]), reverse=True)
+    fixed = part(other, settings[other])
+    option = f"--{larger.replace('_', '-')}"
+    check_memory(lambda shorter: part(larger, shorter) + fixed, option, settings[larger], device, least=32)
 
 
 def finite_loss(name: str) -> Callable:

@@ -6,6 +6,7 @@ Grids are set by Pillow; matplotlib, which takes as long to import as an explana
 import functools
 import itertools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ INK, GREY = "#1a1a1a", "#6b6b6b"
 HEADING, TITLE, NOTE, SUBTITLE = 13.0, 9.5, 8.5, 8.0  # font sizes in points, 72 to an inch
 LEADING = 1.35  # a line's height in font sizes
 GAP, MARGIN, AIR = 14, 26, 6  # pixels: between cells, around the page, between a picture and its text
+MAX_ASPECT = 8  # of a cell: its longer side over its shorter one
+MAX_SIDES = {"JPEG": 65500, "WEBP": 16383}  # pixels that a format can hold
 GIF_PIXELS = 10_000_000  # of all frames of an animation together: a GIF takes about a byte per pixel
 LINE_COLORS = ("#c2410c", "#1d4ed8")  # apart for every kind of colour vision, dark enough for small text
 
@@ -54,18 +57,25 @@ class Cell:
 
     @property
     def aspect(self) -> float:
-        """Width over height."""
+        """Width over height of the cell: a picture that is extremely long or high has white beside it."""
         height, width = np.asarray(self.image).shape[:2]
-        return width / height
+        return min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT)
 
     def drawn(self, width: int, height: int) -> Image.Image:
         """The cell as a picture of this size."""
         image = np.asarray(self.image)
         picture = Image.fromarray(colorize(image) if image.ndim == 2 else image).convert("RGB")
-        enlarged = width > picture.width
-        return picture.resize(
-            (width, height), Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS
-        )
+        size = (width, height)
+        if not 1 / MAX_ASPECT <= picture.width / picture.height <= MAX_ASPECT:
+            scale = min(width / picture.width, height / picture.height)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        enlarged = size[0] > picture.width
+        picture = picture.resize(size, Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS)
+        if size == (width, height):
+            return picture
+        page = Image.new("RGB", (width, height), "white")
+        page.paste(picture, ((width - size[0]) // 2, (height - size[1]) // 2))
+        return page
 
 
 @dataclass
@@ -406,6 +416,7 @@ def save_image(
     """
     path = _picture_path(path)
     kind = Image.registered_extensions()[path.suffix.lower()]
+    check_format(path, image.size)
     options = dict(LOW_LOSS.get(kind, {}))
     if metadata and kind == "PNG":
         options["pnginfo"] = PngImagePlugin.PngInfo()
@@ -417,6 +428,15 @@ def save_image(
     with replace_whole(path) as temporary:
         image.save(temporary, **options)
     return path
+
+
+def check_format(path: Path, size: tuple[int, int]) -> None:
+    """Raises CannotError for a picture of this size (width, height) that the format of the path cannot hold."""
+    kind = Image.registered_extensions().get(path.suffix.lower(), "")
+    if max(size) > MAX_SIDES.get(kind, math.inf):
+        raise CannotError(
+            f"{path}: a picture of {size[0]} x {size[1]} pixels is larger than this format allows: use .png or .tif"
+        )
 
 
 def tile(pictures: Sequence[Image.Image], columns: int, max_pixels: float) -> Image.Image:

@@ -15,6 +15,7 @@ from helpers.data_utils import find_class, image_name, load_images, names_for, o
 from helpers.errors import CannotError, UsageError
 from helpers.figures import Bars, Cell, Row, clip_percentile, colorize, diverging, overlay
 from helpers.image_utils import preprocess, resize, square
+from helpers.memory import BATCH_PIXELS, activations, check_memory
 from helpers.models import check_finite, check_scores, default_weights, is_own, resolve_name
 
 # What a figure's readers must know about each kind of map.
@@ -27,6 +28,8 @@ NOTES = {
 }
 SCALED = "Each map is scaled by itself."
 SIDES = (224, 256, 299, 384, 448, 518)  # of the images that common networks are trained with
+DEFAULT_PHOTOS = 5
+KEPT = 150  # bytes per pixel of each image: itself, its tensor, and maps of several methods
 MAX_COLUMNS = 6  # groups of rows side by side
 
 
@@ -60,8 +63,7 @@ def load_batch(
 
     Raises UsageError for a size, a class or a number of classes that cannot be.
     """
-    if not 32 <= size <= 2048:
-        raise UsageError(f"--size {size} must be from 32 to 2048")
+    check_size(model, size, len(images or ()) or DEFAULT_PHOTOS)
     if crop and not images:
         raise UsageError("--crop goes with --images")
     if images:
@@ -70,7 +72,7 @@ def load_batch(
         labels = [image_name(text) for text in images]
     else:
         X, _, labels, _ = load_images()
-        photos, labels = list(X[:5]), labels[:5]
+        photos, labels = list(X[:DEFAULT_PHOTOS]), labels[:DEFAULT_PHOTOS]
         if size != X.shape[1]:
             raise UsageError("--size goes with --images")
     # Two photos of the course's sample may share a label, so the recipe knows them by their number too.
@@ -78,7 +80,8 @@ def load_batch(
     sources = dict(zip(keys, photos, strict=True))
     like = next(model.parameters())
     batch = torch.cat([preprocess(photo, photo.shape[:2]) for photo in photos]).to(like)
-    probabilities = scores_of(model, batch).softmax(dim=1)
+    parts = batch.split(max(1, BATCH_PIXELS // size**2))
+    probabilities = torch.cat([scores_of(model, part) for part in parts]).softmax(dim=1)
     names = names_for(probabilities.shape[1], names)
     asked = [find_class(text, names) for text in classes or []]
     if len(photos) == 1 and len(asked) > 1:  # one photo, asked about several classes
@@ -94,6 +97,21 @@ def load_batch(
         titles.append(f"{names[k]} ({row[k]:.2f})")
         subtitles.append(label if k == best else f"{label}; predicted: {names[best]} ({row[best]:.2f})")
     return ImageBatch(photos, batch, y, sources, titles, subtitles, names)
+
+
+def check_size(model: nn.Module, size: int, count: int) -> None:
+    """Raises UsageError for a --size out of range, CannotError where explaining `count` images of this size would take
+    more memory than is free.
+    """
+    if not 32 <= size <= 2048:
+        raise UsageError(f"--size {size} must be from 32 to 2048")
+    step, device = activations(model).step, next(model.parameters()).device
+
+    def needed(side: int) -> float:
+        at_once = min(count * side**2, max(side**2, BATCH_PIXELS))
+        return KEPT * count * side**2 + step * at_once
+
+    check_memory(needed, "--size", size, device, least=32)
 
 
 def scores_of(model: nn.Module, X: Tensor) -> Tensor:
@@ -145,7 +163,9 @@ def best_classes(
 ) -> list[list[tuple[str, float]]]:
     """Of each image the `count` most probable classes, the first one first: names and probabilities."""
     with torch.no_grad():
-        probabilities, indices = model(X).softmax(dim=1).topk(min(count, len(names)))
+        parts = X.split(max(1, BATCH_PIXELS // X[0, 0].numel()))
+        scores = torch.cat([model(part) for part in parts])
+        probabilities, indices = scores.softmax(dim=1).topk(min(count, len(names)))
     return [
         [(names[k], p) for k, p in zip(*row, strict=True)]
         for row in zip(indices.tolist(), probabilities.tolist(), strict=True)

@@ -13,10 +13,11 @@ import torch
 from PIL import Image, ImageCms
 
 import style_transfer
-from extras.painter import figures, memory
+from extras.painter import figures
 from extras.painter.optimization import OTHER_TERMS, Progress
 from extras.painter.options import duration
 from extras.painter.schedule import Schedule
+from helpers import memory
 from helpers.image_utils import read_alpha
 
 QUICK = ["--method", "paint", "--model", "squeezenet", "--size", "64", "--steps", "3"]

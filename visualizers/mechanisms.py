@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from helpers.errors import UsageError
+from helpers.memory import BATCH_PIXELS
 from helpers.models import check_scores, describe_output
 
 # Called with the number of images that the network has just seen: a progress bar's update.
 Advance = Callable[[int], object] | None
 # Pixels of one batch. A processor is fastest while a layer's maps for the whole batch stay in its last-level
 # cache: eight images of 224 x 224. A graphics card wants enough of them to keep all its units busy.
-CPU_BATCH, GPU_BATCH = 8 * 224**2, 64 * 224**2
+CPU_BATCH, GPU_BATCH = BATCH_PIXELS, 8 * BATCH_PIXELS
 
 
 @contextlib.contextmanager

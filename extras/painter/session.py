@@ -15,23 +15,24 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from extras.painter import memory
 from extras.painter.figures import FrameRecorder, save_plot, to_image
 from extras.painter.optimization import (
     FeatureNet,
     Progress,
     bytes_per_pixel,
+    bytes_per_style_pixel,
     fast_dtype,
     paint,
     resize,
     settings_for,
+    style_size,
 )
-from extras.painter.options import PaintOptions
+from extras.painter.options import MIN_SIZE, PaintOptions
 from extras.painter.schedule import MIN_SIDE, Schedule, Size, scales_of
-from helpers import cli
-from helpers.data_utils import image_name, open_image
+from helpers import cli, memory
+from helpers.data_utils import image_name, image_size, open_image
 from helpers.errors import CannotError, UsageError
-from helpers.figures import save_image
+from helpers.figures import check_format, save_image
 from helpers.image_batch import network_note
 from helpers.image_utils import read_alpha
 from helpers.models import choose_device, load_features
@@ -68,9 +69,11 @@ class PaintSession:
         began, self.began = self.began or time.monotonic(), None
         photo = open_image(content, seed=options.seed)
         size = size_of(photo, options.size)
-        needed = self._check_memory(size)
+        check_format(path, (size[1], size[0]))
         drawn = math.ceil(math.sqrt(size[0] * size[1]) * self.settings.style_scale)
         drawn = min(MAX_DRAWN, max(MIN_DRAWN, drawn))
+        sizes = [image_size(style, style_size=drawn) for style in styles]
+        needed = self._check_memory(photo, sizes)
         paintings = [open_image(style, style_size=drawn, seed=options.seed) for style in styles]
         images = {content: photo, **dict(zip(styles, paintings, strict=True))}
         schedule = self._schedule(size, began)
@@ -150,17 +153,24 @@ class PaintSession:
                 )
         return Schedule(scales, steps[0] if steps and len(steps) == 1 else steps, deadline=deadline)
 
-    def _check_memory(self, size: Size) -> float:
-        """The estimated bytes that the painting takes. Raises CannotError where fewer are free."""
-        free = memory.available_bytes(self.device)
-        needed = bytes_per_pixel(self.net, 1 if self.options.keep_colors else 3) * size[0] * size[1]
-        if free is not None and needed > free:
-            fits = int(max(size) * math.sqrt(free / needed) * 0.98) // 16 * 16
-            raise CannotError(
-                f"--size {max(size)} needs about {needed / 2**30:.1f} GB of memory and {free / 2**30:.1f} GB are free: "
-                f"--size {fits} is the largest that fits"
-            )
-        return needed
+    def _check_memory(self, photo: Image.Image, styles: Sequence[tuple[int, int]]) -> float:
+        """The estimated bytes that the painting takes, with styles of these sizes (W, H). Raises CannotError where
+        fewer are free.
+        """
+        channels = 1 if self.options.keep_colors else 3
+        each, each_of_style = bytes_per_pixel(self.net, channels), bytes_per_style_pixel(self.net)
+        # All pictures are kept as they are, in single precision; colours are kept beside them.
+        whole = sum(12 * width * height for width, height in (photo.size, *styles))
+        whole *= 1 if channels == 3 else 3
+
+        def needed(longer: int) -> float:
+            ratio = longer / max(photo.size)
+            size = (max(1, round(photo.height * ratio)), max(1, round(photo.width * ratio)))
+            shown = [style_size(height, width, size, self.settings.style_scale) for width, height in styles]
+            largest = max(height * width for height, width in shown)
+            return whole + max(each * size[0] * size[1], each_of_style * largest)
+
+        return memory.check_memory(needed, "--size", self.options.size, self.device, least=MIN_SIZE)
 
     def _full_size(self, picture: Tensor, size: Size) -> Tensor:
         """The picture, enlarged where the time did not suffice to paint it at its full size."""
@@ -208,7 +218,7 @@ def progress_bar(schedule: Schedule, label: str) -> Iterator[Callable[[Progress]
     """A bar on stderr with the size, the losses and the time left; the block passes each record to what it gets."""
     layout = "{percentage:3.0f}%|{bar:24}| {desc}"
     began = time.monotonic()
-    with tqdm(total=1.0, desc=label, bar_format=layout, leave=False, mininterval=0.5) as bar:
+    with tqdm(total=1.0, desc=label, bar_format=layout, leave=False, mininterval=0.5, disable=None) as bar:
 
         def show(progress: Progress) -> None:
             left, spent = schedule.seconds_left(), time.monotonic() - began
