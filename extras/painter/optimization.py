@@ -27,13 +27,12 @@ from extras.painter.losses import (
 from extras.painter.schedule import MIN_SIDE, Schedule, Size
 from helpers.errors import CannotError
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from visualizers.mechanisms import output_shapes
+from helpers.memory import ALLOCATED, activations
 
 LOSS_SCALE = 1000.0  # torch.optim.LBFGS ignores curvature below 1e-10; a loss of about 1000 stays above that
 HISTORY = 15
 DIVERGED = 2.0  # times the best loss of this scale
 MAX_RESTARTS = 8
-ALLOCATED = 2.2  # bytes that the process takes for each byte it asks for; measured: 1.8
 OTHER_TERMS = ("content", "tv", "range")  # the terms of the loss that are not style layers
 
 
@@ -148,17 +147,22 @@ def bytes_per_pixel(net: FeatureNet, channels: int = 3) -> float:
     """An estimate of the memory of a step, per pixel of the picture: kept activations, the temporary tensors of the
     largest layer, and the vectors of L-BFGS.
     """
-    side = 64
-    leaves = {name: module for name, module in net.parts.named_modules() if not list(module.children())}
-    kept, largest = 0, 0
-    for name, shape in output_shapes(net, torch.zeros(1, 3, side, side, device=net.mean.device), leaves):
-        largest = max(largest, math.prod(shape))
-        if not getattr(leaves[name], "inplace", False):
-            # Max pooling also keeps a 64-bit index per value.
-            kept += math.prod(shape) * (net.dtype.itemsize + 8 * isinstance(leaves[name], nn.MaxPool2d))
-    temporary = 12 * largest  # 12 bytes per value: the layer's gradients, as measured
-    vectors = (2 * HISTORY + 16) * channels * 4
-    return ALLOCATED * ((kept + temporary) / side**2 + vectors)
+    return activations(net).step + ALLOCATED * (2 * HISTORY + 16) * channels * 4
+
+
+def bytes_per_style_pixel(net: FeatureNet) -> float:
+    """An estimate of the memory of a style's Gram matrices, per pixel of the resized style: three outputs of the size
+    of the largest layer's.
+    """
+    return ALLOCATED * (3 * net.dtype.itemsize * activations(net).largest + 24)
+
+
+def style_size(height: int, width: int, size: Size, style_scale: float) -> Size:
+    """The size of a painting of height x width beside a picture of `size`: about as many pixels, times the square of
+    `style_scale`, but never enlarged.
+    """
+    ratio = min(1.0, style_scale * math.sqrt(size[0] * size[1] / (height * width)))
+    return max(MIN_SIDE, round(height * ratio)), max(MIN_SIDE, round(width * ratio))
 
 
 @dataclass(frozen=True)
@@ -283,10 +287,8 @@ def _optimizer(name: str, x: Tensor, rate: float) -> torch.optim.Optimizer:
 
 
 def style_grams(net: FeatureNet, style: Tensor, size: Size, settings: StyleSettings) -> dict[str, Tensor]:
-    """The Gram matrices of a painting, resized to about as many pixels as `size` has, but never enlarged."""
-    height, width = style.shape[2:]
-    ratio = min(1.0, settings.style_scale * math.sqrt(size[0] * size[1] / (height * width)))
-    small = resize(style, (max(MIN_SIDE, round(height * ratio)), max(MIN_SIDE, round(width * ratio))))
+    """The Gram matrices of a painting, resized to its `style_size`."""
+    small = resize(style, style_size(style.shape[2], style.shape[3], size, settings.style_scale))
     features = net(small.clamp(0, 1))
     return {net.wanted[layer]: gram(features[net.wanted[layer]]) for layer in settings.style_layers}
 

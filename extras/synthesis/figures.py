@@ -25,7 +25,7 @@ from helpers.figures import (
     wrapped,
     write,
 )
-from helpers.image_batch import ImageBatch
+from helpers.image_batch import ImageBatch, answer_note
 from helpers.image_utils import deprocess, preprocess
 from visualizers.mechanisms import frozen_eval, map_layers
 
@@ -64,6 +64,7 @@ def draw_pictures(
     seed: int,
     heading: str,
     network: str,
+    names: Sequence[str],
     metadata: Mapping[str, str],
 ) -> Path:
     """Writes the pictures of classes, or of channels of `layer`; returns the path.
@@ -71,6 +72,7 @@ def draw_pictures(
     One variation of up to five targets: one column per target, one row for the first iteration and then `rows` (4),
     evenly spaced. Several variations of several targets: one row per variation. Otherwise the last pictures, five in
     a row. animation: a GIF of the ascent to write, too. network: the sentence of the note that names the network.
+    names: of its classes.
     Raises UsageError for `rows` in another layout, and for a layer or channel that does not exist.
     """
     has_stages = variations == 1 and len(targets) <= MAX_COLUMNS
@@ -89,7 +91,8 @@ def draw_pictures(
             advance()
             if state is not None:
                 states.append(state)
-    last = cells_of(states[-1])
+    repeated = [target for target in targets for _ in range(variations)]
+    last = cells_of(states[-1], repeated, names)
     for cell, silent in zip(last, without_response(states[0], states[-1]), strict=True):
         if silent and iterations > 1:
             what = "channel does not respond" if layer else "class does not respond: its score has not risen"
@@ -98,7 +101,7 @@ def draw_pictures(
     if has_stages:
         shown = [s for s in states if s.iteration in (1, iterations) or s.iteration % row_every == 0]
         labels = [f"iteration {state.iteration}" for state in shown]
-        grid = [*(cells_of(state) for state in shown[:-1]), last]
+        grid = [*(cells_of(state, repeated, names) for state in shown[:-1]), last]
     elif has_column_each:
         labels = [f"variation {v + 1}" for v in range(variations)]
         grid = [last[v::variations] for v in range(variations)]
@@ -143,13 +146,13 @@ def without_response(first: AscentState, last: AscentState) -> list[bool]:
     return (last.scores <= first.scores).tolist()
 
 
-def cells_of(state: AscentState) -> list[Cell]:
-    """The pictures of a state, each with the network's answer to it."""
-    if state.probabilities is None:  # channels
+def cells_of(state: AscentState, targets: Sequence[int], names: Sequence[str]) -> list[Cell]:
+    """The pictures of a state, each with the network's answer to it. targets: what each was made for."""
+    if state.probabilities is None or state.predicted is None:  # channels
         answers = [f"mean activation {value:.2f}" for value in state.scores.tolist()]
     else:
-        values = zip(state.scores.tolist(), state.probabilities.tolist(), strict=True)
-        answers = [f"score {score:.1f}, probability {probability:.3f}" for score, probability in values]
+        values = (state.scores.tolist(), state.probabilities.tolist(), targets, state.predicted.tolist())
+        answers = [answer_note(*answer, names) for answer in zip(*values, strict=True)]
     return [Cell(deprocess(image), "", answer) for image, answer in zip(state.images, answers, strict=True)]
 
 
