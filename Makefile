@@ -1,5 +1,4 @@
 # Every habit of the project, one target each. `make` alone prints the list.
-PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
@@ -11,25 +10,35 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp is written only after a successful install, so an interrupted one is taken up again.
+# PYTHON=...: another Python than the first of these that is 3.11 or later and can make an environment. PIP_OPTIONS=...:
+# more options for pip, such as where to find packages.
+PYTHONS := python3.11 python3.12 python3.13 python3.14 python3 python
+USABLE  := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON  ?= $(shell for p in $(PYTHONS); do $$p -c '$(USABLE)' 2>/dev/null && echo $$p && break; done)
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS)
+NEEDED  := Python 3.11 or later is needed (on Debian and Ubuntu with python3-venv); PYTHON=/path/to/python names one
+
 $(VENV)/.runtime: requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@test -x $(BIN)/python || { python="$(PYTHON)"; test -n "$$python" || { echo "$(NEEDED)" >&2; exit 1; }; \
+	"$$python" -c '$(USABLE)' || { echo "$$python cannot be used: $(NEEDED)" >&2; exit 1; }; \
+	"$$python" -m venv $(VENV); }
+	$(PIP) -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements.txt requirements-dev.txt page/requirements.txt | $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	@touch $@
 
 $(VENV)/.bench: benchmarks/requirements.txt | $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(PIP) -r $<
 	@touch $@
 
 $(VENV)/.page: page/requirements.txt | $(VENV)/.runtime
 	@echo "installing what the page needs (gradio, about 200 MB with what it needs)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(PIP) -r $<
 	@touch $@
 
-env: $(VENV)/.runtime  ## create the environment in .venv
+env: $(VENV)/.runtime  ## create the environment in .venv (PIP_OPTIONS="...": options for pip)
 
 # Each script draws what it can; one that cannot says why, and the others go on.
 SCRIPTS := ./class_visualization.py ./saliency_visualization.py ./gradcam_visualization.py ./style_transfer.py

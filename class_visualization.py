@@ -10,15 +10,29 @@ makes pictures that a person can name. --fool changes photos until the network p
 
 from __future__ import annotations  # what is only imported for its type costs --help no time
 
+import sys
+
+if __name__ == "__main__":  # first, so that Ctrl-C is one line from here on
+    if sys.flags.safe_path:  # python -P leaves this folder out
+        from pathlib import Path
+
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from helpers import interrupts
+
+    interrupts.install()
+
 import argparse
 import functools
-import sys
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import cli
+from helpers.presets import CLASS_PICTURE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
 CLASSES = {  # chosen by eye for each method: these can be named
@@ -33,12 +47,9 @@ OUTPUT = "visualization/class_visualization.png"
 OPTIONS: dict[str, dict] = {
     "--method pixels": {
         "iterations": 100,
-        "learning_rate": 50.0,
         "rows": 4,
         "animate": None,
-        "l2_reg": 1e-3,
-        "blur_every": 4,
-        "max_jitter": 32,
+        **CLASS_PICTURE,
     },
     "--method fourier": {
         "iterations": 256,
@@ -161,6 +172,7 @@ def settle(args: argparse.Namespace) -> None:
         raise UsageError("--layer: channels of one layer at a time")
     if photo_tasks and args.output == OUTPUT:
         args.output = PHOTO_TASKS[task.removeprefix("--")]
+    cli.check_distinct([("--output", args.output), ("--animate", args.animate)])
     if args.method != "pixels":
         cli.require_extras(asked)
 
@@ -183,6 +195,7 @@ def work(args: argparse.Namespace) -> Path:
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, device)
     network = network_note(args.model, args.weights)
+    check_memory_of(args, model)
     side = SIDE if args.method == "pixels" else args.size
     grey = torch.zeros(1, 3, side, side).to(next(model.parameters()))
     count = scores_of(model, grey).shape[1]
@@ -191,9 +204,8 @@ def work(args: argparse.Namespace) -> Path:
     if count != 1000 or labels:
         default = [*range(min(len(default), count))]
     targets = [find_class(text, names) for text in args.classes or default]
-    titles = [names[target] for target in targets]
     if args.method == "pixels":
-        return draw_pixels(args, model, targets, titles, network)
+        return draw_pixels(args, model, targets, names, network)
     from extras.synthesis import figures
 
     ascent = {"iterations": args.iterations, "learning_rate": args.learning_rate, "network": network}
@@ -218,6 +230,7 @@ def work(args: argparse.Namespace) -> Path:
             **ascent,
         )
     layer = args.layer[0] if args.layer else None
+    titles = [names[target] for target in targets]
     if layer:
         targets, titles = args.channel, [f"channel {k}" for k in args.channel]
     return figures.draw_pictures(
@@ -232,18 +245,45 @@ def work(args: argparse.Namespace) -> Path:
         size=args.size,
         seed=args.seed,
         heading=f"What channels of {layer} respond to" if layer else HEADING,
+        names=names,
         metadata=make_recipe(vars(args), model, {}),
         **ascent,
     )
 
 
+def check_memory_of(args: argparse.Namespace, model: nn.Module) -> None:
+    """Raises CannotError where the pictures asked for would take more memory than is free."""
+    from helpers.data_utils import open_image
+    from helpers.figures import DPI
+    from helpers.memory import activations, check_memory, resized_size
+
+    device = next(model.parameters()).device
+    asked = len(args.channel or args.classes or CLASSES["pixels"]) if args.method else 1
+    if args.method == "pixels":
+        shown = SIDE**2 + 3 * (2.5 * DPI) ** 2  # of each, the picture and its place on the page
+        rows = min(args.rows, args.iterations)
+        check_memory(lambda rows: 3 * shown * asked * (rows + 1), "--rows", rows, device)
+        return
+    step = activations(model).step
+    states = (48 if args.animate else 0) + (args.rows or 4) if args.method else 1
+    count = asked * (args.variations if args.method else 1)
+    photo = open_image(args.dream).size if args.dream else (1, 1)
+
+    def needed(size: int) -> float:
+        # Beside the network: random views, the optimization's vectors, and the pictures kept for rows and frames.
+        return (step + 200 + 15 * states) * count * math.prod(resized_size(photo, size))
+
+    check_memory(needed, "--size", args.size, device, least=32)
+
+
 def draw_pixels(
-    args: argparse.Namespace, model: nn.Module, targets: list[int], titles: list[str], network: str
+    args: argparse.Namespace, model: nn.Module, targets: list[int], names: Sequence[str], network: str
 ) -> Path:
     """One column per class, one row per number of iterations, all by the graded `create_class_visualization`."""
     import torch
 
     from helpers.figures import GIF_PIXELS, Cell, save_animation, save_grid, tile
+    from helpers.image_batch import answer_note
     from helpers.image_utils import preprocess
     from helpers.models import only_classes
     from helpers.recipe import make_recipe
@@ -257,14 +297,14 @@ def draw_pixels(
     dtype: Any = like.dtype if like.device.type == "cpu" else like.type()
     pictures: dict[int, list] = {count: [] for count in needed}
     with cli.progress(sum(needed) * len(targets), "gradient ascent") as advance:
-        for target, title in zip(targets, titles, strict=True):
+        for target in targets:
             # The score of one class is enough for its gradient.
             narrow, y = only_classes(model, torch.tensor([target], device=like.device))
             for count in needed:
                 cli.seed_everything(args.seed)  # every count is the same ascent, stopped later
                 picture = ClassVisualization().create_class_visualization(
                     int(y),
-                    {int(y): title},
+                    {int(y): names[target]},
                     narrow,
                     dtype,
                     l2_reg=args.l2_reg,
@@ -281,11 +321,15 @@ def draw_pixels(
     for count in shown:
         with torch.no_grad():
             scores = model(torch.cat([preprocess(picture) for picture in pictures[count]]).to(like))
-        cells = zip(pictures[count], titles, targets, scores, scores.softmax(dim=1), strict=True)
+        cells = zip(pictures[count], targets, scores, scores.softmax(dim=1), strict=True)
         rows.append(
             [
-                Cell(picture, title if count == 1 else "", f"score {s[k]:.1f}, probability {p[k]:.3f}")
-                for picture, title, k, s, p in cells
+                Cell(
+                    picture,
+                    names[k] if count == 1 else "",
+                    answer_note(float(s[k]), float(p[k]), k, int(s.argmax()), names),
+                )
+                for picture, k, s, p in cells
             ]
         )
     if args.animate:

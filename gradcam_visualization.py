@@ -4,8 +4,18 @@
 Writes visualization/gradcam_visualization.png (Selvaraju et al., 2017; Springenberg et al., 2015).
 """
 
-import argparse
 import sys
+
+if __name__ == "__main__":  # first, so that Ctrl-C is one line from here on
+    if sys.flags.safe_path:  # python -P leaves this folder out
+        from pathlib import Path
+
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from helpers import interrupts
+
+    interrupts.install()
+
+import argparse
 from collections.abc import Callable
 
 from helpers import cli
@@ -60,7 +70,7 @@ def work(args: argparse.Namespace) -> object:
     if args.versus or args.compare_models:
         cli.require_extras("--versus" if args.versus else "--compare-models")
         from extras.attribution.comparison import against, network_rows, open_networks
-        from extras.attribution.methods import Method, class_activation
+        from extras.attribution.methods import Method, class_activation, last_layer
     import torch
 
     from helpers.data_utils import read_labels
@@ -72,6 +82,7 @@ def work(args: argparse.Namespace) -> object:
         arrange,
         best_classes,
         chart_rows,
+        check_size,
         load_batch,
         map_picture,
         network_note,
@@ -80,12 +91,20 @@ def work(args: argparse.Namespace) -> object:
     from helpers.models import choose_device, load_classifier, only_classes, working_copy
     from helpers.recipe import make_recipe
     from visualizers import GradCam
-    from visualizers.mechanisms import in_batches, last_map_layer, layer_option, map_layers, spread_layers
+    from visualizers.mechanisms import (
+        guided_note,
+        in_batches,
+        last_map_layer,
+        layer_option,
+        map_layers,
+        spread_layers,
+    )
 
     labels = read_labels(args.labels) if args.labels else None
     cli.seed_everything(args.seed)
     model = load_classifier(args.model, args.weights, choose_device(args.device))
     if args.list_layers:
+        check_size(model, args.size, 1)
         empty = torch.zeros(1, 3, args.size, args.size).to(next(model.parameters()))
         scores_of(model, empty)  # says so if this size is not for this network
         for name, (channels, height, width) in map_layers(model, empty).items():
@@ -96,7 +115,7 @@ def work(args: argparse.Namespace) -> object:
         best = best_classes(batch.X, model, args.top, batch.names)
     if args.versus:
         batch, model = against(batch, model, args.versus, batch.names)
-    notes = [NOTES["region"], SCALED]
+    notes = [f"Method: {args.method}, at the layers named.", NOTES["region"], SCALED]
     layers = args.layers
     if not layers:
         alone = args.trust and not args.fuse
@@ -144,12 +163,17 @@ def work(args: argparse.Namespace) -> object:
             method = extra.Method("class activation map", explain, "region", passes=passes)
             extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
     if args.guided:
+        notes.append(guided_note(model, batch.X))
+        cli.say(notes[-1], args.quiet)
         # Of a copy of the model: the published way to do it replaces the ReLUs for good.
         guided = in_batches(
             lambda X, y: GradCam().guided_backprop(X, y, working_copy(narrow)), batch.X, y
         ).numpy()
         product = guided * maps[layers[-1]][..., None]
-        for title, images in (("guided backpropagation", guided), ("Guided Grad-CAM", product)):
+        for title, images in (
+            ("guided backpropagation", guided),
+            (f"Guided Grad-CAM, {layers[-1]}", product),
+        ):
             groups.append(MapRows([[Cell(signed_picture(image)) for image in images]], [title]))
             if args.trust:
                 method = extra.METHODS["guided-backprop" if images is guided else "guided-grad-cam"]
@@ -158,7 +182,7 @@ def work(args: argparse.Namespace) -> object:
     notes += [extra.EVALUATION_NOTE] if args.trust else []
     if args.compare_models:
         others = open_networks(args.compare_models, batch.X.device, getattr(model, "versus", None))
-        compared = Method(f"{args.method} at the last layer", class_activation(args.method), "region")
+        compared = Method(args.method, class_activation(args.method), "region", layers=last_layer)
         groups += network_rows(compared, batch, others, like=groups[0])
     if args.top:
         groups.insert(len(batch.photos) == 1, chart_rows(best, like=groups[0]))
@@ -169,7 +193,7 @@ def work(args: argparse.Namespace) -> object:
         metadata=make_recipe(vars(args), model, batch.sources),
         row_labels=labels,
         heading="Where is the evidence for the class?",
-        note=" ".join([*notes, network_note(args.model, args.weights)]),
+        note=" ".join([*filter(None, notes), network_note(args.model, args.weights)]),
     )
 
 

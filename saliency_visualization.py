@@ -4,8 +4,18 @@
 Writes visualization/saliency_visualization.png (Simonyan et al., 2014).
 """
 
-import argparse
 import sys
+
+if __name__ == "__main__":  # first, so that Ctrl-C is one line from here on
+    if sys.flags.safe_path:  # python -P leaves this folder out
+        from pathlib import Path
+
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from helpers import interrupts
+
+    interrupts.install()
+
+import argparse
 
 from helpers import cli
 
@@ -41,6 +51,7 @@ def work(args: argparse.Namespace) -> object:
     if args.methods or args.trust:
         cli.require_extras("--methods" if args.methods else "--trust")
         from extras.attribution import figures as extra
+        from extras.attribution.methods import layers_note
 
     if args.versus or args.compare_models:
         cli.require_extras("--versus" if args.versus else "--compare-models")
@@ -62,7 +73,7 @@ def work(args: argparse.Namespace) -> object:
     from helpers.models import choose_device, load_classifier, only_classes
     from helpers.recipe import make_recipe
     from visualizers import SaliencyMap
-    from visualizers.mechanisms import in_batches
+    from visualizers.mechanisms import guided_note, in_batches
 
     labels = read_labels(args.labels) if args.labels else None
     cli.seed_everything(args.seed)
@@ -97,6 +108,14 @@ def work(args: argparse.Namespace) -> object:
         others = open_networks(args.compare_models, batch.X.device, getattr(model, "versus", None))
         compared = methods[0] if methods else METHODS["saliency"]
         groups += network_rows(compared, batch, others, like=groups[0])
+        if compared.guided:
+            said = {title: guided_note(other, batch.X) for title, other in others}
+            notes += [f"{title}: {text}" for title, text in said.items() if text]
+    if methods:
+        notes.append(layers_note(methods, model, batch.X))
+    if any(method.guided for method in methods):
+        notes.append(guided_note(model, batch.X))
+        cli.say(notes[-1], args.quiet)
     if args.top:
         groups.insert(len(batch.photos) == 1, chart_rows(best, like=groups[0]))
     rows, labels = arrange(batch, groups)
@@ -106,7 +125,7 @@ def work(args: argparse.Namespace) -> object:
         metadata=make_recipe(vars(args), model, batch.sources),
         row_labels=labels,
         heading="Which pixels matter for the class?",
-        note=" ".join([*notes, network_note(args.model, args.weights)]),
+        note=" ".join([*filter(None, notes), network_note(args.model, args.weights)]),
     )
 
 

@@ -7,43 +7,34 @@ style to visualization/NAME_panel.png.
 
 from __future__ import annotations  # what is only imported for its type costs --help no time
 
-import argparse
 import sys
+
+if __name__ == "__main__":  # first, so that Ctrl-C is one line from here on
+    if sys.flags.safe_path:  # python -P leaves this folder out
+        from pathlib import Path
+
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from helpers import interrupts
+
+    interrupts.install()
+
+import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from helpers import cli
+from helpers.presets import PRESETS
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class Preset(NamedTuple):
-    """Shorter sides in pixels, layers as children of the network, and the weights of the losses."""
-
-    image_size: int
-    style_size: int
-    content_layer: int
-    content_weight: float
-    style_layers: list[int]
-    style_weights: list[float]
-    tv_weight: float
-
-
-# A, B, C: the published settings of the assignment. D: chosen by eye on the drawn styles at 256 pixels, between
-# B and C, with a larger weight of the total variation. V: for VGG-16, with the content at relu3_3 and the style at
-# relu1_1 to relu4_1.
-PRESETS = {
-    "A": Preset(192, 512, 3, 5e-2, [1, 4, 6, 7], [20000, 500, 12, 1], 5e-2),
-    "B": Preset(192, 224, 3, 3e-2, [1, 4, 6, 7], [200000, 800, 12, 1], 2e-2),
-    "C": Preset(192, 192, 3, 6e-2, [1, 4, 6, 7], [300000, 1000, 15, 3], 2e-2),
-    "D": Preset(256, 256, 3, 7.08e-2, [1, 4, 6, 7], [193000, 705, 9.4, 2.05], 1.0),
-    "V": Preset(192, 192, 15, 0.2, [1, 6, 11, 20], [3e7, 1e6, 1e5, 1.5e5], 50.0),
-}
 METHODS = ("course", "paint")
+COURSE_MODEL = "squeezenet"
 LARGEST_LOSS = 1e18  # single precision ends at 3e38, and Adam squares gradients
 # The pictures of a run without arguments: content, styles.
 PICTURES = [("rocket", ["swirl"]), ("stereo_motorcycle", ["waves"]), ("coffee", ["stained-glass"])]
@@ -107,6 +98,7 @@ def work(args: argparse.Namespace) -> object:
         return None
     refuse_other_methods(args)
     jobs = pictures_of(args)
+    check_files(args, [path for _, path in jobs])
     draw = painter(args, began) if args.method == "paint" else course(args)
     for job, path in jobs:
         written = draw(job, path)
@@ -134,6 +126,7 @@ def pictures_of(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Path
     """
     from helpers.data_utils import image_name
     from helpers.errors import UsageError
+    from helpers.files import short_name
 
     pairs = PICTURES
     if args.content or args.style:
@@ -151,9 +144,38 @@ def pictures_of(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Path
     jobs = []
     for content, styles in pairs:
         name = args.name or "_".join(image_name(text) for text in (content, *styles))
+        file = f"{name}.png" if args.name else short_name(name, ".png")
         job = argparse.Namespace(**vars(args) | {"content": content, "style": styles, "name": name})
-        jobs.append((job, target if one_file else target / f"{name}.png"))
+        jobs.append((job, target if one_file else target / file))
     return jobs
+
+
+def check_files(args: argparse.Namespace, paths: list[Path]) -> None:
+    """Raises CannotError where a picture of `paths` cannot be written, UsageError where two of the files to write are
+    one: the pictures, and what goes with each.
+    """
+    from helpers.errors import UsageError
+
+    for path in paths:
+        cli.check_output(path)
+    outputs: list[tuple[str, Any]] = [("--output", path) for path in paths]
+    if args.method == "course":
+        outputs += [("the panel", panel_of(path)) for path in paths]
+    for name in ("animate", "plot"):
+        file = getattr(args, name, None)  # absent in a copy without extras/
+        if file and len(paths) > 1:
+            raise UsageError(
+                f"--{name} {file} is one file for {len(paths)} pictures: give --content and --style"
+            )
+        outputs.append((f"--{name}", file))
+    cli.check_distinct(outputs)
+
+
+def panel_of(path: Path) -> Path:
+    """The file of the panel content | style | result that goes with the picture `path`."""
+    from helpers.files import short_name
+
+    return path.with_name(short_name(path.stem, "_panel.png"))
 
 
 def painter(args: argparse.Namespace, began: float) -> Callable[[argparse.Namespace, Path], Path]:
@@ -176,7 +198,7 @@ def course(args: argparse.Namespace) -> Callable[[argparse.Namespace, Path], Pat
     device = choose_device(args.device)
     if device.type == "mps":
         device = choose_device("cpu")  # published code makes its images there: no tensor type names MPS
-    cnn = load_features(args.model or "squeezenet", args.weights, device, quiet=args.quiet)
+    cnn = load_features(args.model or COURSE_MODEL, args.weights, device, quiet=args.quiet)
     settings = settings_of(args, len(cnn))
     refuse_channels_last(cnn, args.model or "")
     return lambda job, path: run_course(job, settings, cnn, path)
@@ -226,8 +248,10 @@ def settings_of(args: argparse.Namespace, depth: int) -> dict[str, Any]:
 def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Sequential, path: Path) -> Path:
     """One picture by the graded loop. Writes it to `path`, and the panel content | style | result next to it."""
     from helpers.data_utils import image_name, open_image
-    from helpers.figures import Cell, save_grid, save_image
+    from helpers.figures import Cell, check_format, save_grid, save_image
+    from helpers.image_batch import network_note
     from helpers.image_utils import deprocess, preprocess
+    from helpers.memory import resized_size
     from helpers.models import check_finite
     from helpers.recipe import make_recipe
     from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
@@ -236,7 +260,9 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
     content, style = args.content, args.style[0]
     images = {name: open_image(name, seed=args.seed) for name in (content, style)}
     like = next(cnn.parameters())
+    check_format(path, resized_size(images[content].size, settings["image_size"]))
     deepest = max(settings["content_layer"], *settings["style_layers"])
+    check_course_memory(settings, cnn[: deepest + 1], images[content].size, images[style].size)
     check_finite(cnn[: deepest + 1], preprocess(images[content], 64).to(like))
     losses: dict[str, Any] = {"content": ContentLoss(), "style": StyleLoss(), "tv": TotalVariationLoss()}
     for name, loss in losses.items():
@@ -268,7 +294,36 @@ def run_course(args: argparse.Namespace, settings: dict[str, Any], cnn: nn.Seque
         Cell(images[style], "style", image_name(style)),
         Cell(result, "result", f"{result.width} x {result.height} pixels"),
     ]
-    return save_grid(path.with_name(f"{path.stem}_panel.png"), [cells], height=3.2, metadata=recipe)
+    layers = ", ".join(map(str, settings["style_layers"]))
+    which = "layers" if len(settings["style_layers"]) > 1 else "layer"
+    note = (
+        f"Content at layer {settings['content_layer']}, style at {which} {layers}. "
+        f"{network_note(args.model or COURSE_MODEL, args.weights, features=True)}"
+    )
+    return save_grid(panel_of(path), [cells], height=3.2, note=note, metadata=recipe)
+
+
+def check_course_memory(
+    settings: dict[str, Any], cnn: nn.Sequential, content: tuple[int, int], style: tuple[int, int]
+) -> None:
+    """Raises CannotError where the graded loop with pictures of these sizes (width, height) would take more memory than
+    is free. cnn: the layers that are used.
+    """
+    from helpers.memory import activations, check_memory, resized_size
+
+    seen = activations(cnn, in_place_too=True)
+    device = next(cnn.parameters()).device
+    sizes = {"image_size": content, "style_size": style}
+    # Per pixel, measured: the optimization's vectors beside the network's; of a style, the outputs of all layers.
+    rates = {"image_size": seen.step + 150, "style_size": 1.2 * (seen.kept + 4 * seen.largest) + 60}
+
+    def part(key: str, shorter: int) -> float:
+        return rates[key] * math.prod(resized_size(sizes[key], shorter))
+
+    larger, other = sorted(sizes, key=lambda key: part(key, settings[key]), reverse=True)
+    fixed = part(other, settings[other])
+    option = f"--{larger.replace('_', '-')}"
+    check_memory(lambda shorter: part(larger, shorter) + fixed, option, settings[larger], device, least=32)
 
 
 def finite_loss(name: str) -> Callable:

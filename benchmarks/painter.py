@@ -2,7 +2,7 @@
 
 Both sides use the same network, layers, size, targets, loss and optimizer (torch's L-BFGS). The plain loop is
 what a reader of the paper writes: float32, the picture as it is, weights frozen, the network cut after the
-deepest layer, the Gram matrix as a product that autograd differentiates.
+deepest layer, the covariance as a product that autograd differentiates.
 """
 
 import functools
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.maps import not_in_place
-from benchmarks.published import all_features, gram_matrix
+from benchmarks.published import all_features
 from benchmarks.timing import Row, in_turns
+from extras.painter.losses import layer_weights
 from extras.painter.network import HISTORY, FeatureNet, fast_dtype
 from extras.painter.optimization import paint
 from extras.painter.schedule import Schedule
@@ -33,30 +34,43 @@ def picture(name: str, size: int) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float().contiguous() / 255
 
 
+def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
+    """(1, C, H, W) -> (C,), (C, C), as autograd differentiates them."""
+    positions = features[0].flatten(1)
+    mean = positions.mean(dim=1, keepdim=True)
+    centred = positions - mean
+    return mean, centred @ centred.T / positions.shape[1]
+
+
 def plain_steps(
     cnn: nn.Sequential, content: Tensor, style: Tensor, settings: StyleSettings
 ) -> Iterator[Tensor]:
     """Gatys's loop at one size, written out; yields the picture after every step."""
     mean, std = (torch.as_tensor(v).view(1, 3, 1, 1) for v in (SQUEEZENET_MEAN, SQUEEZENET_STD))
-    layers = cnn[: max(*settings.style_layers, settings.content_layer) + 1]
+    layers = cnn[: max(settings.layers) + 1]
     with torch.no_grad():
-        wanted = all_features((content - mean) / std, layers)[settings.content_layer]
+        wanted = all_features((content - mean) / std, layers)
         painted = all_features((style - mean) / std, layers)
-        targets = [gram_matrix(painted[layer]) for layer in settings.style_layers]
+        targets = [mean_and_covariance(painted[layer]) for layer in settings.style_layers]
+        norms = {
+            layer: max((wanted[layer] ** 2).sum(), (painted[layer] ** 2).sum())
+            for layer in settings.content_layers
+        }
     x = content.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [x], max_iter=1, history_size=HISTORY, tolerance_grad=-1, tolerance_change=-1
     )
+    weights = layer_weights(len(targets))
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         found = all_features((x - mean) / std, layers)
-        loss = sum(
-            ((gram_matrix(found[layer]) - target) ** 2).sum() / (target**2).sum() / len(targets)
-            for layer, target in zip(settings.style_layers, targets, strict=True)
-        )
-        content_error = ((found[settings.content_layer] - wanted) ** 2).sum() / (wanted**2).sum()
-        loss = loss + settings.content_weight * content_error
+        loss = torch.zeros(())
+        for layer, target, weight in zip(settings.style_layers, targets, weights, strict=True):
+            for value, goal in zip(mean_and_covariance(found[layer]), target, strict=True):
+                loss = loss + weight / 2 * (value - goal).norm() / goal.norm()
+        for layer, weight in settings.content_layers.items():
+            loss = loss + weight * ((found[layer] - wanted[layer]) ** 2).sum() / norms[layer]
         down, right = x[:, :, 1:] - x[:, :, :-1], x[:, :, :, 1:] - x[:, :, :, :-1]
         loss = 1000 * (loss + settings.tv_weight * ((down**2).mean() + (right**2).mean()) / 2)
         loss.backward()
@@ -75,7 +89,7 @@ def rows(_device: str = "cpu") -> Iterator[Row]:
             cnn = load_features(model, quiet=True)
             settings = settings_for(cnn)
             plain_cnn = not_in_place(cnn).to(memory_format=torch.contiguous_format)
-            net = FeatureNet(cnn, (*settings.style_layers, settings.content_layer), dtype)
+            net = FeatureNet(cnn, settings.layers, dtype)
             ours = paint(net, content, [style], Schedule([(SIZE, SIZE)], [10**9]), settings)
             plain = plain_steps(cast(nn.Sequential, plain_cnn), content, style, settings)
             times = in_turns({"ours": functools.partial(next, ours), "plain": functools.partial(next, plain)})

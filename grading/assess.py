@@ -6,8 +6,8 @@ import contextlib
 import os
 import secrets
 import textwrap
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ PUBLIC_SECRET = b"the student's own check"
 PRACTICE = "practice: graded with the public cases, whose answers are in every student's copy"
 WIDTH = 100  # of the table, in characters
 SHOWN = 12  # places of prints in a remark
+UNREADABLE = "unreadable"  # id of a finding
 MARKS = {"passed": "+", "partial": "~", "failed": "-"}
 
 
@@ -67,6 +68,16 @@ class Assessment:
             remarks.append(f"{what} in {shown}: the judge {effect}, please remove it")
         return remarks
 
+    @classmethod
+    def of(cls, record: Mapping) -> Assessment:
+        """The assessment of which `record` is the `as_dict`. Other keys are ignored."""
+        tasks = [
+            TaskResult(**task | {"findings": [Finding(**finding) for finding in task["findings"]]})
+            for task in record["report"]["tasks"]
+        ]
+        own = {one.name: record[one.name] for one in fields(cls) if one.name in record}
+        return cls(**own | {"report": Report(tasks)})
+
     def as_dict(self) -> dict:
         return asdict(self) | {"points": self.report.points, "max_points": self.report.max_points}
 
@@ -81,9 +92,11 @@ def assess(
     own: OwnProcess | None = None,
     tasks: list[str] | None = None,
     on_task: Callable[[TaskResult], object] | None = None,
+    fingerprints: bool = False,
 ) -> Assessment:
     """Grades the submission in a zip or folder; one that cannot be read gets no points and a reason.
 
+    fingerprints: so that a class report can put equal mistakes without a name together.
     own: executes your own code, without the sandbox (which needs Linux) and its `zygote` and `limits`.
     Raises CannotError if this machine cannot grade, which says nothing about the submission.
     """
@@ -93,7 +106,8 @@ def assess(
         return nothing(str(error))
     if not submission.files:
         return nothing("it contains none of the seven graded files", submission)
-    with TemporaryDirectory() as folder:
+    # In the zygote's folder, which is removed even if this process is killed.
+    with _started(zygote, own) as zygote, TemporaryDirectory(dir=zygote.base if zygote else None) as folder:
         root = submission.write(Path(folder).resolve(), PROJECT)
         with _executor(root, limits, zygote, own) as execute:
 
@@ -103,10 +117,23 @@ def assess(
                     on_task(result)
 
             seed = draw_seed(secret, submission.digest.encode())
-            report = grade(_without_missing(execute, submission), seed, bank, tasks, finish)
+            report = grade(
+                *(_without_missing(execute, submission), seed, bank, tasks, finish), fingerprints=fingerprints
+            )
     result = _assessment(report, submission)
+    result.notes += getattr(execute, "remarks", [])  # only a sandbox has them
     result.practice = own is None and secret == PUBLIC_SECRET
     return result
+
+
+def _started(
+    zygote: Zygote | None, own: OwnProcess | None
+) -> contextlib.AbstractContextManager[Zygote | None]:
+    if own is not None or zygote is not None:
+        return contextlib.nullcontext(zygote)
+    from grading.sandbox import Zygote
+
+    return Zygote()
 
 
 def _executor(
@@ -140,7 +167,7 @@ def _same_file(one: str, other: str) -> bool:
 
 def nothing(reason: str, submission: Submission | None = None) -> Assessment:
     """The assessment of a submission that cannot be graded: no points, and the reason."""
-    finding = Finding("unreadable", "The submission cannot be read", reason)
+    finding = Finding(UNREADABLE, "The submission cannot be read", reason, "blank")
     results = [
         TaskResult(name, task.title, task.number, 0.0, float(task.points), "failed", [finding])
         for name, task in TASKS.items()

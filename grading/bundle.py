@@ -10,7 +10,7 @@ from helpers.errors import CannotError
 from helpers.files import replace_whole
 
 SCRIPTS = ("setup.sh", "run_autograder")
-SANDBOX = ("sandbox", "zygote")
+SANDBOX = ("sandbox", "zygote", "confinement")
 GRADESCOPE = ("__init__.py", "__main__.py")
 
 

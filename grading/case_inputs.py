@@ -21,11 +21,18 @@ SKELETON = [(6, 3, 3), *[(3, 6, 1), (3, 3, 1), (3, 3, 3)] * 8, (CLASSES, 6, 1)]
 
 
 def explanation(
-    rng: Generator, count: int, height: int, width: int, *, extreme: bool = False, repeated: bool = False
+    rng: Generator,
+    count: int,
+    height: int,
+    width: int,
+    *,
+    extreme: bool = False,
+    repeated: bool = False,
+    active: bool = False,
 ) -> Arrays:
     """Images and two sets of classes for saliency, Grad-CAM and guided backpropagation. `extreme`: all evidence is
     against the class of the first image and for the class of the second. `repeated`: a class occurs twice, and the
-    classes are out of order.
+    classes are out of order. `active`: the first image has its class everywhere, in front of the last ReLU.
     """
     while True:
         y = rng.integers(0, CLASSES, count) if repeated else rng.permutation(CLASSES)[:count]
@@ -38,7 +45,7 @@ def explanation(
             "weights": skeleton_weights(rng),
             "frozen": np.array([rng.integers(0, 2)], dtype=np.float64),
         }
-        predicted = calibrate(inputs, rng, extreme=extreme)
+        predicted = calibrate(inputs, rng, extreme=extreme, active=active)
         if (predicted != y).all():
             return inputs
 
@@ -52,7 +59,7 @@ def skeleton_weights(rng: Generator) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
-def calibrate(inputs: Arrays, rng: Generator, *, extreme: bool) -> np.ndarray:
+def calibrate(inputs: Arrays, rng: Generator, *, extreme: bool, active: bool) -> np.ndarray:
     """Sets the classifier's weights in place, so that its outputs are of size 1; returns the classes that it predicts.
 
     For each class, one channel is stronger evidence against it than any other is for it; and at some positions with
@@ -70,6 +77,13 @@ def calibrate(inputs: Arrays, rng: Generator, *, extreme: bool) -> np.ndarray:
     kernel /= max(A.std(), 1e-3)
     evidence = np.einsum("kc,nchw->nkhw", kernel, A).reshape(len(A), CLASSES, -1)
     bias = -np.quantile(evidence, rng.uniform(0.2, 0.5), axis=2).min(axis=0)
+    if active:
+        # Elsewhere the largest gradient of a channel is its mean without the negative ones: the ReLU stops some
+        # positions. Weak, so that the class is not the predicted one.
+        first = int(inputs["y"][0])
+        kernel[first] *= 0.3
+        evidence[:, first] *= 0.3
+        bias[first] = 0.1 * evidence[0, first].std() - evidence[0, first].min()
     inputs["weights"][-CLASSES * (channels + 1) :] = np.concatenate([kernel.ravel(), bias])
     return (evidence + bias[:, None]).clip(0).mean(axis=2).argmax(axis=1)
 
@@ -188,7 +202,7 @@ INPUTS: dict[str, dict[str, Callable[[Generator], Arrays]]] = {
         "five images": lambda rng: explanation(rng, 5, 8, 9),
     },
     "grad_cam": {
-        "two images": lambda rng: explanation(rng, 2, 13, 18),
+        "two images": lambda rng: explanation(rng, 2, 13, 18, active=True),
         "one image": lambda rng: explanation(rng, 1, 17, 12),
         "square images": lambda rng: explanation(rng, 2, 15, 15),
         "no evidence in one": lambda rng: explanation(rng, 2, 12, 15, extreme=True),

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from grading.assess import assess, nothing
 from grading.cases import CaseBank
 from grading.sandbox import Zygote
+from grading.scores import read_overrides
 from grading.submission import (
     ARCHIVES,
     DEEPEST,
@@ -29,6 +30,7 @@ from helpers.files import replace_whole
 
 METADATA = "submission_metadata.yml"
 RESULTS = "results"
+LEFT_OUT = "left_out.json"
 OURS = {PurePosixPath(name).name for name in GRADED_FILES}
 LONGEST = 120  # bytes of a name in a key
 
@@ -45,24 +47,28 @@ class Entry:
 
 def find_submissions(folder: Path, left_out: Callable[[str], object] = lambda _name: None) -> list[Entry]:
     """The submissions in a folder: every archive, every graded file, every folder with one of these in it (also in
-    folders in it), and those that Gradescope's metadata lists. `left_out` gets the name of every other entry.
-    Raises CannotError if there are none.
+    folders in it), and those that Gradescope's metadata lists. `left_out` gets the name of every other entry,
+    also of those beside a submission in a folder of several. Raises CannotError if there are none.
     """
     if not folder.is_dir():
         raise CannotError(f"{folder}: no such folder")
     listed = {}
     if (folder / METADATA).is_file():
         listed = read_metadata((folder / METADATA).read_text(encoding="utf-8", errors="replace"))
+
+    def name_of(path: Path) -> str:
+        return path.relative_to(folder).as_posix()
+
     entries = []
     for path in sorted(folder.iterdir()):
         if path.name == METADATA:
             continue
-        found = _submissions_at(path, whole=path.name in listed)
+        found = _submissions_at(path, lambda lost: left_out(name_of(lost)), whole=path.name in listed)
         if not found:
-            left_out(path.name)
+            left_out(name_of(path))
         for place in found:
             students = listed.get(path.stem) or listed.get(path.name) or ()
-            name = place.relative_to(folder).as_posix()
+            name = name_of(place)
             entries.append(Entry(_safe(name), place, tuple(students), name))
     entries += [
         Entry(_safe(name), folder / name, tuple(students), name)
@@ -123,15 +129,21 @@ def grade_folder(
     on_done: Callable[[Entry], None] = lambda _entry: None,
 ) -> None:
     """Grades every submission into out/results/KEY.json, except those that are already graded: unless the submission,
-    the cases, the secret or the grader has changed.
+    the cases, the secret or the grader has changed. The other entries of the folder are listed in out/left_out.json.
+    Raises CannotError before the first is graded, also for an error in out/overrides.csv.
     """
     forgotten: list[str] = []
     entries = find_submissions(folder, forgotten.append)
-    for name in forgotten:
-        print(f"left out, no submission found in it: {name!a}", file=sys.stderr)
+    read_overrides(out, [entry.key for entry in entries])
+    left_out = {name: _why_left_out(folder / name) for name in forgotten}
+    for name, why in left_out.items():
+        print(f"left out, {why}: {name!a}", file=sys.stderr)
+    with replace_whole(out / LEFT_OUT) as temporary:
+        temporary.write_text(json.dumps(left_out, indent=1), encoding="utf-8")
     results = out / RESULTS
     terms = _terms(bank, secret)
     stop = threading.Event()
+    kept = Kept(out)
     with cli.progress(len(entries), "grading", "zip") as advance, Zygote() as zygote:
 
         def work(entry: Entry) -> None:
@@ -140,8 +152,7 @@ def grade_folder(
             path = results / f"{entry.key}.json"
             if not _is_current(path, entry, terms):
                 record = _graded(entry, bank, secret, zygote) | {"terms": terms}
-                with replace_whole(path) as temporary:
-                    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+                kept.write(path, json.dumps(record, indent=1))
             advance()
             on_done(entry)
 
@@ -152,10 +163,52 @@ def grade_folder(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+    kept.restore()
     keep = {f"{entry.key}.json" for entry in entries}
     for stale in results.glob("*.json"):
         if stale.name not in keep:
             stale.unlink()  # the result of a zip that is no longer in the folder
+
+
+class Kept:
+    """The results of a run, in memory as well as in their files: where the kernel refuses every means against it, code
+    of our own user can change files of ours. What was changed is restored and said.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.folders = (out, out / RESULTS)
+        self.modes: dict[Path, int] = {}
+        self.texts: dict[Path, str] = {}
+        self._lock = threading.Lock()
+
+    def write(self, path: Path, text: str) -> None:
+        with self._lock:
+            self._open()
+            self.texts[path] = text
+            with replace_whole(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            self.modes = {folder: folder.stat().st_mode for folder in self.folders}
+
+    def restore(self) -> None:
+        self._open()
+        for path, text in self.texts.items():
+            try:
+                same = path.read_bytes() == text.encode()
+            except OSError:
+                same = False
+            if not same:
+                self.write(path, text)
+                _say_restored(path)
+
+    def _open(self) -> None:
+        for folder, mode in self.modes.items():
+            if folder.stat().st_mode != mode:
+                folder.chmod(mode)
+                _say_restored(folder)
+
+
+def _say_restored(path: Path) -> None:
+    print(f"{path} was changed while student code ran; it is as it was before", file=sys.stderr)
 
 
 def _graded(entry: Entry, bank: CaseBank, secret: bytes, zygote: Zygote) -> dict:
@@ -169,7 +222,8 @@ def _graded(entry: Entry, bank: CaseBank, secret: bytes, zygote: Zygote) -> dict
     if not entry.path.exists():
         return record | nothing("the export lists it, but contains no files of it").as_dict()
     try:
-        return record | assess(entry.path, bank=bank, secret=secret, zygote=zygote).as_dict()
+        assessment = assess(entry.path, bank=bank, secret=secret, zygote=zygote, fingerprints=True)
+        return record | assessment.as_dict()
     except CannotError as error:
         return record | nothing("grading failed").as_dict() | {"failure": str(error)}
     except Exception as error:  # one submission must not stop the others
@@ -210,8 +264,32 @@ def load_results(out: Path) -> list[dict]:
     return records
 
 
-def _submissions_at(path: Path, *, whole: bool = False, depth: int = 0) -> list[Path]:
-    """The submissions in an entry of a class's folder. `whole`: it is one, whatever is in it."""
+def load_left_out(out: Path) -> dict[str, str]:
+    """The entries of the class's folder that are no submissions, and why."""
+    path = out / LEFT_OUT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _why_left_out(path: Path) -> str:
+    if path.is_symlink():
+        return "a link"
+    if path.name.startswith("."):
+        return "hidden"
+    if _is_earlier_run(path):
+        return "results of an earlier run"
+    return "no submission found in it" if path.is_dir() else "neither an archive nor a graded file"
+
+
+def _is_earlier_run(path: Path) -> bool:
+    return (path / "grades.csv").is_file() and (path / RESULTS).is_dir()
+
+
+def _submissions_at(
+    path: Path, left_out: Callable[[Path], object], *, whole: bool = False, depth: int = 0
+) -> list[Path]:
+    """The submissions in an entry of a class's folder; `left_out` gets what is beside them. `whole`: the entry is one,
+    whatever is in it.
+    """
     if path.is_symlink() or path.name.startswith("."):
         return []
     if path.is_file():
@@ -219,8 +297,8 @@ def _submissions_at(path: Path, *, whole: bool = False, depth: int = 0) -> list[
     if whole:
         return [path]
     try:
-        if (path / "grades.csv").is_file() and (path / RESULTS).is_dir():
-            return []  # of an earlier run
+        if _is_earlier_run(path):
+            return []
         inside = sorted(path.iterdir())
         archives = [one for one in inside if one.is_file() and one.name.lower().endswith(ARCHIVES)]
         names = [
@@ -233,7 +311,11 @@ def _submissions_at(path: Path, *, whole: bool = False, depth: int = 0) -> list[
         own = bool(places) or any(bare(one.name) in OURS for one in inside)
         if depth < DEEPEST and (len(several) > 1 or len(archives) > 1 or not (archives or own)):
             # Not one submission but several, each with a row of its own.
-            return [place for one in inside for place in _submissions_at(one, depth=depth + 1)]
+            found = {one: _submissions_at(one, left_out, depth=depth + 1) for one in inside}
+            for one, within in found.items():
+                if not within and any(found.values()):  # else the whole folder is named
+                    left_out(one)
+            return [place for within in found.values() for place in within]
         return [path] if archives or own else []
     except OSError:
         return [path]  # it gets a row that says why

@@ -40,6 +40,7 @@ PATTERNS = (
     *BESIDE_GRADED,
     *(f"{package}/__init__.py" for package in PACKAGES),
     *("report/*.py", "report/report.md"),
+    *("page/*.py", "page/requirements.txt"),
     *("LICENSE", "NOTICE", "environment.yaml", "requirements.txt", ".gitignore"),
     *("docs/methods.md", "docs/**/*.png", "docs/**/*.jpg"),
     *("tests/__init__.py", "tests/conftest.py", "tests/test_tasks.py"),

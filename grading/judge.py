@@ -22,23 +22,32 @@ from grading.tasks import OPERATIONS, TASKS, task_of, tolerance
 MATCHING = 5  # an output matches that of a mistake if it is this many tolerances close
 MAX_FINDINGS = 4
 NOT_WRITTEN, MISSING = "not-solved", "error-missing"  # ids of findings: a stub, a file that is not there
+# Kinds of findings: a mistake of the catalogue; what the numbers of an unknown mistake show; an error in place of an
+# answer; nothing there to judge.
+FINDINGS = ("mistake", "symptom", "stopped", "blank")
+DIGITS = 6  # kept of each number of a fingerprint
+
+# A wrong answer to cases that are the same for all submissions: kind of case -> output -> {"shape", "dtype", "values"},
+# the values as text (which can also say "nan"). In place of the outputs an error's kind.
+Fingerprint = dict[str, dict[str, dict] | str]
 
 
 @dataclass
 class Finding:
     """One thing that is wrong. `id` is the same for the same mistake throughout a class; `message` says what was seen,
-    what to do, and where.
+    what to do, and where. `kind`: one of FINDINGS.
     """
 
     id: str
     title: str
     message: str
+    kind: str = "mistake"
 
 
 @dataclass
 class TaskResult:
     """One task's points. `status`: "passed" (all points), "partial" or "failed" (none). `cases`: the names of the cases
-    drawn.
+    drawn. `fingerprints`: of each operation with a mistake that has no name, if they were asked for.
     """
 
     task: str
@@ -49,6 +58,7 @@ class TaskResult:
     status: str
     findings: list[Finding] = field(default_factory=list)
     cases: list[str] = field(default_factory=list)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
 
 
 @dataclass
@@ -125,22 +135,27 @@ def grade(
     bank: CaseBank,
     tasks: Sequence[str] | None = None,
     on_task: Callable[[TaskResult], None] | None = None,
+    *,
+    fingerprints: bool = False,
 ) -> Report:
     """Grades the named tasks (all by default) with the cases that `seed` draws from the bank.
 
     `on_task` is called with each result at once, so that none is lost if a later task fails.
+    fingerprints: also executes the cases by which equal mistakes without a name are recognized.
     """
     report = Report([])
     for name in TASKS if tasks is None else tasks:
         with np.errstate(all="ignore"):  # a submission's numbers may overflow
-            result = grade_task(execute, seed, bank, name)
+            result = grade_task(execute, seed, bank, name, fingerprints=fingerprints)
         report.tasks.append(result)
         if on_task is not None:
             on_task(result)
     return report
 
 
-def grade_task(execute: Execute, seed: bytes, bank: CaseBank, name: str) -> TaskResult:
+def grade_task(
+    execute: Execute, seed: bytes, bank: CaseBank, name: str, *, fingerprints: bool = False
+) -> TaskResult:
     """Grades one task."""
     task = TASKS[name]
     attempts, fatal = [], None
@@ -158,12 +173,16 @@ def grade_task(execute: Execute, seed: bytes, bank: CaseBank, name: str) -> Task
     points = points_of(units, task.points)
     status = "passed" if points == task.points else "failed" if points == 0 else "partial"
     findings = []
+    prints: dict[str, Fingerprint] = {}
     for operation in task.operations:
-        findings += findings_of([unit for unit in units if unit.case.operation == operation], bank)
+        found = findings_of([unit for unit in units if unit.case.operation == operation], bank)
+        if fingerprints and any(finding.kind == "symptom" for finding in found):
+            prints[operation] = fingerprint(execute, bank, operation, attempts)
+        findings += found
     findings = list({(finding.id, finding.message): finding for finding in findings}.values())
     cases = [attempt.case.name for attempt in attempts]
     return TaskResult(
-        name, task.title, task.number, points, task.points, status, findings[:MAX_FINDINGS], cases
+        name, task.title, task.number, points, task.points, status, findings[:MAX_FINDINGS], cases, prints
     )
 
 
@@ -179,6 +198,60 @@ def attempt_of(execute: Execute, case: Case) -> Attempt:
         if type(outputs.get(key)) is np.ndarray and outputs[key].dtype in (np.float32, np.float64)
     }
     return Attempt(case, given)
+
+
+def fingerprint(
+    execute: Execute, bank: CaseBank, operation: str, attempts: Sequence[Attempt] = ()
+) -> Fingerprint:
+    """The answers to the first case of each kind, of which a few numbers are kept. They count for no points: the cases
+    drawn differ from one submission to another, so only these can be compared. `attempts`: need no second execution.
+    """
+    done = {attempt.case.name: attempt for attempt in attempts}
+    answers: Fingerprint = {}
+    for kind in bank.kinds(operation):
+        case = next(case for case in bank.cases if (case.operation, case.kind) == (operation, kind))
+        attempt = done.get(case.name) or attempt_of(execute, case)
+        if attempt.error is not None:
+            answers[kind] = attempt.error.kind
+            if attempt.error.kind in FATAL_KINDS:
+                break
+            continue
+        answers[kind] = {
+            key: {
+                "shape": list(array.shape),
+                "dtype": array.dtype.name,
+                "values": [f"{value:.{DIGITS}g}" for value in sample(array, case.places[key]).tolist()],
+            }
+            for key, array in attempt.outputs.items()
+            if key in case.places
+        }
+    return answers
+
+
+def same_fingerprint(operation: str, one: Fingerprint, other: Fingerprint) -> bool:
+    """Whether two submissions gave the same wrong answers, up to rounding as the judge allows it."""
+
+    def texts(answers: Fingerprint) -> dict[str, object]:
+        """All except the numbers."""
+        return {
+            kind: answer
+            if isinstance(answer, str)
+            else {key: (output["shape"], output["dtype"]) for key, output in answer.items()}
+            for kind, answer in answers.items()
+        }
+
+    if not one or texts(one) != texts(other):
+        return False
+    return all(
+        same_numbers(
+            np.array(output["values"], float),
+            np.array(other[kind][key]["values"], float),  # type: ignore[index]  # of the same kind, see above
+            MATCHING * tolerance(operation, key, np.dtype(output["dtype"])),
+        )
+        for kind, answer in one.items()
+        if not isinstance(answer, str)
+        for key, output in answer.items()
+    )
 
 
 def units_of(attempt: Attempt) -> list[Unit]:
@@ -319,10 +392,10 @@ def error_finding(error: ChildError, unit: Unit) -> Finding:
     place = re.search(r" \(([\w/]+\.py:\d+)\)", error.message)
     if error.kind == "not_implemented":
         message = f"{function} is not written yet: see {place[1] if place else file}."
-        return Finding(NOT_WRITTEN, "not written yet", message)
+        return Finding(NOT_WRITTEN, "not written yet", message, "blank")
     if error.kind == "missing":
         why = f"It is one of the seven graded files: without it, Task {task.number} gets no points."
-        return Finding(MISSING, "file missing", f"{error.message}. {why}")
+        return Finding(MISSING, "file missing", f"{error.message}. {why}", "blank")
     # What the drivers say about a result.
     said = error.message.removeprefix("TypeError: ")
     stopped = (
@@ -341,7 +414,8 @@ def error_finding(error: ChildError, unit: Unit) -> Finding:
     }
     title, message = words[error.kind]
     message = message.rstrip(".") + ("" if message.endswith("?") else ".")
-    return Finding(f"error-{error.kind}", title, message if place else f"{message} See {unit.where}.")
+    message = message if place else f"{message} See {unit.where}."
+    return Finding(f"error-{error.kind}", title, message, "stopped")
 
 
 def generic_findings(wrong: Sequence[Unit], units: Sequence[Unit] = ()) -> list[Finding]:
@@ -387,7 +461,8 @@ def generic_findings(wrong: Sequence[Unit], units: Sequence[Unit] = ()) -> list[
         if len(same) > 1:
             seen += f" The same holds for: {', '.join(unit.label for unit in same[1:])}."
         message = f"Your {same[0].label} {seen} See {same[0].where}."
-        findings[f"{same[0].key} {id}"] = Finding(f"{same[0].case.operation}-{id}", title, message)
+        id = f"{same[0].case.operation}-{id}"
+        findings[f"{same[0].key} {id}"] = Finding(id, title, message, "symptom")
     return list(findings.values())
 
 

@@ -24,7 +24,9 @@ def add_commands(
         default=PROJECT / "dist/assignment_3_handout.zip",
     )
     command.add_argument("--with-extras", action="store_true", help="put the folder extras/ in, too")
-    command = add("grade", "grade a folder of submissions: grades.csv and report.html")
+    command = add(
+        "grade", "grade a folder of submissions: grades.csv, report.html, a feedback file per student"
+    )
     command.add_argument("folder", type=Path, help="zips, folders, or Gradescope's export")
     command.add_argument("--out", type=Path, metavar="DIR", default=Path("grades"), help="default: grades")
     command.add_argument("--jobs", type=cli.positive_int, default=2, help="submissions at a time (default 2)")
@@ -32,7 +34,7 @@ def add_commands(
     command = add("bundle", "make the zip to upload to Gradescope")
     command.add_argument("--output", type=Path, metavar="ZIP", default=PROJECT / "dist/autograder.zip")
     add_bank(command)
-    command = add("report", "write grades.csv and report.html again from a graded folder")
+    command = add("report", "write the reports of a graded folder again, after a change of its overrides.csv")
     command.add_argument("out", type=Path, help="the --out of `grade`")
     command = add("cases", "compute the case bank from the solved package (minutes)")
     command.add_argument(

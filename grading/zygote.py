@@ -1,41 +1,33 @@
 """Runs beside student code: a process that imports torch once, and forks a child for each task.
 
-    judge -> zygote -> supervisor (one per submission) -> child (one per task; only here does student code run)
+    judge -> zygote -> supervisor (one per submission) -> [namespace's first process ->] child (one per task)
 
-None of the last three knows a secret. The supervisor watches the child's memory, and at the end it kills all that
-the child has started. The child gives up every right that it can before it imports student code.
+Student code runs in the child alone, and none of the four knows a secret. The supervisor watches how much memory the
+child uses, and ends all that the child has started. The child gives up every right that it can before it imports
+student code: see grading.confinement. If the judge is killed, zygote and supervisors notice that its end of their
+sockets is closed: they end the children, remove all folders, and end themselves.
 
-Started as a script by grading.sandbox, from a folder with this file and its imports only.
+Started by grading.sandbox, from a folder with this file and its imports only.
 """
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
-import struct
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-TRUSTED = Path(__file__).resolve().parent.parent
-# linux/prctl.h
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
-# linux/sched.h
-CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x40000000
-# linux/mount.h
-MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
-# linux/landlock.h, the same numbers on every architecture
-LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
-READ = 0b1101  # execute, read file, read folder
-READ_A_FILE = 0b101
-DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+from grading import confinement
+
 # Folders of the system that Python and its packages need: not /usr, where people put projects, too.
 SYSTEM = (
     *("/lib", "/lib32", "/lib64", "/bin", "/etc", "/proc", "/sys/devices/system"),
@@ -59,20 +51,28 @@ HEADER = 1 << 16
 READY = b"ready"
 MAX_DEPTH = 64  # of folders
 POLL = 0.25  # seconds between two looks at the child's memory
-
-libc = ctypes.CDLL(None, use_errno=True)
+GRACE = 0.1  # seconds in which the kernel ends a PID namespace
 
 
 def main() -> NoReturn:
-    """Serves sessions until the judge closes its end. argv: the control socket's number, paths to import from."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    sys.path[:] = [str(TRUSTED), *(path for path in sys.path[1:]), *sys.argv[2:]]
-    _preload()
+    """Serves sessions until the judge closes its end. argv: the number of the control socket, the folder that is
+    removed in the end, whether to import what student code needs, paths to import from.
+    """
+    control, base, libraries = socket.socket(fileno=int(sys.argv[1])), sys.argv[2], sys.argv[3] == "libraries"
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    confinement.enter_user_namespace()
+    confinement.libc.prctl(confinement.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    sys.path += sys.argv[4:]
+    if libraries:
+        _preload()
     control.send(READY)
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, HEADER, 1)
         if not data:
+            with contextlib.suppress(ChildProcessError):  # no supervisors are left
+                while True:
+                    os.wait()
+            remove(base)
             os._exit(0)  # an ordinary exit of torch takes a second
         if os.fork() == 0:
             control.close()
@@ -106,34 +106,39 @@ def _preload() -> None:
 
 def supervise(session: socket.socket, settings: Mapping) -> None:
     """Serves one submission: starts children on request, watches the running one, ends it and all it started."""
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    confinement.libc.prctl(confinement.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child, reason = 0, ""
     task: dict = {}
+    cgroup: Path | None = None
     baseline = _resident("self")
     while True:
         if not child or select.select([session], [], [], POLL)[0]:
             data, descriptors, _, _ = socket.recv_fds(session, HEADER, 1)
-            if not data:
-                return _end_all(child, task.get("uid"))
-            request = json.loads(data)
+            request = json.loads(data or b'{"do": "end", "ask": false}')
             if request["do"] == "spawn":
                 task, reason = {**settings, **request}, ""
+                cgroup = confinement.make_cgroup(task["memory"] + task["folder_bytes"], task["processes"])
+                task["cgroup"] = str(cgroup or "")
                 child = os.fork()
                 if child == 0:
+                    alone = confinement.enter_pid_namespace([session.fileno(), *descriptors])
                     session.close()
-                    live(socket.socket(fileno=descriptors[0]), task)
+                    live(socket.socket(fileno=descriptors[0]), task, alone)
                 os.close(descriptors[0])
                 session.send(b"{}")
-            else:
-                ended = _status_of(child) if request["ask"] else None
-                _end_all(child, task.get("uid"))
-                session.send(json.dumps({"reason": reason, "status": ended}).encode())
-                child = 0
+                continue
+            ended = _status_of(child) if request["ask"] else None
+            reason = reason or ("memory" if confinement.was_full(cgroup) else "")
+            _end_all(child, task.get("uid"))
+            confinement.remove_cgroup(cgroup)
+            child, cgroup = 0, None
+            if not data:
+                return
+            session.send(json.dumps({"reason": reason, "status": ended}).encode())
         elif not reason:
             reason = _excess(task, baseline)
             if reason:
-                _kill(task.get("uid"))
+                _kill(child, task.get("uid"))
 
 
 def _status_of(child: int) -> int | None:
@@ -149,7 +154,7 @@ def _status_of(child: int) -> int | None:
 
 def _excess(task: Mapping, baseline: int) -> str:
     """The limit that the processes of the task together exceed: memory, disk, or nothing."""
-    used = sum(max(0, _resident(pid) - baseline) for pid in _processes(task.get("uid")))
+    used = sum(max(0, _resident(pid) - baseline) for pid in _descendants(os.getpid()))
     if used > task["memory"]:
         return "memory"
     return "disk" if _size_of(task["home"], task["folder_bytes"]) > task["folder_bytes"] else ""
@@ -183,29 +188,6 @@ def _resident(pid: int | str) -> int:
         return 0
 
 
-def _processes(uid: int | None) -> list[int]:
-    """The task's processes: those with its user id or, if it has none, the descendants of this supervisor."""
-    if uid is None:
-        return list(_descendants(os.getpid()))
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if path.stat().st_uid in (uid, 0) and _uid_of(path) == uid:
-                found.append(int(path.name))
-        except OSError:
-            continue
-    return found
-
-
-def _uid_of(process: Path) -> int:
-    # In /proc, a process that other processes may not inspect belongs to root, under any user id.
-    # Bytes: a process may give itself any name.
-    for line in (process / "status").read_bytes().splitlines():
-        if line.startswith(b"Uid:"):
-            return int(line.split()[1])
-    return -1
-
-
 def _descendants(root: int) -> Iterator[int]:
     parents: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
@@ -222,8 +204,9 @@ def _descendants(root: int) -> Iterator[int]:
         yield from children
 
 
-def _kill(uid: int | None) -> None:
+def _kill(child: int, uid: int | None) -> None:
     """Sends SIGKILL to every process of the task at once."""
+    _signal(child)  # with it, the kernel ends all that is in its PID namespace
     if uid is None:
         for pid in _descendants(os.getpid()):
             _signal(pid)
@@ -248,16 +231,21 @@ def _signal(pid: int) -> None:
 
 
 def _end_all(child: int, uid: int | None) -> None:
-    deadline = time.monotonic() + 10
+    """Ends the child and all that it started: a process without a parent becomes ours, so we have children as long as
+    there are any.
+    """
+    begin = time.monotonic()
     if child:
         _signal(child)
-    while time.monotonic() < deadline:
-        while _reap():
-            pass
-        if not child or not _processes(uid):
+    while time.monotonic() < begin + 10:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+        except ChildProcessError:
             return
-        _kill(uid)
-        time.sleep(0.01)
+        if time.monotonic() > begin + GRACE:
+            _kill(child, uid)
+        time.sleep(0.002)
 
 
 def _reap() -> bool:
@@ -270,22 +258,25 @@ def _reap() -> bool:
 # The child
 
 
-def live(channel: socket.socket, task: Mapping) -> NoReturn:
-    """The child: gives up its rights, then answers calls until its channel closes. Never returns."""
+def live(channel: socket.socket, task: Mapping, alone: bool) -> NoReturn:
+    """The child: gives up its rights, says what the kernel refused, then answers calls until its channel closes. Never
+    returns. alone: it is in a PID namespace of its own.
+    """
     leave = os._exit
     try:
         try:
-            _give_up_rights(channel, task)
+            refused = _give_up_rights(channel, task, alone)
         except OSError as error:
             channel.sendall(str(error).encode()[:200])
             leave(1)
-        channel.sendall(READY)
+        channel.sendall(READY + json.dumps(refused).encode())
         _answer(channel, task)
     finally:
         leave(1)
 
 
-def _give_up_rights(channel: socket.socket, task: Mapping) -> None:
+def _give_up_rights(channel: socket.socket, task: Mapping, alone: bool) -> list[str]:
+    """Returns the names of what the kernel refused: see grading.confinement."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
@@ -297,66 +288,30 @@ def _give_up_rights(channel: socket.socket, task: Mapping) -> None:
         if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ, 32, 33):
             signal.signal(number, signal.SIG_DFL)
     os.environ.clear()
-    home = task["home"]
+    home, uid = task["home"], task.get("uid")
     os.environ.update(
         HOME=home, TMPDIR=home, MPLCONFIGDIR=home, MPLBACKEND="Agg", TQDM_DISABLE="1", LANG="C.UTF-8"
     )
     os.environ.update(OMP_NUM_THREADS="1", PATH="/usr/bin:/bin")
-    os.chdir(home)
-    uid = task.get("uid")
+    got = {"processes": alone, "memory": confinement.enter_cgroup(task["cgroup"])}
     if uid is not None:
-        _open_up(task["closed"])
-        libc.unshare(CLONE_NEWNET | CLONE_NEWIPC)  # if this is refused, grading.sandbox.notice says so
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-    else:
-        libc.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC)
+        confinement.open_up(task["closed"])
+    got["network"] = confinement.leave_the_network()
+    got["files"] = confinement.own_files(home, os.geteuid() if uid is None else uid, task["folder_bytes"])
+    got["proc"] = alone and got["files"] and confinement.own_proc()
+    os.chdir(home)
+    confinement.become(uid)
     os.umask(0o077)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    confinement.die_with_parent()
     if task["landlock"]:
         stage = task["stage"]
         prefixes = [f"{prefix}/{name}" for prefix in (sys.prefix, sys.base_prefix) for name in OF_A_PREFIX]
         readable = [*SYSTEM, *prefixes, *sys.path]
-        confine([place for path in readable for place in around(path, task["hidden"])] + [stage], [home])
-    # Last, since the steps before need memory themselves.
-    memory = task["memory"]
-    address_space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    for kind, soft, hard in (
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_CPU, task["cpu_seconds"], task["cpu_seconds"] + 1),
-        (resource.RLIMIT_FSIZE, task["file_bytes"], task["file_bytes"]),
-        (resource.RLIMIT_NOFILE, task["open_files"], task["open_files"]),
-        (resource.RLIMIT_NPROC, task["processes"], task["processes"]),
-        (resource.RLIMIT_DATA, memory, memory),
-        (resource.RLIMIT_AS, address_space + memory, address_space + memory),
-    ):
-        resource.setrlimit(kind, (soft, hard))
-
-
-def _open_up(closed: Mapping[str, list[str]]) -> None:
-    """Makes Python readable if it is in a folder that other users cannot enter (root's home): mounts, for this child
-    only, a folder with nothing but the paths that are needed.
-    """
-    if not closed:
-        return
-    _check(libc.unshare(CLONE_NEWNS), "a mount namespace")
-    _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "a private mount")
-    for folder, paths in closed.items():
-        places = [os.open(path, os.O_PATH) for path in paths]
-        _check(libc.mount(b"none", folder.encode(), b"tmpfs", 0, b"mode=755,size=1m"), folder)
-        for path, place in zip(paths, places, strict=True):
-            Path(path).mkdir(mode=0o755, parents=True, exist_ok=True)
-            source = f"/proc/self/fd/{place}".encode()
-            _check(libc.mount(source, path.encode(), None, MS_BIND | MS_REC, None), path)
-            os.close(place)
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        raise OSError(ctypes.get_errno(), f"{what} was refused")
+        visible = [place for path in readable for place in around(path, task["hidden"])]
+        confinement.allow_paths([*visible, stage], [home])
+    confinement.set_limits(task)
+    got["calls"] = confinement.filter_calls()
+    return [name for name, was_allowed in got.items() if not was_allowed]
 
 
 def around(path: str, hidden: Sequence[str]) -> list[str]:
@@ -380,34 +335,6 @@ def _is_of_python(path: str) -> bool:
     return any(Path(path).is_relative_to(f"{prefix}/{name}") for prefix in prefixes for name in OF_A_PREFIX)
 
 
-def landlock_version() -> int:
-    """The kernel's version of Landlock, 0 if it has none."""
-    return max(0, libc.syscall(LANDLOCK_CREATE, None, 0, 1))
-
-
-def confine(readable: list[str], writable: list[str]) -> None:
-    """From here on, this process can use only the listed paths, and cannot signal processes outside."""
-    version = landlock_version()
-    everything = (1 << {1: 13, 2: 14}.get(version, 15 if version < 5 else 16)) - 1
-    attributes = struct.pack("QQQ", everything, 0b11 if version >= 4 else 0, 0b11 if version >= 6 else 0)
-    attributes = attributes[: 8 if version < 4 else 16 if version < 6 else 24]
-    rules = libc.syscall(LANDLOCK_CREATE, attributes, len(attributes), 0)
-    if rules < 0:
-        raise OSError(ctypes.get_errno(), "Landlock refused its rules")
-    for access, paths in ((READ, readable), (READ_A_FILE | 2, DEVICES), (everything, writable)):
-        for path in paths:
-            try:
-                place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            except OSError:
-                continue
-            allowed = access if Path(path).is_dir() else access & (READ_A_FILE | 2)
-            libc.syscall(LANDLOCK_ADD, rules, 1, struct.pack("=Qi", allowed, place), 0)
-            os.close(place)
-    if libc.syscall(LANDLOCK_RESTRICT, rules, 0):
-        raise OSError(ctypes.get_errno(), "Landlock refused to begin")
-    os.close(rules)
-
-
 def _answer(channel: socket.socket, task: Mapping) -> None:
     from grading.drivers import serve
 
@@ -415,5 +342,20 @@ def _answer(channel: socket.socket, task: Mapping) -> None:
     serve(channel, Path(task["stage"]))
 
 
-if __name__ == "__main__":
-    main()
+# Folders
+
+
+def remove(folder: str | Path) -> None:
+    """Removes a folder, whatever is in it."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(
+        folder
+    ):  # nested too deeply for Python's recursion, or with a folder that cannot be read
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run(
+                [*command, "--", str(folder)],
+                check=False,
+                stderr=subprocess.DEVNULL,
+                env={"PATH": "/usr/bin:/bin"},
+            )

@@ -6,14 +6,18 @@ import ctypes
 import functools
 import gc
 import importlib.util
+import itertools
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from helpers import interrupts
 from helpers.errors import CannotError, UsageError
+from helpers.files import is_same_file
 from helpers.recipe import replayed
 
 # If one of these cannot be imported, the environment is wrong or missing.
@@ -151,8 +155,14 @@ def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespa
     """
     if args.quiet:
         os.environ["TQDM_DISABLE"] = "1"
+        logging.disable(logging.WARNING)
     try:
-        written = work(args)
+        interrupts.allow_cleanup(True)
+        try:
+            written = work(args)
+        finally:
+            interrupts.allow_cleanup(False)
+            logging.disable(logging.NOTSET)
     except KeyboardInterrupt as stop:
         return _fail(program, f"interrupted; {str(stop) or 'the current picture was not written'}", 130)
     except Exception as error:
@@ -191,6 +201,13 @@ def check_output(
 
     With `folder`, a path that is a folder or has no extension is allowed: several pictures go into it.
     """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long; one with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise CannotError(f"{option} {path} cannot be written: {reason}") from error
     is_folder = path.is_dir() or not path.suffix
     if not (folder and is_folder) and (is_folder or path.suffix.lower() not in endings):
         raise CannotError(f"{option} {path}: unsupported file extension; use {', '.join(endings)}")
@@ -201,12 +218,30 @@ def check_output(
         raise CannotError(f"{option} {path} cannot be written: {place} is not a folder that you can write to")
 
 
+def check_distinct(outputs: Sequence[tuple[str, str | os.PathLike | None]]) -> None:
+    """Raises UsageError where two of the files to write are one; None is not written. outputs: what the user knows each
+    file by (an option), and its path.
+    """
+    written = [(name, Path(path)) for name, path in outputs if path is not None]
+    for (one, path), (other, other_path) in itertools.combinations(written, 2):
+        if is_same_file(path, other_path):
+            raise UsageError(
+                f"{one} {path} and {other} {other_path} are the same file: the second would replace the first"
+            )
+
+
 def require_extras(option: str) -> None:
     """Raises CannotError where the folder extras/ is not part of this copy."""
     spec = importlib.util.find_spec("extras")
     # A folder without its __init__.py is only what Python's cache left.
     if spec is None or spec.origin is None:
         raise CannotError(f"{option} is not part of this copy: it needs the folder extras/")
+
+
+def say(text: str, quiet: bool) -> None:
+    """Prints a note about the result on stderr, unless --quiet."""
+    if text and not quiet:
+        print(f"note: {text}", file=sys.stderr)
 
 
 def whole_number(text: str, first: int = 0, last: int | None = None) -> int:

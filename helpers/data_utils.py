@@ -68,6 +68,16 @@ def open_image(path_or_name: str | os.PathLike, *, style_size: int = 512, seed: 
     raise CannotError(f"{text}: no such file, and no bundled image of that name; {hint}")
 
 
+def image_size(path_or_name: str | os.PathLike, *, style_size: int = 512) -> tuple[int, int]:
+    """(width, height) of what `open_image` returns. A style is not drawn for it."""
+    if str(path_or_name) not in PHOTOS and not Path(path_or_name).exists():
+        from helpers import style_images
+
+        if str(path_or_name) in style_images.STYLES:
+            return style_size, style_size
+    return open_image(path_or_name).size
+
+
 def image_name(path_or_name: str) -> str:
     """A short name for titles and output files: the file's stem, or the bundled image's name."""
     return Path(str(path_or_name)).stem

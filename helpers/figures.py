@@ -4,8 +4,9 @@ Grids are set by Pillow; matplotlib, which takes as long to import as an explana
 """
 
 import functools
-import importlib.util
+import itertools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from helpers.errors import CannotError
 from helpers.files import replace_whole
+from helpers.fonts import dejavu, drawable, font_file, import_matplotlib
 from helpers.recipe import EXIF_TAG
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ INK, GREY = "#1a1a1a", "#6b6b6b"
 HEADING, TITLE, NOTE, SUBTITLE = 13.0, 9.5, 8.5, 8.0  # font sizes in points, 72 to an inch
 LEADING = 1.35  # a line's height in font sizes
 GAP, MARGIN, AIR = 14, 26, 6  # pixels: between cells, around the page, between a picture and its text
+MAX_ASPECT = 8  # of a cell: its longer side over its shorter one
+MAX_SIDES = {"JPEG": 65500, "WEBP": 16383}  # pixels that a format can hold
 GIF_PIXELS = 10_000_000  # of all frames of an animation together: a GIF takes about a byte per pixel
 LINE_COLORS = ("#c2410c", "#1d4ed8")  # apart for every kind of colour vision, dark enough for small text
 
@@ -53,18 +57,25 @@ class Cell:
 
     @property
     def aspect(self) -> float:
-        """Width over height."""
+        """Width over height of the cell: a picture that is extremely long or high has white beside it."""
         height, width = np.asarray(self.image).shape[:2]
-        return width / height
+        return min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT)
 
     def drawn(self, width: int, height: int) -> Image.Image:
         """The cell as a picture of this size."""
         image = np.asarray(self.image)
         picture = Image.fromarray(colorize(image) if image.ndim == 2 else image).convert("RGB")
-        enlarged = width > picture.width
-        return picture.resize(
-            (width, height), Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS
-        )
+        size = (width, height)
+        if not 1 / MAX_ASPECT <= picture.width / picture.height <= MAX_ASPECT:
+            scale = min(width / picture.width, height / picture.height)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        enlarged = size[0] > picture.width
+        picture = picture.resize(size, Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS)
+        if size == (width, height):
+            return picture
+        page = Image.new("RGB", (width, height), "white")
+        page.paste(picture, ((width - size[0]) // 2, (height - size[1]) // 2))
+        return page
 
 
 @dataclass
@@ -84,6 +95,7 @@ class Plot:
 
     def drawn(self, width: int, height: int) -> Image.Image:
         """The plot as a picture of this size, numbers and labels included."""
+        import_matplotlib()
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
@@ -123,8 +135,8 @@ class Bars:
         step = height // max(len(self.values), 1)
         for i, (name, value) in enumerate(self.values):
             y, number = i * step, f"{value:.2f}"
-            room = width - font(SUBTITLE).getlength(number) - AIR
-            shown = wrapped(name, SUBTITLE, room)[0]
+            room = width - width_of(number, SUBTITLE) - AIR
+            shown = [*wrapped(name, SUBTITLE, room), ""][0]
             write(page, (0, y), [shown], SUBTITLE, INK, "la")
             write(page, (width - 1, y), [number], SUBTITLE, GREY, "ra")
             bar = (0, y + line, width - 1, y + line + max(4, min(12, step - line - 4)))
@@ -169,6 +181,7 @@ def colorize(heat: np.ndarray, colors: str = "inferno") -> np.ndarray:
     """A map (H, W), not negative -> RGB uint8 (H, W, 3); its maximum gets the brightest colour, 0 the
     darkest.
     """
+    import_matplotlib()
     from matplotlib import colormaps
 
     peak = float(heat.max(initial=0.0))
@@ -224,6 +237,7 @@ def diverging(heat: np.ndarray) -> np.ndarray:
     Contributions add up, so each pixel shows the sum over its neighbourhood (a blur of 2 pixels). Without the blur,
     red and blue specks side by side look violet, and neither sign can be seen.
     """
+    import_matplotlib()
     from matplotlib import colormaps
 
     smooth = gaussian_blur(heat, 2.0)
@@ -316,22 +330,33 @@ def draw_grid(
 
 
 @functools.cache
-def font(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings, in points."""
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is None or spec.origin is None:
-        raise CannotError(
-            "the package matplotlib is not installed here: run `make env`, or activate cs7643-a3"
-        )
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name, size * DPI / 72)
+def font(size: float, bold: bool = False, file: Path | None = None) -> ImageFont.FreeTypeFont:
+    """A font in points: DejaVu Sans, or another file."""
+    file = file or dejavu("DejaVuSans-Bold" if bold else "DejaVuSans")
+    return ImageFont.truetype(file, size * DPI / 72)
+
+
+def parts_of(line: str, size: float, bold: bool = False) -> list[tuple[str, ImageFont.FreeTypeFont]]:
+    """A `drawable` line in parts of one font each."""
+    parts = []
+    for file, letters in itertools.groupby(line, font_file):
+        parts.append(("".join(letters), font(size, bold, None if file == dejavu() else file)))
+    return parts
+
+
+def width_of(line: str, size: float, bold: bool = False) -> float:
+    """The width of a `drawable` line in pixels."""
+    return sum(letters.getlength(text) for text, letters in parts_of(line, size, bold))
 
 
 def wrapped(text: str, size: float, width: float, bold: bool = False) -> list[str]:
-    """The text in lines of at most `width` pixels; a word that is too long by itself is broken."""
-    fits = font(size, bold).getlength
+    """The text, `drawable`, in lines of at most `width` pixels; a word that is too long by itself is broken."""
+
+    def fits(line: str) -> float:
+        return width_of(line, size, bold)
+
     lines = []
-    for part in text.splitlines():
+    for part in drawable(text).splitlines():
         line = ""
         for word in part.split():
             if fits(f"{line} {word}") > width and line:
@@ -360,10 +385,22 @@ def write(
     anchor: str,
     bold: bool = False,
 ) -> None:
-    """Writes lines one below the other; `place` is the first one's top left ("la") or the middle of its top ("ma")."""
+    """Writes lines one below the other; `place` is the first one's top left ("la"), top right ("ra") or the middle of
+    its top ("ma").
+    """
     draw = ImageDraw.Draw(page)
-    for i, line in enumerate(lines):
-        draw.text((place[0], place[1] + text_height(lines[:i], size)), line, color, font(size, bold), anchor)
+    share = {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]]
+    rise = font(size, bold).getmetrics()[0]
+    for i, line in enumerate(map(drawable, lines)):
+        parts = parts_of(line, size, bold)
+        top = place[1] + text_height(lines[:i], size)
+        if len(parts) == 1:
+            draw.text((place[0], top), line, color, parts[0][1], anchor)
+            continue
+        x = place[0] - share * width_of(line, size, bold)
+        for text, letters in parts:  # of several fonts, on one base line
+            draw.text((x, top + rise), text, color, letters, "ls")
+            x += letters.getlength(text)
 
 
 def rendered(figure: "Figure") -> Image.Image:
@@ -375,6 +412,15 @@ def rendered(figure: "Figure") -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
+def noted(picture: Image.Image, note: str) -> Image.Image:
+    """A picture on white with a note under it."""
+    lines = wrapped(note, NOTE, picture.width - 2 * MARGIN)
+    page = Image.new("RGB", (picture.width, picture.height + text_height(lines, NOTE) + MARGIN // 2), "white")
+    page.paste(picture)
+    write(page, (MARGIN, picture.height), lines, NOTE, GREY, "la")
+    return page
+
+
 def save_image(
     path: str | os.PathLike, image: Image.Image, metadata: Mapping[str, str] | None = None
 ) -> Path:
@@ -383,6 +429,7 @@ def save_image(
     """
     path = _picture_path(path)
     kind = Image.registered_extensions()[path.suffix.lower()]
+    check_format(path, image.size)
     options = dict(LOW_LOSS.get(kind, {}))
     if metadata and kind == "PNG":
         options["pnginfo"] = PngImagePlugin.PngInfo()
@@ -394,6 +441,15 @@ def save_image(
     with replace_whole(path) as temporary:
         image.save(temporary, **options)
     return path
+
+
+def check_format(path: Path, size: tuple[int, int]) -> None:
+    """Raises CannotError for a picture of this size (width, height) that the format of the path cannot hold."""
+    kind = Image.registered_extensions().get(path.suffix.lower(), "")
+    if max(size) > MAX_SIDES.get(kind, math.inf):
+        raise CannotError(
+            f"{path}: a picture of {size[0]} x {size[1]} pixels is larger than this format allows: use .png or .tif"
+        )
 
 
 def tile(pictures: Sequence[Image.Image], columns: int, max_pixels: float) -> Image.Image:

@@ -15,7 +15,8 @@ from helpers.data_utils import find_class, image_name, load_images, names_for, o
 from helpers.errors import CannotError, UsageError
 from helpers.figures import Bars, Cell, Row, clip_percentile, colorize, diverging, overlay
 from helpers.image_utils import preprocess, resize, square
-from helpers.models import check_finite, check_scores, is_own
+from helpers.memory import BATCH_PIXELS, activations, check_memory
+from helpers.models import check_finite, check_scores, default_weights, is_own, resolve_name
 
 # What a figure's readers must know about each kind of map.
 NOTES = {
@@ -27,6 +28,8 @@ NOTES = {
 }
 SCALED = "Each map is scaled by itself."
 SIDES = (224, 256, 299, 384, 448, 518)  # of the images that common networks are trained with
+DEFAULT_PHOTOS = 5
+KEPT = 150  # bytes per pixel of each image: itself, its tensor, and maps of several methods
 MAX_COLUMNS = 6  # groups of rows side by side
 
 
@@ -60,8 +63,7 @@ def load_batch(
 
     Raises UsageError for a size, a class or a number of classes that cannot be.
     """
-    if not 32 <= size <= 2048:
-        raise UsageError(f"--size {size} must be from 32 to 2048")
+    check_size(model, size, len(images or ()) or DEFAULT_PHOTOS)
     if crop and not images:
         raise UsageError("--crop goes with --images")
     if images:
@@ -70,7 +72,7 @@ def load_batch(
         labels = [image_name(text) for text in images]
     else:
         X, _, labels, _ = load_images()
-        photos, labels = list(X[:5]), labels[:5]
+        photos, labels = list(X[:DEFAULT_PHOTOS]), labels[:DEFAULT_PHOTOS]
         if size != X.shape[1]:
             raise UsageError("--size goes with --images")
     # Two photos of the course's sample may share a label, so the recipe knows them by their number too.
@@ -78,7 +80,8 @@ def load_batch(
     sources = dict(zip(keys, photos, strict=True))
     like = next(model.parameters())
     batch = torch.cat([preprocess(photo, photo.shape[:2]) for photo in photos]).to(like)
-    probabilities = scores_of(model, batch).softmax(dim=1)
+    parts = batch.split(max(1, BATCH_PIXELS // size**2))
+    probabilities = torch.cat([scores_of(model, part) for part in parts]).softmax(dim=1)
     names = names_for(probabilities.shape[1], names)
     asked = [find_class(text, names) for text in classes or []]
     if len(photos) == 1 and len(asked) > 1:  # one photo, asked about several classes
@@ -94,6 +97,21 @@ def load_batch(
         titles.append(f"{names[k]} ({row[k]:.2f})")
         subtitles.append(label if k == best else f"{label}; predicted: {names[best]} ({row[best]:.2f})")
     return ImageBatch(photos, batch, y, sources, titles, subtitles, names)
+
+
+def check_size(model: nn.Module, size: int, count: int) -> None:
+    """Raises UsageError for a --size out of range, CannotError where explaining `count` images of this size would take
+    more memory than is free.
+    """
+    if not 32 <= size <= 2048:
+        raise UsageError(f"--size {size} must be from 32 to 2048")
+    step, device = activations(model).step, next(model.parameters()).device
+
+    def needed(side: int) -> float:
+        at_once = min(count * side**2, max(side**2, BATCH_PIXELS))
+        return KEPT * count * side**2 + step * at_once
+
+    check_memory(needed, "--size", size, device, least=32)
 
 
 def scores_of(model: nn.Module, X: Tensor) -> Tensor:
@@ -145,7 +163,9 @@ def best_classes(
 ) -> list[list[tuple[str, float]]]:
     """Of each image the `count` most probable classes, the first one first: names and probabilities."""
     with torch.no_grad():
-        probabilities, indices = model(X).softmax(dim=1).topk(min(count, len(names)))
+        parts = X.split(max(1, BATCH_PIXELS // X[0, 0].numel()))
+        scores = torch.cat([model(part) for part in parts])
+        probabilities, indices = scores.softmax(dim=1).topk(min(count, len(names)))
     return [
         [(names[k], p) for k, p in zip(*row, strict=True)]
         for row in zip(indices.tolist(), probabilities.tolist(), strict=True)
@@ -214,12 +234,29 @@ def map_picture(heat: np.ndarray, kind: str, photo: np.ndarray | None = None) ->
     return colorize(clip_percentile(heat))
 
 
-def network_note(model: str, weights: str | None) -> str:
-    """The sentence of a figure's note that says which network it is of: a map of random weights is no finding."""
-    if is_own(model) and not weights:
-        return f"Network: {model}, weights as its code sets them."
-    weights = weights or ("packaged" if model.startswith("squeezenet") else "torchvision")
+def describe_network(model: str, weights: str | None, *, features: bool = False) -> str:
+    """A network and where its weights are from, as --model and --weights (or None) name them. features: its
+    convolutions alone are used, as in style transfer.
+    """
+    if is_own(model):
+        known = weights not in (None, "random")
+        return f"{model}, weights " + (f"of {Path(weights or '').name}" if known else "as its code sets them")
+    weights = weights or default_weights(resolve_name(model), features=features)
     if weights == "random":
-        return f"Network: {model} with random weights. It has learned nothing."
+        return f"{model} with random weights"
     known = {"packaged": "packaged weights", "torchvision": "torchvision's weights"}
-    return f"Network: {model}, {known.get(weights, f'weights of {Path(weights).name}')}."
+    return f"{model}, {known.get(weights, f'weights of {Path(weights).name}')}"
+
+
+def network_note(model: str, weights: str | None, *, features: bool = False) -> str:
+    """The sentence of a figure's note that says which network it is of: a map of random weights is no finding."""
+    warning = " It has learned nothing." if weights == "random" and not is_own(model) else ""
+    return f"Network: {describe_network(model, weights, features=features)}.{warning}"
+
+
+def answer_note(score: float, probability: float, asked: int, predicted: int, names: Sequence[str]) -> str:
+    """What the network says of a picture made for the class `asked`: its score and probability, and the class that is
+    predicted, if it is another one.
+    """
+    other = "" if asked == predicted else f"; predicted: {names[predicted]}"
+    return f"score {score:.1f}, probability {probability:.3f}{other}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from helpers.errors import CannotError
+from helpers.memory import available_bytes, resized_size
 
 # Mean and standard deviation of ImageNet's channels, pixels in [0, 1]. All torchvision networks are trained with them.
 SQUEEZENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
@@ -62,9 +64,7 @@ def rescale(x: np.ndarray) -> np.ndarray:
 def resize(img: Image.Image, size: int | tuple[int, int]) -> Image.Image:
     """Shorter side to `size`, keeping the aspect ratio; or exactly to (H, W)."""
     if isinstance(size, int):
-        width, height = img.size
-        short = min(width, height)
-        size = (max(1, size * height // short), max(1, size * width // short))
+        size = resized_size(img.size, size)[::-1]
     target = (size[1], size[0])
     return img if img.size == target else img.resize(target, Image.Resampling.BILINEAR)
 
@@ -85,6 +85,7 @@ def square(img: Image.Image, size: int = 224) -> Image.Image:
 
 
 # Formats of photos. Pillow knows others, some of which run another program (EPS) or are hardly ever tested.
+DECODED = 12  # bytes per pixel while a picture is read and converted: three copies
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "AVIF", "JPEG2000", "MPO")
 
 
@@ -111,6 +112,12 @@ def open_untrusted(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
             # No warning for a large photo: Pillow raises an error at twice the size that it warns of.
             warnings.simplefilter("ignore")
             img = Image.open(io.BytesIO(data), formats=[name for name in formats if name in Image.OPEN])
+            needed = DECODED * img.width * img.height
+            if needed > (available_bytes(torch.device("cpu")) or math.inf):
+                raise CannotError(
+                    f"{path} has {img.width} x {img.height} pixels, and reading them needs about "
+                    f"{needed / 2**30:.1f} GB of memory, more than is free: make it smaller first"
+                )
             img.load()
             return img
     except UnidentifiedImageError as error:
@@ -120,7 +127,7 @@ def open_untrusted(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise CannotError(f"{path} has more than {limit} million pixels: make it smaller first") from error
-    except MemoryError:
+    except (CannotError, MemoryError):
         raise
     except Exception as error:  # the readers of damaged files raise whatever they meet
         if "truncated" in str(error).lower() or isinstance(error, EOFError):

@@ -190,6 +190,13 @@ def resolve_name(name: str) -> str:
     raise nearest(name, [*known, *ALIASES], "model")
 
 
+def default_weights(name: str, *, features: bool = False) -> str:
+    """The --weights of a network where none are given: "packaged" where weights come with a package, for the whole
+    classifier or, with `features`, for the convolutions alone; else "torchvision". name: as `resolve_name` returns it.
+    """
+    return "packaged" if name == "squeezenet1_1" or (features and name == "vgg16") else "torchvision"
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """auto -> CUDA if available, else Apple's MPS, else the CPU. Raises CannotError if a device is not available."""
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -221,7 +228,7 @@ def load_classifier(
         if weights not in (None, "random"):
             model = fitted(model, read_checkpoint(Path(weights)), name)
         return _ready(model, device)
-    weights = weights or ("packaged" if name == "squeezenet1_1" else "torchvision")
+    weights = weights or default_weights(name)
     if weights == "packaged":
         if name != "squeezenet1_1":
             raise UsageError(
@@ -238,6 +245,18 @@ def load_classifier(
     return _ready(model, device)
 
 
+def downloaded_classifiers() -> list[str]:
+    """The classifiers of torchvision whose weights lie in torch's checkpoint folder, so that they work offline."""
+    files = {path.name for path in packaged.checkpoint_folder().glob("*.pth")}
+    if not files:
+        return []
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    urls = {name: torchvision.models.get_model_weights(name).DEFAULT.url for name in known}
+    return [name for name, url in urls.items() if Path(url).name in files]
+
+
 def load_features(
     name: str = "squeezenet",
     weights: str | None = None,
@@ -249,7 +268,8 @@ def load_features(
     `load_classifier`.
     """
     name = resolve_name(name)
-    if name == "vgg16" and weights in (None, "packaged"):
+    weights = weights or (None if is_own(name) else default_weights(name, features=True))
+    if name == "vgg16" and weights == "packaged":
         import torchvision
 
         # Built on "meta", without memory: a whole VGG-16 takes half a gigabyte.

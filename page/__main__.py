@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import os
 import sys
+import tempfile
 
 from helpers import cli
 from helpers.errors import CannotError
@@ -31,7 +32,10 @@ def work(args: argparse.Namespace) -> None:
 
     if args.host != LOCAL:
         print(f"warning: everyone who reaches {args.host} can use this page", file=sys.stderr)
-    launch(args.host, args.port, browser=not args.no_browser)
+    # What a visitor uploads, and what the browser is handed, lies here as long as the page runs.
+    with tempfile.TemporaryDirectory(prefix="page-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        launch(args.host, args.port, browser=not args.no_browser)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,46 +18,78 @@ from torch import Tensor, nn
 
 from helpers.cli import seed_everything
 from helpers.data_utils import PHOTOS, class_names, find_class, open_image
-from helpers.errors import CannotError
-from helpers.figures import overlay
-from helpers.image_batch import best_classes, map_picture
-from helpers.image_utils import preprocess, square
-from helpers.models import load_classifier, only_classes
-from visualizers import ClassVisualization, GradCam, SaliencyMap
+from helpers.errors import CannotError, UsageError
+from helpers.figures import DPI, Cell, draw_grid, overlay, tile
+from helpers.image_batch import ImageBatch, best_classes, map_picture
+from helpers.image_utils import deprocess, preprocess, square
+from helpers.models import downloaded_classifiers, load_classifier, load_features, only_classes
+from page import live
+from visualizers import GradCam, SaliencyMap
 from visualizers.mechanisms import last_map_layer, layer_option, map_layers
 
 SIZE = 224
-GRADED = {"Grad-CAM": "grad-cam", "saliency map": "saliency"}
+GRADED = {"Grad-CAM": "grad-cam", "saliency map": "saliency", "guided backpropagation": "guided-backprop"}
+TRAINED, RANDOM = "squeezenet", "squeezenet:random"
+NOTHING, CLASS, LAYER, NETWORK = "nothing", "another class", "another layer", "another network"
 PROJECT = Path(__file__).resolve().parent.parent
+PAUSE = 0.3  # seconds between two pictures of something that grows
+T = TypeVar("T")
+
+
+class Answer(NamedTuple):
+    """One map: over its photo, uint8 (H, W, 3), and what it explains, in words."""
+
+    picture: np.ndarray
+    about: str
 
 
 class Look(NamedTuple):
-    """An explained photo: the picture, the photo it lies over, the classes with their probabilities, the command."""
+    """An explained photo: one answer, or two; the best classes with their probabilities; the command line."""
 
-    picture: np.ndarray
-    photo: np.ndarray
+    answer: Answer
+    beside: Answer | None
     classes: list[tuple[str, float]]
-    explained: str
     command: str
 
 
-@functools.cache
-def network(random: bool = False) -> nn.Module:
-    """SqueezeNet with its learned weights, or with random ones."""
+class Asked(NamedTuple):
+    """What a map is of: the photo (an uploaded file, or else a bundled name), the method's title, the network as
+    MODEL or MODEL:WEIGHTS, the layer ("" for the last one), the class, and the class whose score is taken away.
+    """
+
+    path: str | None
+    name: str
+    method: str
+    network: str
+    layer: str
+    target: int
+    versus: int | None
+
+
+@functools.lru_cache(maxsize=4)
+def network(spec: str = TRAINED) -> nn.Module:
+    """A network by MODEL or MODEL:WEIGHTS."""
+    name, _, weights = spec.partition(":")
     seed_everything(0)
-    return load_classifier("squeezenet", "random" if random else "packaged")
+    return load_classifier(name, weights or None)
+
+
+def networks() -> dict[str, str]:
+    """The networks that can stand beside the trained SqueezeNet, offline: their titles and specs."""
+    return {"SqueezeNet with random weights": RANDOM} | {name: name for name in downloaded_classifiers()}
 
 
 @functools.cache
 def layers() -> list[str]:
-    """The blocks of the network that return maps, from first to last."""
+    """The blocks of SqueezeNet that return maps, from first to last."""
     X = torch.zeros(1, 3, SIZE, SIZE)
     last = last_map_layer(network(), X)
     return [name for name in map_layers(network(), X) if name.rpartition(".")[0] == last]
 
 
+@functools.cache
 def extra_methods() -> dict[str, str]:
-    """Titles and names of the methods of extras/, none where that folder is absent."""
+    """Titles and names of the methods of extras/ that are fast enough, none where that folder is absent."""
     try:
         from extras.attribution.methods import METHODS
     except ModuleNotFoundError:
@@ -65,12 +97,45 @@ def extra_methods() -> dict[str, str]:
     return {m.title: name for name, m in METHODS.items() if name not in GRADED.values() and m.passes == 1}
 
 
-def photo_of(path: str | None, name: str) -> tuple[np.ndarray, str]:
-    """The square that the network sees, uint8 (H, W, 3), of an uploaded file, or else of a bundled photo; and how the
-    command line calls it.
-    """
-    photo = np.asarray(square(open_image(path or name), SIZE))
-    return photo, Path(path).name if path else name
+def layer_rules() -> set[str]:
+    """The names of the methods that explain any layer."""
+    if not extra_methods():
+        return {"grad-cam"}
+    from extras.attribution.cam import RULES
+
+    return set(RULES)
+
+
+def has_layers(method: str) -> bool:
+    """Whether the method with this title explains any layer."""
+    return (GRADED | extra_methods())[method] in layer_rules()
+
+
+@functools.lru_cache(maxsize=8)
+def photo_of(path: str | None, name: str) -> np.ndarray:
+    """The square that the network sees, uint8 (H, W, 3), of an uploaded file, or else of a bundled photo."""
+    return np.asarray(square(open_image(path or name), SIZE))
+
+
+@functools.lru_cache(maxsize=8)
+def style_of(name: str) -> Image.Image:
+    """A drawn style; drawing takes seconds."""
+    return open_image(name, seed=0)
+
+
+@functools.lru_cache(maxsize=16)
+def classes_of(path: str | None, name: str, spec: str = TRAINED) -> list[tuple[str, float]]:
+    """The five best classes of a photo, and their probabilities."""
+    X = preprocess(photo_of(path, name), SIZE)
+    return best_classes(X, network(spec), 5, class_names())[0]
+
+
+@functools.lru_cache(maxsize=64)
+def map_of(asked: Asked) -> tuple[np.ndarray, str]:
+    """The map (H, W), and its kind, see `helpers.image_batch.NOTES`."""
+    X = preprocess(photo_of(asked.path, asked.name), SIZE)
+    y = torch.tensor([asked.target])
+    return explain(asked.method, X, y, network(asked.network), asked.layer, asked.versus)
 
 
 def look(
@@ -81,28 +146,63 @@ def look(
     opacity: float = 1.0,
     target: str = "",
     versus: str = "",
-    random: bool = False,
+    beside: str = NOTHING,
+    other: str | int = "",
 ) -> Look:
     """Explains a photo. method: a title; layer: a number in `layers`; target, versus: classes, "" for the predicted one
-    and for none. opacity: of the map over the photo, 0 to 1.
+    and for none. opacity: of the map over the photo, 0 to 1. beside: what a second answer differs in, and other: which
+    class, layer (a number) or network (a title) that is.
     """
-    photo, called = photo_of(path, name)
-    names, model = class_names(), network(random)
-    X = preprocess(photo, SIZE)
-    (classes,) = best_classes(X, model, 5, names)
+    names, classes = class_names(), classes_of(path, name)
     k = find_class(target or classes[0][0], names)
-    y = torch.tensor([k])
-    at = layers()[layer]
-    heat, kind = explain(method, X, y, model, at, find_class(versus, names) if versus else None)
-    over = map_picture(heat, kind, photo).astype(np.float64)
-    picture = (opacity * over + (1 - opacity) * photo).round().astype(np.uint8)
-    return Look(picture, photo, classes, names[k], command_of(called, method, at, k, versus, random))
+    minus = find_class(versus, names) if versus else None
+    if minus == k:
+        raise UsageError(f"{names[k]} minus itself is 0: choose another class to take away")
+    at = layers()[layer] if has_layers(method) else ""
+    first = Asked(path, name, method, TRAINED, at, k, minus)
+    second = None
+    if beside == CLASS:
+        second = first._replace(target=find_class(other or classes[1][0], names))
+        if minus == second.target:
+            raise UsageError(f"{names[minus]} minus itself is 0: choose another class")
+    elif beside == LAYER:
+        if not at:
+            raise UsageError(
+                f"{method} explains the pixels, not a layer: choose Grad-CAM or a relative of it"
+            )
+        second = first._replace(layer=layers()[int(other)])
+    elif beside == NETWORK:
+        second = first._replace(network=networks()[str(other)], layer="")
+    asked = [first] if second is None else [first, second]
+    answers = [Answer(picture_of(one, opacity), about(one)) for one in asked]
+    return Look(answers[0], answers[1] if second else None, classes, command_of(first, second))
+
+
+def picture_of(asked: Asked, opacity: float) -> np.ndarray:
+    """The map, drawn over its photo as far as `opacity` says: uint8 (H, W, 3)."""
+    photo = photo_of(asked.path, asked.name)
+    over = map_picture(*map_of(asked), photo)
+    if opacity == 1:
+        return over
+    return (opacity * over.astype(np.float32) + (1 - opacity) * photo).round().astype(np.uint8)
+
+
+def about(asked: Asked) -> str:
+    """What a map explains: class, layer and network."""
+    names = class_names()
+    text = names[asked.target] + (f" minus {names[asked.versus]}" if asked.versus is not None else "")
+    if asked.network != TRAINED:
+        title = next(title for title, spec in networks().items() if spec == asked.network)
+        text += f", {title}"
+    elif asked.layer:
+        text += f", layer {asked.layer}"
+    return text if map_of(asked)[0].any() else f"{text}: no positive evidence"
 
 
 def explain(
-    method: str, X: Tensor, y: Tensor, model: nn.Module, layer: str, versus: int | None = None
+    method: str, X: Tensor, y: Tensor, model: nn.Module, layer: str = "", versus: int | None = None
 ) -> tuple[np.ndarray, str]:
-    """The map (H, W) of one image and its kind, see `helpers.image_batch.NOTES`."""
+    """The map (H, W) of one image and its kind. layer: "" for the last one."""
     if versus is not None:
         from extras.attribution.comparison import ScoreDifference
 
@@ -113,25 +213,40 @@ def explain(
         return GradCam().grad_cam(X, y, model, **layer_option(GradCam.grad_cam, layer))[0], "region"
     if method == "saliency map":
         return SaliencyMap().compute_saliency_maps(X, y, model)[0].numpy(), "size"
+    if method == "guided backpropagation":
+        return np.abs(GradCam().guided_backprop(X, y, model)[0]).max(axis=2), "size"
     from extras.attribution.cam import RULES, cam_at
     from extras.attribution.methods import METHODS
 
     name = extra_methods()[method]
     if name in RULES:
-        return cam_at([layer], X, y, model, name)[layer][0], "region"
+        at = layer or last_map_layer(model, X)
+        return cam_at([at], X, y, model, name)[at][0], "region"
     return METHODS[name].explain(X, y, model)[0].numpy(), METHODS[name].kind
 
 
-def command_of(photo: str, method: str, layer: str, target: int, versus: str, random: bool) -> str:
-    """The command line that draws the same map."""
-    words = ["--images", photo, "--classes", str(target)]
-    words += ["--versus", versus] * bool(versus) + ["--weights", "random"] * random
-    name = (GRADED | extra_methods())[method]
-    if name in ("grad-cam", "grad-cam++", "hires-cam", "layer-cam"):
-        option = [] if name == "grad-cam" else ["--method", name]
-        return shlex.join(["./gradcam_visualization.py", *words, "--layers", layer, *option])
-    option = [] if name == "saliency" else ["--methods", name]
-    return shlex.join(["./saliency_visualization.py", *words, *option])
+def command_of(asked: Asked, beside: Asked | None = None) -> str:
+    """The command line that draws the same map, or the two side by side."""
+    photo = Path(asked.path).name if asked.path else asked.name
+    words = ["--images", f"./{photo}" if photo.startswith("-") else photo, "--classes", str(asked.target)]
+    if beside and beside.target != asked.target:
+        words.append(str(beside.target))
+    if asked.versus is not None:
+        words += ["--versus", str(asked.versus)]
+    name = (GRADED | extra_methods())[asked.method]
+    if name in layer_rules():
+        script = "./gradcam_visualization.py"
+        words += ["--layers", *dict.fromkeys([asked.layer, (beside and beside.layer) or asked.layer])]
+        words += ["--method", name] * (name != "grad-cam")
+    elif name == "guided-backprop" and not extra_methods():
+        script = "./gradcam_visualization.py"
+        words.append("--guided")
+    else:
+        script = "./saliency_visualization.py"
+        words += ["--methods", name] * (name != "saliency")
+    if beside and beside.network != asked.network:
+        words += ["--compare-models", beside.network]
+    return shlex.join([script, *words])
 
 
 def run_command(command: str, path: str | None, folder: Path) -> Path:
@@ -155,12 +270,44 @@ def run_command(command: str, path: str | None, folder: Path) -> Path:
     return output
 
 
+def put_to_the_test(
+    path: str | None, name: str, method: str, layer: int, target: str, versus: str
+) -> tuple[Image.Image, str]:
+    """Deletion and insertion curves of the map that `look` shows, the maps of networks with re-initialized layers; and
+    the command that draws them, too.
+    """
+    from extras.attribution.comparison import ScoreDifference
+    from extras.attribution.figures import method_rows
+    from extras.attribution.methods import METHODS, Method, class_activation
+
+    names = class_names()
+    k = find_class(target or classes_of(path, name)[0][0], names)
+    minus = find_class(versus, names) if versus else None
+    at = layers()[layer] if has_layers(method) else ""
+    known = (GRADED | extra_methods())[method]
+    asked = Method(method, class_activation(known, [at]), "region") if at else METHODS[known]
+    photo = photo_of(path, name)
+    batch = ImageBatch([photo], preprocess(photo, SIZE), torch.tensor([k]), {}, [""], [""], names)
+    model = network() if minus is None else ScoreDifference(network(), minus)
+    _, (curves,), (maps,) = method_rows(asked, batch, model, True, 0).rows
+    side = 420
+    cells = [Cell(curves.drawn(side, side)), Cell(maps.drawn(round(side * maps.aspect), side))]
+    picture = draw_grid([cells], height=side / DPI)
+    return picture, f"{command_of(Asked(path, name, method, TRAINED, at, k, minus))} --trust"
+
+
+def meaning_of_tests() -> str:
+    """What `put_to_the_test` shows, in words."""
+    from extras.attribution.figures import EVALUATION_NOTE
+
+    return EVALUATION_NOTE
+
+
 def poke(photo: np.ndarray, mask: np.ndarray, how: str) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
     """The Grad-CAM map of a photo with a region covered, over that photo; and the five classes that led before, with
     their probabilities before and after. mask: (H, W); how: grey or blur.
     """
     from extras.attribution.comparison import covered, occluded_scores
-    from helpers.image_utils import deprocess
 
     names, model = class_names(), network()
     X = preprocess(photo, photo.shape[:2])
@@ -168,7 +315,7 @@ def poke(photo: np.ndarray, mask: np.ndarray, how: str) -> tuple[np.ndarray, lis
     after = occluded_scores(X, mask, model, how).softmax(dim=1)[0]
     y = torch.tensor([names.index(before[0][0])])
     hidden = covered(X, mask, how)
-    heat, _ = explain("Grad-CAM", hidden, y, model, layers()[-1])
+    heat, _ = explain("Grad-CAM", hidden, y, model)
     rows = [(name, p, after[names.index(name)].item()) for name, p in before]
     return overlay(np.asarray(deprocess(hidden)), heat), rows
 
@@ -179,77 +326,132 @@ def suggested_mask(photo: np.ndarray, share: float, random: bool) -> np.ndarray:
 
     X = preprocess(photo, photo.shape[:2])
     y = network()(X).argmax(dim=1)
-    mask = most_important(explain("Grad-CAM", X, y, network(), layers()[-1])[0], share)
+    mask = most_important(explain("Grad-CAM", X, y, network())[0], share)
     return shifted_region(mask) if random else mask
 
 
-def dream(
-    target: str, method: str, iterations: int, seed: int, every: int = 16
-) -> Iterator[tuple[Image.Image, str, str]]:
-    """Class pictures while they are made: picture, what it says below, the command. method: course or fourier."""
-    from helpers.image_utils import deprocess
+class Grown(NamedTuple):
+    """Something that grows: the picture so far (None before the first), what to say below it, the command line."""
 
-    names = class_names()
-    k = find_class(target, names)
-    words = ["--classes", str(k), "--iterations", str(iterations), "--seed", str(seed)]
-    words += ["--method", method] * (method != "course")
-    command = shlex.join(["./class_visualization.py", *words])
-    seed_everything(seed)
-    if method == "course":
-        picture = ClassVisualization().create_class_visualization(
-            k, names, network(), num_iterations=iterations, generate_plots=False
-        )
-        yield picture, f"{names[k]}, after {iterations} iterations", command
+    picture: Image.Image | None
+    about: str
+    command: str
+
+
+def dream(
+    target: str, method: str, iterations: int, seed: int, layer: str = "", channel: int = 0, count: int = 1
+) -> Iterator[Grown]:
+    """Pictures of a class, or of a channel of a layer if one is named, while they are made. method: pixels (the graded
+    ascent) or fourier; a channel takes fourier. count: how many pictures; with fourier they are pushed apart, with
+    pixels each has a seed of its own, from `seed` on.
+    """
+    if layer:
+        title = f"channel {channel} of {layer}"
+        words = ["--layer", layer, "--channel", str(channel)]
+        targets = [channel]
+    else:
+        names = class_names()
+        targets = [find_class(target, names)]
+        title, words = names[targets[0]], ["--classes", str(targets[0])]
+
+    def command(number: int, steps: int, *more: str) -> str:
+        seeded = ["--iterations", str(steps), "--seed", str(number)]
+        return shlex.join(["./class_visualization.py", *words, *seeded, *more])
+
+    if method == "pixels" and not layer:
+        done: list[Image.Image] = []
+        for number in range(seed, seed + count):
+            text = f"{title}, seed {number}" if count > 1 else title
+            picture = None
+            for step, picture in paced(live.class_picture(targets[0], network(), iterations, number)):
+                state = f"{text}: iteration {step} of {iterations}"
+                yield Grown(together([*done, picture]), state, command(number, max(1, step)))
+            assert picture is not None
+            done.append(picture)
         return
     from extras.synthesis.feature_visualization import visualize
 
-    for state in visualize([k], network(), num_iterations=iterations, show_every=every, seed=seed):
-        if state is not None:
-            score = f"iteration {state.iteration} of {iterations}, score {state.scores[0]:.1f}"
-            yield deprocess(state.images[0]), f"{names[k]}: {score}", command
+    more = ["--method", "fourier", *["--variations", str(count)] * (count > 1)]
+    ascent = visualize(
+        targets,
+        network(),
+        layer=layer or None,
+        variations=count,
+        num_iterations=iterations,
+        show_every=4,
+        seed=seed,
+    )
+    for state in paced(state for state in ascent if state is not None):
+        score = ", ".join(f"{value:.1f}" for value in state.scores.tolist())
+        what = "activation" if layer else "score"
+        text = f"{title}: iteration {state.iteration} of {iterations}, {what} {score}"
+        yield Grown(
+            together([deprocess(image) for image in state.images]), text, command(seed, iterations, *more)
+        )
 
 
-def paint_live(
-    path: str | None, name: str, style: str, size: int, strength: float, keep_colors: bool, seconds: float
-) -> Iterator[tuple[Image.Image, str, str]]:
-    """A painting while it is painted: picture, losses and time left, and the command that paints it again, with its
-    steps counted.
+def together(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures as one: up to two side by side."""
+    return pictures[0] if len(pictures) == 1 else tile(pictures, 2, 1e6)
+
+
+def paced(items: Iterable[T]) -> Iterator[T]:
+    """The items, at most one in each PAUSE, and always the first and the last one."""
+    shown, waiting = float("-inf"), []
+    for item in items:
+        waiting = [item]
+        if (now := time.monotonic()) - shown >= PAUSE:
+            yield item
+            shown, waiting = now, []
+    yield from waiting
+
+
+def paint(
+    path: str | None,
+    name: str,
+    style: str,
+    size: int,
+    strength: float,
+    *,
+    method: str = "paint",
+    model: str = "squeezenet",
+    keep_colors: bool = False,
+    seconds: float = 30.0,
+) -> Iterator[Grown]:
+    """A painting while it is painted: picture, losses and time left, and the command that paints it again. size: of the
+    longer side in pixels. method: paint (the painter, which ends after `seconds`), or course (the graded loop).
     """
-    from extras.painter.figures import to_image
-    from extras.painter.optimization import FeatureNet, fast_dtype, paint, settings_for
-    from extras.painter.schedule import Schedule, scales_of
-    from extras.painter.session import size_of
-    from helpers.models import load_features
+    photo = Path(path).name if path else name
+    words = ["--content", f"./{photo}" if photo.startswith("-") else photo, "--style", style]
+    words += ["--model", model, "--strength", f"{strength:g}"]
+    command = shlex.join(["./style_transfer.py", "--method", method, *words])
+    fetched = " (the first time, 64 MB of weights are fetched)" if model == "vgg16" else ""
+    yield Grown(None, f"loading the network and drawing the style{fetched}", command)
+    if method == "course":
+        content = open_image(path or name)
+        side = max(32, round(size * min(content.size) / max(content.size)))
+        cnn = load_features(model, quiet=True)
+        command += f" --image-size {side}"
+        preset = "V" if model == "vgg16" else "D"
+        began = time.monotonic()
+        records = live.course_painting(content, style_of(style), cnn, preset, side, strength)
+        for step, picture, losses in paced(records):
+            left = (live.COURSE_STEPS - step) * (time.monotonic() - began) / max(step, 1)
+            values = "".join(f"{key} {value:.0f}, " for key, value in losses.items())
+            yield Grown(picture, f"step {step} of {live.COURSE_STEPS}, {values}{left:.0f} s left", command)
+        return
+    from extras.painter.options import PaintOptions
+    from extras.painter.session import PaintSession
 
-    content = open_image(path or name)
-    scales = scales_of(size_of(content, size))
-    cnn = load_features("squeezenet", "packaged")
-    settings = settings_for(cnn, strength)
-    net = FeatureNet(cnn, (*settings.style_layers, settings.content_layer), fast_dtype(torch.device("cpu")))
-    side = min(4096, max(256, int(np.ceil(np.sqrt(scales[-1][0] * scales[-1][1])))))
-    drawn = open_image(style, style_size=side, seed=0)
-    seed_everything(0)
-    schedule = Schedule(scales, deadline=time.monotonic() + seconds)
-    tensors = [
-        torch.from_numpy(np.asarray(img.convert("RGB"), dtype=np.float32) / 255)
-        .permute(2, 0, 1)[None]
-        .contiguous()
-        for img in (content, drawn)
-    ]
-    shown = 0.0
-    words = ["--method", "paint", "--model", "squeezenet", "--content", Path(path).name if path else name]
-    words += ["--style", style, "--size", str(size), "--strength", f"{strength:g}"]
-    words += ["--keep-colors"] * keep_colors
-    for progress in paint(net, tensors[0], tensors[1:], schedule, settings, keep_colors=keep_colors):
-        left = schedule.seconds_left()
-        if time.monotonic() - shown < 0.5 and left > 0:
-            continue
-        shown = time.monotonic()
-        steps = [str(count) for count in schedule.done_by(progress.scale, progress.step)]
+    options = PaintOptions(
+        size=size, strength=strength, keep_colors=keep_colors, budget=seconds, model=model, quiet=True
+    )
+    command += f" --size {size}" + " --keep-colors" * keep_colors
+    for canvas in paced(PaintSession(options, time.monotonic()).watch(path or name, [style])):
+        progress = canvas.progress
         losses = f"style {progress.style:.4f}, content {progress.terms['content']:.4f}"
-        text = f"{max(progress.size)} pixels, {losses}, {left:.0f} s left"
-        command = shlex.join(["./style_transfer.py", *words, "--steps", *steps])
-        yield to_image(progress.picture), text, command
+        text = f"{max(progress.size)} pixels, {losses}, {canvas.seconds_left:.0f} s left"
+        yield Grown(canvas.image, text, f"{command} --steps {' '.join(map(str, canvas.steps))}")
 
 
 def photo_names() -> list[str]:

@@ -1,75 +1,105 @@
 """The page's widgets, and which function of `answers` each of them calls."""
 
 import functools
+import html
+import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 
 from helpers.data_utils import class_names
 from helpers.errors import CannotError, UsageError
 from page import answers
+from page.answers import CLASS, LAYER, NETWORK, NOTHING
 
 FONTS = ["system-ui", "sans-serif"]
 MAX_FILE = "20mb"
 KEPT = (600, 600)  # seconds: how often files of the page are looked at, and how old they may get
-ONE = {"concurrency_id": "network", "concurrency_limit": 1}
+ONE: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
+LIVE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_name": False, **ONE}
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
+NO_EXTRAS = "This needs the folder extras/, which is not part of this copy."
+CSS = """
+.gradio-container { width: 100% !important; max-width: 1120px !important; margin: 0 auto !important; }
+.shown { overflow: hidden; }
+.shown .image-container, .shown .image-frame, .shown button, .shown img { width: 100% !important; }
+.shown img { height: auto !important; max-height: 76vh; object-fit: contain; }
+.said { min-height: 1.6em; }
+.scores { width: 100%; border-collapse: collapse; border: 0 !important; }
+.scores tr, .scores td, .scores th { border: 0 !important; }
+.scores td, .scores th { padding: 0.35em 0.4em; text-align: right; width: 27%; }
+.scores td:first-child, .scores th:first-child { text-align: left; width: 46%; }
+.scores .bar { display: block; height: 5px; background: #ececec; margin-top: 2px; }
+.scores .bar i { display: block; height: 5px; background: #1d4ed8; }
+footer { display: none !important; }
+"""
+
+
+def sentence(error: Exception) -> str:
+    """What a visitor reads of an error."""
+    if isinstance(error, NotImplementedError):
+        return f"{error or 'A task'} is not written yet."
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("extras"):
+        return NO_EXTRAS
+    text = " ".join(str(error).split())
+    return text if isinstance(error, CannotError | UsageError) else f"{type(error).__name__}: {text[:200]}"
 
 
 def one_sentence(function: Callable) -> Callable:
     """The function, whose errors the page shows as one sentence."""
-
-    def said(error: Exception) -> gr.Error:
-        if isinstance(error, NotImplementedError):
-            return gr.Error(f"{error} is not implemented yet.")
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("extras"):
-            return gr.Error("This needs the folder extras/, which is not part of this copy.")
-        if isinstance(error, CannotError | UsageError):
-            return gr.Error(" ".join(str(error).split()))
-        return gr.Error(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
     @functools.wraps(function)
     def answer(*values: Any) -> Any:
         try:
             return function(*values)
         except Exception as error:
-            raise said(error) from None
+            raise gr.Error(sentence(error)) from None
 
     @functools.wraps(function)
     def answers_one_by_one(*values: Any) -> Any:
         try:
             yield from function(*values)
         except Exception as error:
-            raise said(error) from None
+            raise gr.Error(sentence(error)) from None
 
     return answers_one_by_one if function.__code__.co_flags & 0x20 else answer
 
 
-def upload(label: str) -> gr.Image:
-    """A place for a photo. Its file comes as it was sent: `helpers.image_utils` reads it, not Gradio."""
-    widget = gr.Image(
-        label=label, sources=["upload", "clipboard", "webcam"], type="filepath", buttons=[], height=240
-    )
-    widget.preprocess = lambda payload: payload.path if payload else None  # type: ignore[method-assign]
-    return widget
+# What is called.
 
 
 @one_sentence
 def look(*values: Any) -> tuple:
-    path, name, method, layer, opacity, target, versus, random = values
-    result = answers.look(path, name, method, int(layer), opacity, target or "", versus or "", random)
-    about = f"**{result.explained}**" + (f" minus **{versus}**" if versus else "")
-    if random:
-        about += ", random weights: this network has learned nothing"
+    path, name, method, layer, opacity, target, versus, beside, *others = values
+    others = dict(zip((CLASS, LAYER, NETWORK), others, strict=True))
+    arguments = (target or "", versus or "", beside, others.get(beside) or 0)
+    bars = dict(answers.classes_of(path, name))
+    try:
+        result = answers.look(path, name, method, int(layer), opacity, *arguments)
+    except NotImplementedError as error:  # in a student's copy
+        return None, f"**{sentence(error)}**", gr.update(visible=False), gr.update(), bars, "", ""
+    first, second = result.answer, result.beside
+    shown = gr.update(value=second and second.picture, visible=second is not None)
     return (
-        result.picture,
-        dict(result.classes),
-        f"{about}, layer {answers.layers()[int(layer)]}",
+        first.picture,
+        f"**{first.about}**",
+        shown,
+        gr.update(value=f"**{second.about}**" if second else "", visible=second is not None),
+        bars,
+        result.command,
         result.command,
     )
+
+
+@one_sentence
+def put_to_the_test(path: str | None, name: str, method: str, layer: float, *classes: str | None) -> tuple:
+    picture, command = answers.put_to_the_test(path, name, method, int(layer), *(c or "" for c in classes))
+    return gr.update(value=picture, visible=True), gr.update(visible=True), command, command
 
 
 @functools.cache
@@ -79,173 +109,341 @@ def _downloads() -> tempfile.TemporaryDirectory:
 
 
 @one_sentence
-def download(command: str, path: str | None) -> str:
-    return str(answers.run_command(command, path, Path(_downloads().name)))
+def download(command: str, path: str | None) -> Any:
+    if not command:
+        raise UsageError("There is nothing to download yet.")
+    file = answers.run_command(command, path, Path(_downloads().name))
+    return gr.update(value=str(file), visible=True)
 
 
 @one_sentence
 def open_poke(path: str | None, name: str) -> np.ndarray:
-    return answers.photo_of(path, name)[0]
+    return answers.photo_of(path, name)
 
 
 @one_sentence
-def poke(editor: dict, how: str) -> tuple[np.ndarray, list[list]]:
-    photo = _photo(editor)
+def poke(strokes: Sequence[np.ndarray], path: str | None, name: str, how: str) -> tuple:
+    photo = answers.photo_of(path, name)
     mask = np.zeros(photo.shape[:2], bool)
-    for layer in editor["layers"]:
-        mask |= np.asarray(layer)[..., -1] > 0
+    for layer in strokes:
+        mask |= layer
     return _poked(photo, mask, how)
 
 
 @one_sentence
-def cover(editor: dict, how: str, share: float, random: bool) -> tuple[np.ndarray, list[list]]:
-    photo = _photo(editor)
+def cover(path: str | None, name: str, how: str, share: float, random: bool) -> tuple:
+    photo = answers.photo_of(path, name)
     return _poked(photo, answers.suggested_mask(photo, share, random), how)
 
 
-def _photo(editor: dict | None) -> np.ndarray:
-    if not editor or editor["background"] is None:
-        raise UsageError("Load a photo first.")
-    return np.ascontiguousarray(np.asarray(editor["background"])[..., :3])
-
-
-def _poked(photo: np.ndarray, mask: np.ndarray, how: str) -> tuple[np.ndarray, list[list]]:
+def _poked(photo: np.ndarray, mask: np.ndarray, how: str) -> tuple:
     picture, rows = answers.poke(photo, mask, how)
-    return picture, [[name, f"{before:.2f}", f"{after:.2f}"] for name, before, after in rows]
+    lines = "".join(
+        f"<tr><td>{html.escape(name)}</td>{_bar(before)}{_bar(after)}</tr>" for name, before, after in rows
+    )
+    head = "<tr><th>class</th><th>before</th><th>after</th></tr>"
+    return picture, f'<table class="scores">{head}{lines}</table>'
+
+
+def _bar(probability: float) -> str:
+    bar = f'<span class="bar"><i style="width:{100 * probability:.1f}%"></i></span>'
+    return f"<td>{probability:.2f}{bar}</td>"
 
 
 @one_sentence
-def dream(target: str, method: str, iterations: float, seed: float) -> Any:
-    yield from answers.dream(target, method, int(iterations), int(seed))
+def dream(what: str, target: str, layer: str, channel: float, *values: Any) -> Any:
+    method, iterations, seed, count = values
+    layer = layer if what == "a channel" else ""
+    yield from _growing(
+        answers.dream(target, method, int(iterations), int(seed), layer, int(channel), int(count))
+    )
 
 
 @one_sentence
 def paint(*values: Any) -> Any:
-    path, name, style, size, strength, keep_colors, seconds = values
-    yield from answers.paint_live(path, name, style, int(size), strength, keep_colors, seconds)
+    path, name, style, method, model, size, strength, keep_colors, seconds = values
+    yield from _growing(
+        answers.paint(
+            path,
+            name,
+            style,
+            int(size),
+            strength,
+            method=method,
+            model=model,
+            keep_colors=keep_colors,
+            seconds=seconds,
+        )
+    )
+
+
+def _growing(grown: Any) -> Any:
+    """The outputs of what grows; for a task that is not written, a sentence under the empty picture."""
+    try:
+        for picture, text, command in grown:
+            yield picture, text, command, command
+    except NotImplementedError as error:
+        yield None, f"**{sentence(error)}**", "", ""
+
+
+# What is shown.
+
+
+def upload(label: str) -> gr.Image:
+    """A place for a photo. Its file comes as it was sent: `helpers.image_utils` reads it, not Gradio."""
+    widget = gr.Image(
+        label=label, sources=["upload", "clipboard", "webcam"], type="filepath", buttons=[], height=200
+    )
+    widget.preprocess = lambda payload: payload.path if payload else None  # type: ignore[method-assign]
+    return widget
+
+
+def shown(label: str, **options: Any) -> gr.Image:
+    """A picture that the page makes, as wide as its column."""
+    return gr.Image(
+        label=label,
+        show_label=False,
+        alt_text=label,
+        buttons=[],
+        interactive=False,
+        elem_classes=["shown"],
+        **options,
+    )
+
+
+def recipe(path: gr.Image | None) -> tuple[gr.Textbox, gr.State, gr.Button]:
+    """The command line, and a button that runs it and hands out the picture. What is run is kept here, in the state,
+    and does not come from the browser.
+    """
+    command = gr.Textbox(
+        label="the same on the command line", buttons=["copy"], lines=2, elem_classes=["command"]
+    )
+    kept = gr.State("")
+    save = gr.Button("Download the figure with its recipe", size="sm")
+    file = gr.File(label="figure", interactive=False, visible=False, height=90)
+    save.click(download, [kept, path or gr.State(None)], file, api_name=False, **ONE)
+    return command, kept, save
+
+
+def brush() -> gr.ImageEditor:
+    """A photo to brush over. What arrives are the strokes alone, as masks (H, W)."""
+    editor = gr.ImageEditor(
+        label="the photo to brush over",
+        show_label=False,
+        sources=(),
+        layers=False,
+        format="png",
+        transforms=(),
+        brush=gr.Brush(default_size=24, colors=["#808080"], color_mode="fixed"),
+        canvas_size=(answers.SIZE, answers.SIZE),
+        fixed_canvas=True,
+    )
+
+    def strokes(payload: Any) -> list[np.ndarray]:
+        if payload is not None and payload.id is not None:
+            payload = editor.blob_storage.pop(payload.id, None)
+        masks = []
+        for layer in (payload.layers if payload else None) or []:
+            data = layer if isinstance(layer, bytes) else Path(layer.path).read_bytes()
+            try:
+                drawn = Image.open(io.BytesIO(data), formats=["PNG", "WEBP"]).convert("RGBA")
+            except Exception as error:
+                raise gr.Error("The strokes did not arrive as a picture.") from error
+            masks.append(np.asarray(drawn.resize((answers.SIZE, answers.SIZE)))[..., 3] > 0)
+        return masks
+
+    editor.preprocess = strokes  # type: ignore[method-assign]
+    return editor
 
 
 def build() -> gr.Blocks:
     """The page, ready to launch."""
-    methods = [*answers.GRADED, *answers.extra_methods()]
-    names, last = class_names(), len(answers.layers()) - 1
     with gr.Blocks(title="What a network sees", analytics_enabled=False, delete_cache=KEPT) as page:
         gr.Markdown("# What a network sees\nSqueezeNet 1.1, on this computer. No photo leaves it.")
-        with gr.Tab("Look"), gr.Row():
-            with gr.Column(min_width=300):
-                path = upload("your photo")
-                name = gr.Dropdown(answers.photo_names(), value="chelsea", label="or a bundled photo")
-                method = gr.Dropdown(methods, value="Grad-CAM", label="method")
-                layer = gr.Slider(0, last, value=last, step=1, label="layer, from first to last")
-                opacity = gr.Slider(0, 1, value=1, label="opacity of the map")
-                target = gr.Dropdown(names, value=None, label="class (default: the predicted one)")
-                versus = gr.Dropdown(names, value=None, label="minus the score of")
-                random = gr.Checkbox(label="random weights", value=False)
-            with gr.Column(min_width=300):
-                picture = gr.Image(label="map over the photo", buttons=[], interactive=False)
-                about = gr.Markdown()
-                bars = gr.Label(label="five best classes: click one to explain it", num_top_classes=5)
-                command = gr.Textbox(label="the same on the command line", buttons=["copy"], lines=2)
-                save = gr.Button("Make the figure with its recipe")
-                file = gr.File(label="figure", interactive=False)
-        inputs = [path, name, method, layer, opacity, target, versus, random]
-        outputs = [picture, bars, about, command]
-        for widget in inputs:
-            moved = widget.input if hasattr(widget, "input") else widget.change
-            moved(
-                look,
-                inputs,
-                outputs,
-                trigger_mode="always_last",
-                show_progress="hidden",
-                api_name=False,
-                **ONE,
-            )
-        path.clear(look, inputs, outputs, api_name=False, **ONE)
-        page.load(look, inputs, outputs, api_name="look", **ONE)
-
-        def chosen(event: gr.SelectData) -> str:
-            return event.value
-
-        bars.select(chosen, None, target, api_name=False).then(look, inputs, outputs, api_name=False, **ONE)
-        save.click(download, [command, path], file, api_name="download", **ONE)
-
-        with gr.Tab("Poke"), gr.Row():
-            with gr.Column(min_width=300):
-                load = gr.Button("Load the photo of Look")
-                editor = gr.ImageEditor(
-                    label="brush over what to cover",
-                    sources=(),
-                    layers=False,
-                    format="png",  # without loss: the scores before are those of the photo itself
-                    transforms=(),
-                    brush=gr.Brush(default_size=20, colors=["#808080"], color_mode="fixed"),
-                    canvas_size=(answers.SIZE, answers.SIZE),
-                    fixed_canvas=True,
-                )
-                how = gr.Radio(["grey", "blur"], value="grey", label="cover with")
-                share = gr.Slider(0.01, 0.5, value=0.1, label="share of the photo")
-                by_map = gr.Button("Cover what the map calls most important")
-                by_chance = gr.Button("Cover the same area somewhere else")
-            with gr.Column(min_width=300):
-                poked = gr.Image(label="the covered photo and its new map", buttons=[], interactive=False)
-                table = gr.Dataframe(
-                    headers=["class", "before", "after"], label="probabilities", interactive=False
-                )
-        load.click(open_poke, [path, name], editor, api_name=False)
-        result = [poked, table]
-        editor.input(poke, [editor, how], result, trigger_mode="always_last", api_name="poke", **ONE)
-        for button, chance in ((by_map, False), (by_chance, True)):
-            flag = gr.State(chance)
-            button.click(cover, [editor, how, share, flag], result, api_name=False, **ONE)
-
-        with gr.Tab("Dream"), gr.Row():
-            with gr.Column(min_width=300):
-                wish = gr.Dropdown(names, value="gorilla", label="class")
-                way = gr.Radio(
-                    ["course", *["fourier"] * bool(answers.extra_methods())], value="course", label="method"
-                )
-                iterations = gr.Slider(10, 512, value=100, step=1, label="iterations")
-                seed = gr.Number(0, label="seed", precision=0)
-                start, stop = gr.Button("Dream", variant="primary"), gr.Button("Stop and keep")
-            with gr.Column(min_width=300):
-                grown = gr.Image(label="picture", interactive=False)
-                state = gr.Markdown()
-                dream_command = gr.Textbox(label="the same on the command line", buttons=["copy"])
-        job = start.click(
-            dream, [wish, way, iterations, seed], [grown, state, dream_command], api_name="dream", **ONE
-        )
-        stop.click(None, None, None, cancels=[job])
-
+        with gr.Tab("Look"):
+            path, name = look_tab(page)
+        with gr.Tab("Poke") as tab:
+            poke_tab(tab, path, name)
+        with gr.Tab("Dream"):
+            dream_tab()
         with gr.Tab("Paint"):
-            if not answers.extra_methods():
-                gr.Markdown("The painter needs the folder extras/, which is not part of this copy.")
-            else:
-                _paint_tab()
+            paint_tab()
     return page
 
 
-def _paint_tab() -> None:
+def look_tab(page: gr.Blocks) -> tuple[gr.Image, gr.Dropdown]:
+    names, last = class_names(), len(answers.layers()) - 1
+    extras, ready = bool(answers.extra_methods()), list(answers.networks())
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            with gr.Row():
+                with gr.Column(min_width=150):
+                    picture = shown("the map over the photo")
+                    about = gr.Markdown(elem_classes=["said"])
+                with gr.Column(min_width=150, visible=False) as second:
+                    other_picture = shown("the second map over the photo")
+                    other_about = gr.Markdown(elem_classes=["said"])
+            layer = gr.Slider(0, last, value=last, step=1, label="layer, from first to last")
+            opacity = gr.Slider(0, 1, value=1, label="opacity of the map")
+            bars = gr.Label(
+                label="five best classes: click one to explain it", num_top_classes=5, show_heading=False
+            )
+        with gr.Column(scale=2, min_width=300):
+            name = gr.Dropdown(answers.photo_names(), value="chelsea", label="a bundled photo")
+            path = upload("or your own photo")
+            method = gr.Dropdown(
+                [*answers.GRADED, *answers.extra_methods()], value="Grad-CAM", label="method"
+            )
+            target = gr.Dropdown(names, value=None, label="class (default: the predicted one)")
+            versus = gr.Dropdown(names, value=None, label="minus the score of", visible=extras)
+            beside = gr.Radio([NOTHING, CLASS, LAYER, NETWORK], value=NOTHING, label="beside it")
+            other_class = gr.Dropdown(
+                names, value=None, label="the other class (default: the second best)", visible=False
+            )
+            other_layer = gr.Slider(0, last, value=last // 2, step=1, label="the other layer", visible=False)
+            other_network = gr.Dropdown(ready, value=ready[0], label="the other network", visible=False)
     with gr.Row():
         with gr.Column(min_width=300):
-            path = upload("your photo")
-            name = gr.Dropdown(answers.photo_names(), value="rocket", label="or a bundled photo")
-            style = gr.Dropdown(answers.style_names(), value="swirl", label="style")
-            size = gr.Slider(128, 1024, value=384, step=16, label="longer side in pixels")
-            strength = gr.Slider(0.25, 4, value=1, label="strength")
-            keep = gr.Checkbox(label="keep the photo's colours")
-            seconds = gr.Slider(5, 300, value=30, step=5, label="seconds")
-            start, stop = gr.Button("Paint", variant="primary"), gr.Button("Stop and keep")
+            command, kept, _ = recipe(path)
+        with gr.Column(min_width=300, visible=extras):
+            test = gr.Button("Put the map to the test", size="sm")
+            tested = shown("deletion and insertion curves, maps of re-initialized networks", visible=False)
+            meaning = gr.Markdown(answers.meaning_of_tests() if extras else "", visible=False)
+    inputs = [path, name, method, layer, opacity, target, versus, beside]
+    inputs += [other_class, other_layer, other_network]
+    outputs = [picture, about, other_picture, other_about, bars, command, kept]
+    for widget in inputs:
+        moved = widget.input if hasattr(widget, "input") else widget.change
+        moved(look, inputs, outputs, **LIVE)
+    path.clear(look, inputs, outputs, **LIVE)
+    page.load(look, inputs, outputs, api_name="look", show_progress="hidden", **ONE)
+
+    def chosen(event: gr.SelectData) -> str:
+        return event.value
+
+    bars.select(chosen, None, target, **QUICK).then(look, inputs, outputs, **LIVE)
+    beside.input(
+        lambda value: (
+            [gr.update(visible=value != NOTHING)]
+            + [gr.update(visible=value == one) for one in (CLASS, LAYER, NETWORK)]
+        ),
+        beside,
+        [second, other_class, other_layer, other_network],
+        **QUICK,
+    )
+    method.input(lambda value: gr.update(interactive=answers.has_layers(value)), method, layer, **QUICK)
+    test.click(
+        put_to_the_test,
+        [path, name, method, layer, target, versus],
+        [tested, meaning, command, kept],
+        api_name="test",
+        **ONE,
+    )
+    return path, name
+
+
+def poke_tab(tab: gr.Tab, path: gr.Image, name: gr.Dropdown) -> None:
+    if not answers.extra_methods():
+        gr.Markdown(NO_EXTRAS)
+        return
+    gr.Markdown(
+        "Does the score fall where the map says so? Brush over the photo of *Look* to cover a region."
+    )
+    with gr.Row():
+        with gr.Column(min_width=320):
+            editor = brush()
+            how = gr.Radio(["grey", "blur"], value="grey", label="cover with")
+        with gr.Column(min_width=320):
+            picture = shown("the covered photo and its new map")
+            table = gr.HTML()
+            share = gr.Slider(0.01, 0.5, value=0.1, label="share of the photo")
+            by_map = gr.Button("Cover what the map calls most important")
+            by_chance = gr.Button("Cover the same area somewhere else")
+    result = [picture, table]
+    tab.select(open_poke, [path, name], editor, **QUICK).then(
+        poke, [editor, path, name, how], result, show_progress="hidden", api_name=False, **ONE
+    )
+    editor.input(poke, [editor, path, name, how], result, **{**LIVE, "api_name": "poke"})
+    how.input(poke, [editor, path, name, how], result, **LIVE)
+    for button, chance in ((by_map, False), (by_chance, True)):
+        flag = gr.State(chance)
+        button.click(
+            cover, [path, name, how, share, flag], result, show_progress="hidden", api_name=False, **ONE
+        )
+
+
+def dream_tab() -> None:
+    extras = bool(answers.extra_methods())
+    with gr.Row():
+        with gr.Column(min_width=320):
+            picture = shown("the picture so far")
+            state = gr.Markdown(elem_classes=["said"])
+            command, kept, _ = recipe(None)
         with gr.Column(min_width=300):
-            canvas = gr.Image(label="painting", interactive=False)
-            state = gr.Markdown()
-            command = gr.Textbox(label="the same on the command line", buttons=["copy"], lines=2)
-            save = gr.Button("Paint it again into a file with its recipe")
-            file = gr.File(label="painting", interactive=False)
-    inputs = [path, name, style, size, strength, keep, seconds]
-    job = start.click(paint, inputs, [canvas, state, command], api_name="paint", **ONE)
+            with gr.Row():
+                start = gr.Button("Dream", variant="primary", min_width=120)
+                stop = gr.Button("Stop and keep", min_width=120)
+            what = gr.Radio(["a class", "a channel"], value="a class", label="of", visible=extras)
+            target = gr.Dropdown(class_names(), value="gorilla", label="class")
+            layer = gr.Dropdown(answers.layers(), value="features.7", label="layer", visible=False)
+            channel = gr.Number(12, label="channel", precision=0, minimum=0, visible=False)
+            method = gr.Radio(
+                [("the assignment's, on pixels", "pixels"), ("on a spectrum (fourier)", "fourier")][
+                    : 1 + extras
+                ],
+                value="fourier" if extras else "pixels",
+                label="method",
+            )
+            iterations = gr.Slider(8, 512, value=128, step=8, label="iterations")
+            count = gr.Slider(1, 4, value=1, step=1, label="pictures")
+            seed = gr.Number(0, label="seed", precision=0, minimum=0)
+
+    def shape(value: str) -> list:
+        of_class = value == "a class"
+        return [
+            gr.update(visible=of_class),
+            *[gr.update(visible=not of_class)] * 2,
+            gr.update(visible=of_class),
+        ]
+
+    what.input(shape, what, [target, layer, channel, method], **QUICK)
+    inputs = [what, target, layer, channel, method, iterations, seed, count]
+    outputs = [picture, state, command, kept]
+    job = start.click(dream, inputs, outputs, api_name="dream", show_progress="hidden", **ONE)
     stop.click(None, None, None, cancels=[job])
-    save.click(download, [command, path], file, api_name=False, **ONE)
+
+
+def paint_tab() -> None:
+    extras = bool(answers.extra_methods())
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            canvas = shown("the painting so far")
+            state = gr.Markdown(elem_classes=["said"])
+        with gr.Column(scale=2, min_width=300):
+            with gr.Row():
+                start = gr.Button("Paint", variant="primary", min_width=120)
+                stop = gr.Button("Stop and keep", min_width=120)
+            name = gr.Dropdown(answers.photo_names(), value="rocket", label="a bundled photo")
+            path = upload("or your own photo")
+            style = gr.Dropdown(answers.style_names(), value="swirl", label="style")
+            method = gr.Radio(
+                [("the painter", "paint"), ("the assignment's loop", "course")][not extras :],
+                value="paint" if extras else "course",
+                label="method",
+            )
+            strength = gr.Slider(0.25, 4, value=1, label="strength")
+            size = gr.Slider(128, 1024, value=384, step=16, label="longer side in pixels")
+            seconds = gr.Slider(5, 300, value=30, step=5, label="seconds", visible=extras)
+            keep = gr.Checkbox(label="keep the photo's colours", visible=extras)
+            model = gr.Radio(
+                [("SqueezeNet", "squeezenet"), ("VGG-16", "vgg16")], value="squeezenet", label="network"
+            )
+    command, kept, _ = recipe(path)
+    method.input(lambda value: [gr.update(visible=value == "paint")] * 2, method, [seconds, keep], **QUICK)
+    inputs = [path, name, style, method, model, size, strength, keep, seconds]
+    outputs = [canvas, state, command, kept]
+    job = start.click(paint, inputs, outputs, api_name="paint", show_progress="hidden", **ONE)
+    stop.click(None, None, None, cancels=[job])
 
 
 def launch(host: str, port: int | None = None, *, browser: bool = False, block: bool = True) -> gr.Blocks:
@@ -263,6 +461,7 @@ def launch(host: str, port: int | None = None, *, browser: bool = False, block: 
         enable_monitoring=False,
         pwa=False,
         ssr_mode=False,
+        css=CSS,
         theme=gr.themes.Base(font=FONTS, font_mono=["ui-monospace", "monospace"]),
     )
     return page

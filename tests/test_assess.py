@@ -14,6 +14,7 @@ from grading.cases import load_bank
 from grading.handout import blank_files
 from grading.sandbox import Limits, Zygote
 from grading.submission import GRADED_FILES
+from tests.test_students_code import PUBLISHED_FOOLING
 
 PROJECT = Path(__file__).resolve().parent.parent
 pytestmark = [
@@ -144,7 +145,22 @@ def test_the_preflight_prints_the_graders_own_table(tmp_path, bank, zygote):
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    *lines, receipt = table(assess(tmp_path, bank=bank, zygote=zygote)).splitlines()
+    graded = assess(tmp_path, bank=bank, zygote=zygote)
+    graded.practice = False  # nothing is said about practice in the student's own check
+    *lines, receipt = table(graded).splitlines()
     assert receipt.startswith("receipt"), "only a zip's table ends with it"
     assert result.stdout.strip() == "\n".join(lines).strip()
     assert "8 / 100" in result.stdout and "not written yet" in result.stdout
+
+
+def test_a_fooling_image_of_earlier_years_beside_or_in_a_graded_file_costs_nothing(pack, bank, zygote):
+    saliency = (PROJECT / "visualizers/saliency_map.py").read_text(encoding="utf-8")
+    path = pack(saliency_map=saliency + PUBLISHED_FOOLING)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("visualizers/fooling_image.py", PUBLISHED_FOOLING)
+        archive.writestr("visualizers/__init__.py", "from .fooling_image import FoolingImage\n")
+        archive.writestr("fooling_image.py", "from visualizers import FoolingImage\n")
+    assessment = assess(path, bank=bank, zygote=zygote, tasks=["saliency"])
+    (task,) = assessment.report.tasks
+    assert task.status == "passed"
+    assert "visualizers/fooling_image.py" in assessment.ignored

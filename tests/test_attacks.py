@@ -20,7 +20,7 @@ from grading import channel as wire
 from grading.protocol import ChildError
 from grading.sandbox import Limits, Sandbox, Zygote, notice, separate_user
 from grading.submission import Submission
-from grading.zygote import around
+from grading.zygote import around, remove
 
 PROJECT = Path(__file__).resolve().parent.parent
 LIMITS = Limits(call_seconds=12, cpu_seconds=3, total_seconds=120, memory=1 << 30, processes=24)
@@ -580,3 +580,29 @@ def test_the_supervisors_folders_are_gone_in_the_end(project):
         assert not list(base.glob("*/stage"))
     assert not base.exists()
     assert zygote._process.poll() is not None
+
+
+def test_an_abandoned_folder_is_removed_at_the_next_start(tmp_path, monkeypatch):
+    """One that looks like the judge's own, whose judge has ended."""
+    monkeypatch.setattr("grading.sandbox._open_to_all", lambda _place: str(tmp_path))
+    with Zygote(libraries=False) as lives:
+        for name in ("grading-abandoned", "grading-new", "grading-of-mine", "other"):
+            (tmp_path / name / "trusted/grading").mkdir(parents=True)
+            if name != "grading-of-mine":
+                (tmp_path / name / "trusted/grading/zygote.py").touch()
+        for folder in tmp_path.iterdir():
+            if folder.name != "grading-new":
+                os.utime(folder, (0, 0))
+        with Zygote(libraries=False) as zygote:
+            kept = {path.name for path in tmp_path.iterdir()} - {zygote.base.name}
+    assert kept == {"grading-new", "grading-of-mine", "other", lives.base.name}
+
+
+def test_a_folder_is_removed_however_deep_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1500):
+        Path("deep").mkdir()
+        os.chdir("deep")
+    os.chdir(tmp_path)
+    remove("deep")
+    assert not Path("deep").exists()

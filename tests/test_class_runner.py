@@ -76,7 +76,9 @@ def same_picture(one, other):
 def assert_answer(text, net, picture, k):
     """That the text above a picture is the network's answer for class k, but for the rounding of a batch."""
     scores = net(preprocess(picture))[0]
-    score, probability = re.fullmatch(r"score (\S+), probability (\S+)", text).groups()
+    score, probability = re.fullmatch(
+        r"score (\S+), probability ([^\s;]+)(?:; predicted: .+)?", text
+    ).groups()
     assert float(score) == pytest.approx(float(scores[k]), abs=0.06)
     assert float(probability) == pytest.approx(float(scores.softmax(dim=0)[k]), abs=0.0006)
 
@@ -177,7 +179,9 @@ def test_fourier_shows_each_stage_under_the_name_of_its_class(figure, net, names
         for n, cell in enumerate(row):
             assert same_picture(cell.image, deprocess(state.images[n]))
             score, probability = float(state.scores[n]), float(state.probabilities[n])
-            assert cell.subtitle == f"score {score:.1f}, probability {probability:.3f}"
+            best, k = int(net(state.images[n : n + 1]).argmax()), (FLAMINGO, DAISY)[n]
+            other = "" if best == k else f"; predicted: {names[best]}"
+            assert cell.subtitle == f"score {score:.1f}, probability {probability:.3f}{other}"
     assert note.startswith("Optimized, not photographed")
 
 

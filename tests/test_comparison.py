@@ -107,7 +107,7 @@ def test_rows_of_two_networks_name_them_and_their_probabilities(small):
     random = copy.deepcopy(small)
     random[3].weight.data.neg_()
     groups = network_rows(METHODS["saliency"], batch, [("one", small), ("two", random)])
-    assert [group.labels for group in groups] == [["saliency map, one"], ["saliency map, two"]]
+    assert [group.labels for group in groups] == [["saliency map; one"], ["saliency map; two"]]
     for group, model in zip(groups, (small, random), strict=True):
         p = model(X).softmax(dim=1)
         assert [cell.caption for cell in group.rows[0]] == [

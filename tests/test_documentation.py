@@ -84,6 +84,9 @@ def test_a_command_works(text, command, elsewhere, capsys):
             collect_submission.build_parser().parse_args(words)
         case ["python", "docs/ablation.py"] | ["python", "-m", "benchmarks", "--only", "classes"]:
             assert gallery.files_of(command)  # these take minutes; gallery.py runs them
+        case ["python", "docs/run_tour.py"]:
+            # It takes a minute; tests/test_tour.py runs the notebook.
+            assert (ROOT / "docs/run_tour.py").is_file()
         case ["python", "docs/gallery.py", *words]:
             gallery.build_parser().parse_args(words)
         case ["python", "-m", "report", *words]:
@@ -162,6 +165,23 @@ def dry_run(*words):
     """What make would run if no target were up to date."""
     done = subprocess.run(["make", "-n", "-B", *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout
+
+
+def programs():
+    """Every program in Python that a text shows."""
+    return [
+        pytest.param(token.content, id=f"{text.name}-line-{token.map[0]}")
+        for text in TEXTS
+        for token in gallery.tokens(text)
+        if (token.type, token.info) == ("fence", "python")
+    ]
+
+
+@pytest.mark.parametrize("program", programs())
+def test_a_program_runs_and_writes_what_it_says(program, elsewhere):
+    exec(compile(program, "program", "exec"), {})
+    for name in re.findall(r"""\.save\("(.+?)"\)""", program):
+        Image.open(name).verify()
 
 
 def test_an_unknown_command_fails(elsewhere, capsys):

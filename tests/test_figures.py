@@ -95,6 +95,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_bytes(b"old")
 
     class Unwritable:
+        size = (2, 2)
+
         def save(self, partial, **options):
             partial.write_bytes(b"half")
             raise OSError(28, "No space left on device")

@@ -12,7 +12,7 @@ from torch import nn
 from extras.attribution.cam import cam_at
 from helpers.models import load_classifier
 from visualizers import GradCam
-from visualizers.mechanisms import last_map_layer, map_layers, spread_layers
+from visualizers.mechanisms import guided_note, last_map_layer, map_layers, spread_layers
 
 pytestmark = pytest.mark.task2
 
@@ -141,6 +141,49 @@ def test_functional_and_in_place_relus_are_guided_too():
     positive = model.head.weight[0].clamp(min=0)[:, None, None] * (model.conv(X)[0] > 0) / 16
     expected = F.conv_transpose2d(positive[None], model.conv.weight)
     np.testing.assert_allclose(guided, expected.permute(0, 2, 3, 1).detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "relu6", [nn.ReLU6(), nn.ReLU6(inplace=True), F.relu6, lambda x: F.hardtanh(x, 0.0, 6.0)]
+)
+def test_a_relu6_passes_back_positive_gradients_alone_and_none_above_six(relu6):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = nn.Parameter(torch.tensor([1.0, -1.0, 1.0, 1.0]))
+
+        def forward(self, x):
+            return (relu6(x.clone())[:, 0, 0] * self.weights).sum(dim=1, keepdim=True)
+
+    X = torch.zeros(1, 3, 1, 4)
+    X[0, 0, 0] = torch.tensor([2.0, 2.0, -2.0, 7.0])
+    # Passed on, taken away by the rule, off, beyond 6. The plain gradient has a -1 in the second place.
+    guided = GradCam().guided_backprop(X, torch.tensor([0]), Net())
+    assert guided[0, 0, :, 0].tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert guided_note(Net(), X) == ""
+
+
+def test_a_figure_says_where_guided_backpropagation_changes_nothing_or_little():
+    X = torch.ones(2, 3, 4, 4)
+
+    def net(*activations):
+        return nn.Sequential(*activations, nn.Flatten(), nn.Linear(48, 2))
+
+    assert guided_note(net(nn.ReLU(), nn.ReLU6()), X) == ""
+    plain = "guided backpropagation is the plain gradient."
+    assert guided_note(net(nn.GELU()), X) == f"This network has no ReLU (its activations: gelu): its {plain}"
+    assert guided_note(net(), X) == f"This network has no ReLU: its {plain}"
+    some = guided_note(net(nn.SiLU(), nn.ReLU(), nn.SiLU(), nn.Hardtanh(), nn.Sigmoid()), X)
+    assert "changes ReLUs alone: 1 of 5 activations here (others: silu, hardtanh, sigmoid)." in some
+
+
+def test_a_network_without_relus_has_the_plain_gradient_as_its_guided_one(tiny):
+    gelu = copy.deepcopy(tiny)
+    gelu[1], gelu[4] = nn.GELU(), nn.GELU()
+    X = torch.randn(1, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([1])
+    (plain,) = torch.autograd.grad(gelu(X)[0, 1], X)
+    np.testing.assert_array_equal(GradCam().guided_backprop(X, y, gelu), plain.permute(0, 2, 3, 1).numpy())
 
 
 @pytest.mark.parametrize(

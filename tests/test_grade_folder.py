@@ -22,6 +22,7 @@ from grading.tasks import TASKS
 from helpers.errors import CannotError
 
 PROJECT = Path(__file__).resolve().parent.parent
+AS_BEFORE = "it is as it was before"
 EVIL = "<script>document.title='evil'</script>"
 METADATA = f"""---
 submission_1:
@@ -360,7 +361,7 @@ def page(tmp_path, graded):
 
 def test_the_page_stands_alone_and_escapes_everything(page):
     text = page.read_text(encoding="utf-8")
-    assert "<script" not in text and "<img" not in text
+    assert text.count("<script") == 1 and "<img" not in text, "the one script is ours"
     assert str(escape(EVIL)) in text
     assert not any(word in text for word in ("http://", "https://", 'src="', "@import", "url("))
     assert ", mean " in text
@@ -382,7 +383,7 @@ def test_a_failure_of_the_grader_counts_in_no_statistic(page):
 
 
 def test_a_students_page_shows_remarks_likeness_and_code(tmp_path, graded):
-    put(tmp_path / "a.zip", tv=RARE + "print(1)\n")
+    put(tmp_path / "a.zip", tv=RARE + "print(1)\nbreakpoint()\n")
     put(tmp_path / "b.zip", tv=RARE)
     grade(tmp_path, tmp_path / "out")
     text = report.write_reports(tmp_path / "out", PROJECT).read_text(encoding="utf-8")
@@ -392,6 +393,7 @@ def test_a_students_page_shows_remarks_likeness_and_code(tmp_path, graded):
         assert "<li>style_utils.py is missing</li>" in student
         assert "   3      height, width = left.size(2), left.size(3)\n" in student
     assert "print() (harmless)</li>" in first and "harmless" not in second
+    assert "breakpoint()</li>" in first
 
 
 def test_a_half_written_result_of_a_killed_run_is_no_result(tmp_path, graded):
@@ -423,7 +425,7 @@ def browse(page: Path, fragment: str, *options: str) -> str:
 def test_a_browser_shows_the_overview_and_then_a_students_page(page, tmp_path):
     from PIL import Image
 
-    # The page has no script of its own; this one is the test's, and tells what is visible.
+    # This script is the test's, and tells what is visible. The page's policy would stop it.
     probe = page.with_name("probe.html")
     script = (
         "<script>onload = () => document.title = [...document.querySelectorAll('main')]"
@@ -431,10 +433,13 @@ def test_a_browser_shows_the_overview_and_then_a_students_page(page, tmp_path):
         "+ document.querySelectorAll('svg rect').length + ' ' + document.querySelectorAll('script').length</script>"
     )
     probe.write_text(
-        page.read_text(encoding="utf-8").replace("</body>", f"{script}</body>"), encoding="utf-8"
+        re.sub("<meta http-equiv.*?>", "", page.read_text(encoding="utf-8"), count=1).replace(
+            "</body>", f"{script}</body>"
+        ),
+        encoding="utf-8",
     )
-    assert "<title>overview 10 1</title>" in browse(probe, "", "--dump-dom")
-    assert "<title>s1 10 1</title>" in browse(probe, "#s1", "--dump-dom")
+    assert "<title>overview 10 2</title>" in browse(probe, "", "--dump-dom")
+    assert "<title>s1 10 2</title>" in browse(probe, "#s1", "--dump-dom")
     for fragment in ("", "#s1"):
         shot = tmp_path / "shot.png"
         browse(page, fragment, "--window-size=1100,1400", f"--screenshot={shot}")
@@ -442,3 +447,38 @@ def test_a_browser_shows_the_overview_and_then_a_students_page(page, tmp_path):
         assert pixels.size == (1100, 1400)
         ink = sum(pixels.histogram()[:128]) / (1100 * 1400)
         assert 0.003 < ink < 0.3
+
+
+def test_results_that_are_changed_during_the_run_are_restored_and_that_is_said(tmp_path, graded, capsys):
+    out = tmp_path / "out"
+    kept = folder.Kept(out)
+    first, second = (out / folder.RESULTS / name for name in ("a.json", "b.json"))
+    kept.write(first, '{"points": 1}')
+    assert not capsys.readouterr().err
+    first.write_text('{"points": 100}')
+    (out / folder.RESULTS).chmod(0)
+    kept.write(second, '{"points": 2}')
+    assert capsys.readouterr().err.splitlines() == [
+        f"{out}/results was changed while student code ran; {AS_BEFORE}"
+    ]
+    second.unlink()
+    out.chmod(0o700)
+    kept.restore()
+    assert [path.read_text() for path in (first, second)] == ['{"points": 1}', '{"points": 2}']
+    said = [line.partition(" was changed")[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == [str(path) for path in (out, first, second)]
+    kept.restore()
+    assert not capsys.readouterr().err
+
+
+def test_a_run_restores_its_results(tmp_path, graded):
+    put(tmp_path / "a.zip")
+    put(tmp_path / "b.zip")
+    results = tmp_path / "out" / folder.RESULTS
+
+    def forge(entry):
+        for path in results.glob("*.json"):
+            path.write_text("{}")
+
+    grade_folder(tmp_path, tmp_path / "out", jobs=1, bank=CaseBank({}, []), secret=b"s", on_done=forge)
+    assert all("report" in json.loads(path.read_text()) for path in results.glob("*.json"))

@@ -177,3 +177,15 @@ def test_a_namespace_goes_no_further_than_its_runner():
     for module, tree in sources(ROOT).items():
         if module.startswith(("extras", "visualizers", "style_")) and module not in RUNNERS:
             assert "Namespace" not in ast.dump(tree), module
+
+
+def test_every_progress_bar_is_for_terminals_alone():
+    """With disable=None tqdm draws nothing into a file or a pipe."""
+    bars = 0
+    for name, tree in sources(ROOT).items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "tqdm":
+                bars += 1
+                options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert options.get("disable") == "None", f"{name}, line {node.lineno}"
+    assert bars >= 2

@@ -103,6 +103,25 @@ def test_names_are_unique_and_sentences_are_sentences():
         assert (ROOT / entry.where.partition(",")[0]).is_file()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_largest_gradient_and_the_positive_ones_are_told_apart(seed, variants):
+    """Where the last ReLU stops some positions of an image, the largest gradient of a channel is proportional to the
+    mean of the positive ones: one image of the kind must have its class everywhere.
+    """
+    inputs = INPUTS["grad_cam"]["two images"](np.random.default_rng(seed))
+    entries = {entry.id: entry for entry in ENTRIES}
+
+    def maps(form):
+        return variants(form)("grad_cam", inputs)["maps"]
+
+    right = maps(())
+    for form in entries["gradcam-max-pooling"].forms:
+        np.testing.assert_allclose(maps(form)[0], right[0], atol=1e-4)
+        assert np.abs(maps(form)[1] - right[1]).max() > 0.01
+    for form in entries["gradcam-relu-weights"].forms:
+        assert np.abs(maps(form)[0] - right[0]).max() > 0.01
+
+
 def test_two_mistakes_at_once_are_both_told(variants, bank):
     """The wrong layer's maps in one function, no guiding in the other."""
     one = next(entry for entry in ENTRIES if entry.id == "gradcam-relu-weights")

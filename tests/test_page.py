@@ -2,18 +2,47 @@
 
 import os
 import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from page import answers
+from helpers.errors import UsageError
+from helpers.figures import overlay
+from helpers.image_utils import preprocess
+from page import answers, live
 from page.__main__ import main
+from visualizers import GradCam
+
+ROOT = Path(__file__).resolve().parent.parent
+NO_GRADIO = "gradio is not installed: pip install -r page/requirements.txt"
+# What the widgets of Look hold when the page opens: the photo, ..., nothing beside it, three others.
+LOOK = [
+    None,
+    "chelsea",
+    "Grad-CAM",
+    12,
+    1.0,
+    None,
+    None,
+    "nothing",
+    None,
+    6,
+    "SqueezeNet with random weights",
+]
 
 
 @pytest.fixture(scope="module")
 def client():
-    pytest.importorskip("gradio", reason="gradio is not installed: pip install -r page/requirements.txt")
+    pytest.importorskip("gradio", reason=NO_GRADIO)
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     from gradio_client import Client
 
@@ -32,12 +61,41 @@ def test_the_page_names_no_other_host(client):
 
 
 def test_look_answers_through_the_client(client):
-    picture, classes, about, command = client.predict(
-        None, "chelsea", "Grad-CAM", 12, 1.0, None, None, False, api_name="/look"
-    )
+    picture, about, *_, classes, command = client.predict(*LOOK, api_name="/look")
     assert classes["label"] == "tiger cat"
-    assert "tiger cat" in about
+    assert about == "**tiger cat, layer features.12**"
     assert command == "./gradcam_visualization.py --images chelsea --classes 282 --layers features.12"
+
+
+def test_a_change_of_the_slider_takes_little_of_the_processor(client):
+    """Less than 0.3 s on a quiet machine: the map, its picture, and all that Gradio does, on both sides."""
+    client.predict(*LOOK, api_name="/look")
+    began = time.process_time()
+    for layer in range(8):
+        client.predict(*LOOK[:3], layer, *LOOK[4:], api_name="/look")
+    assert (time.process_time() - began) / 8 < 0.3
+
+
+def test_poke_answers_through_the_client(client, tmp_path):
+    from gradio_client import handle_file
+
+    strokes = np.zeros((224, 224, 4), np.uint8)
+    strokes[60:180, 60:180] = 255
+    Image.fromarray(strokes).save(tmp_path / "strokes.png")
+    drawn = {"background": None, "layers": [handle_file(str(tmp_path / "strokes.png"))], "composite": None}
+    _, table = client.predict(drawn, None, "coffee", "grey", api_name="/poke")
+    assert "espresso" in table
+    before, after = (float(number) for number in re.findall(r"<td>([\d.]+)<", table)[:2])
+    assert after < before
+
+
+def test_strokes_in_another_format_are_refused_in_one_sentence(client, tmp_path):
+    from gradio_client import handle_file
+
+    Image.new("RGB", (9, 9)).save(tmp_path / "strokes.bmp")
+    drawn = {"background": None, "layers": [handle_file(str(tmp_path / "strokes.bmp"))], "composite": None}
+    with pytest.raises(Exception, match="did not arrive as a picture"):
+        client.predict(drawn, None, "coffee", "grey", api_name="/poke")
 
 
 def test_an_error_is_one_sentence(client, tmp_path):
@@ -46,57 +104,304 @@ def test_an_error_is_one_sentence(client, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     with pytest.raises(Exception, match="is not an image file") as caught:
-        client.predict(
-            handle_file(str(broken)), "chelsea", "Grad-CAM", 0, 1.0, None, None, False, api_name="/look"
-        )
+        client.predict(handle_file(str(broken)), *LOOK[1:], api_name="/look")
     assert "Traceback" not in str(caught.value)
 
 
+def test_the_browser_cannot_say_which_command_is_run(client):
+    """Nothing that is run, and no path, is a parameter of what the page answers."""
+    answered = client.view_api(return_format="dict")["named_endpoints"]
+    assert sorted(answered) == ["/dream", "/look", "/paint", "/poke", "/test"]
+    parameters = [p["label"] for endpoint in answered.values() for p in endpoint["parameters"]]
+    assert not [label for label in parameters if "command" in label]
+
+
 def test_the_map_over_the_photo_is_the_graded_one():
-    import torch
-
-    from helpers.figures import overlay
-    from helpers.image_utils import preprocess
-    from visualizers import GradCam
-
     result = answers.look(None, "coffee")
-    X, y = preprocess(result.photo, 224), torch.tensor([967])
+    photo = answers.photo_of(None, "coffee")
+    X, y = preprocess(photo, 224), torch.tensor([967])
     heat = GradCam().grad_cam(X, y, answers.network(), layer="features.12")[0]
-    assert result.explained == "espresso"
-    assert np.abs(result.picture.astype(int) - overlay(result.photo, heat)).max() == 0
-    assert np.array_equal(answers.look(None, "coffee", opacity=0.0).picture, result.photo)
+    assert result.answer.about == "espresso, layer features.12" and result.beside is None
+    assert np.abs(result.answer.picture.astype(int) - overlay(photo, heat)).max() == 0
+    assert np.array_equal(answers.look(None, "coffee", opacity=0.0).answer.picture, photo)
+    assert not np.array_equal(answers.look(None, "coffee", layer=3).answer.picture, result.answer.picture)
+
+
+@pytest.mark.parametrize(
+    ("beside", "other", "about", "words"),
+    [
+        (
+            answers.CLASS,
+            "cup",
+            "cup, layer features.12",
+            ["--classes", "967", "968", "--layers", "features.12"],
+        ),
+        (answers.LAYER, 4, "espresso, layer features.4", ["--layers", "features.12", "features.4"]),
+        (answers.NETWORK, "SqueezeNet with random weights", None, ["--compare-models", "squeezenet:random"]),
+    ],
+)
+def test_two_answers_side_by_side_have_one_command(beside, other, about, words):
+    one = answers.look(None, "coffee")
+    two = answers.look(None, "coffee", beside=beside, other=other)
+    assert np.array_equal(two.answer.picture, one.answer.picture)
+    assert not np.array_equal(two.beside.picture, one.answer.picture)
+    assert (
+        two.beside.about == about
+        if about
+        else two.beside.about.startswith("espresso, SqueezeNet with random")
+    )
+    given = shlex.split(two.command)
+    assert given[given.index(words[0]) :][: len(words)] == words
+
+
+def test_the_other_class_is_by_default_the_second_best():
+    two = answers.look(None, "coffee", beside=answers.CLASS)
+    assert two.beside.about == f"{two.classes[1][0]}, layer features.12"
+
+
+def test_what_cannot_be_asked_is_refused_in_one_sentence():
+    with pytest.raises(UsageError, match="saliency map explains the pixels, not a layer"):
+        answers.look(None, "coffee", "saliency map", beside=answers.LAYER, other=3)
+    with pytest.raises(UsageError, match="espresso minus itself is 0"):
+        answers.look(None, "coffee", versus="espresso")
+    with pytest.raises(UsageError, match="cup minus itself is 0"):
+        answers.look(None, "coffee", versus="cup", beside=answers.CLASS, other="cup")
+
+
+def test_a_downloaded_network_can_stand_beside(tmp_path, monkeypatch):
+    import torchvision
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert list(answers.networks()) == ["SqueezeNet with random weights"]
+    torch.manual_seed(0)
+    folder = tmp_path / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    entry = torchvision.models.get_model_weights("squeezenet1_0").DEFAULT
+    torch.save(torchvision.models.squeezenet1_0(weights=None).state_dict(), folder / Path(entry.url).name)
+    assert list(answers.networks()) == ["SqueezeNet with random weights", "squeezenet1_0"]
+    two = answers.look(None, "coffee", beside=answers.NETWORK, other="squeezenet1_0")
+    assert two.beside.about.startswith("espresso, squeezenet1_0")
+    assert two.command.endswith("--compare-models squeezenet1_0")
+
+
+def test_a_change_of_opacity_or_layer_does_not_ask_for_the_classes_again(monkeypatch):
+    answers.look(None, "rocket")
+    monkeypatch.setattr(answers, "best_classes", lambda *a: pytest.fail("asked again"))
+    answers.look(None, "rocket", layer=4, opacity=0.5)
+    monkeypatch.setattr(answers, "explain", lambda *a: pytest.fail("explained again"))
+    answers.look(None, "rocket", layer=4, opacity=0.7)
+
+
+def test_an_upload_never_becomes_an_option(photo_file, tmp_path):
+    odd = tmp_path / "--model"
+    odd.write_bytes(photo_file.read_bytes())
+    words = shlex.split(answers.look(str(odd), "chelsea").command)
+    assert words[words.index("--images") + 1] == "./--model"
+    first = next(answers.paint(str(odd), "chelsea", "swirl", 128, 1.0))
+    assert "--content ./--model " in first.command
+
+
+def test_a_map_is_put_to_the_test():
+    picture, command = answers.put_to_the_test(None, "coffee", "Grad-CAM", 12, "", "cup")
+    assert command == (
+        "./gradcam_visualization.py --images coffee --classes 967 --versus 968 --layers features.12 --trust"
+    )
+    assert picture.width > picture.height and len(picture.getcolors(1_000_000)) > 1000
 
 
 @pytest.mark.slow
 def test_the_commands_draw(tmp_path):
-    result = answers.look(None, "coffee", versus="cup")
-    assert answers.run_command(result.command, None, tmp_path).is_file()
-    assert "--versus cup" in result.command
+    command = answers.look(None, "coffee", versus="cup", beside=answers.CLASS, other="consomme").command
+    assert answers.run_command(command, None, tmp_path).is_file()
+    with pytest.raises(answers.CannotError, match="nonsense"):
+        answers.run_command("./gradcam_visualization.py --images nonsense", None, tmp_path)
 
 
 def test_covering_what_the_map_names_costs_more_than_the_same_area_elsewhere():
-    photo = answers.photo_of(None, "coffee")[0]
+    photo = answers.photo_of(None, "coffee")
     best, moved = (answers.suggested_mask(photo, 0.2, random) for random in (False, True))
     assert best.sum() == moved.sum() == round(0.2 * 224 * 224)
     nothing = answers.poke(photo, np.zeros((224, 224), bool), "grey")[1]
     assert all(before == pytest.approx(after, abs=1e-5) for _, before, after in nothing)
+    left = [answers.poke(photo, mask, "grey")[1][0][2] for mask in (best, moved)]
+    assert left[0] < left[1] < nothing[0][1]
+
+
+def test_what_is_watched_ends_with_its_result_and_raises_its_error():
+    assert list(live.watched(lambda show: "done"))[-1] == "done"
+
+    def fails(show):
+        show(1)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        list(live.watched(fails))
+
+
+def test_work_that_nobody_watches_stops_at_its_next_step():
+    steps = []
+
+    def work(show):
+        for step in range(1000):
+            steps.append(step)
+            show(step)
+            time.sleep(0.002)
+
+    before = threading.active_count()
+    watching = live.watched(work)
+    next(watching)
+    watching.close()
+    assert threading.active_count() == before and len(steps) < 1000
+
+
+def test_the_graded_ascent_grows_and_ends_as_its_command_would():
+    from helpers.cli import seed_everything
+    from helpers.data_utils import class_names
+    from helpers.presets import CLASS_PICTURE
+    from visualizers import ClassVisualization
+
+    states = list(live.class_picture(366, answers.network(), 3, 5))
+    seed_everything(5)
+    expected = ClassVisualization().create_class_visualization(
+        366, class_names(), answers.network(), num_iterations=3, generate_plots=False, **CLASS_PICTURE
+    )
+    assert states[-1][0] == 3
+    assert np.array_equal(np.asarray(states[-1][1]), np.asarray(expected))
+    assert not answers.network()._forward_pre_hooks
+    *_, last = answers.dream("gorilla", "pixels", 3, 5)
+    assert last.command == "./class_visualization.py --classes 366 --iterations 3 --seed 5"
+    assert last.about == "gorilla: iteration 3 of 3"
+
+
+def test_pictures_of_several_seeds_and_of_a_channel():
+    *_, two = answers.dream("gorilla", "pixels", 1, 3, count=2)
+    assert two.picture.size == (448, 224) and two.about == "gorilla, seed 4: iteration 1 of 1"
+    *_, three = answers.dream("gorilla", "fourier", 2, 0, count=3)
+    assert three.picture.size == (448, 448) and three.command.endswith("--method fourier --variations 3")
+    *_, channel = answers.dream("", "pixels", 1, 0, "features.3", 5)
+    assert channel.about.startswith("channel 5 of features.3: iteration 1 of 1, activation ")
+    assert "--layer features.3 --channel 5" in channel.command
+
+
+def test_the_course_loop_is_watched_while_it_paints(small_styles, monkeypatch):
+    import style_utils
+
+    monkeypatch.setattr(style_utils, "STEPS", 3)
+    monkeypatch.setattr(answers, "PAUSE", 0.0)
+    answers.style_of.cache_clear()
+    first, *rest = answers.paint(None, "rocket", "swirl", 96, 2.0, method="course")
+    answers.style_of.cache_clear()
+    assert first.picture is None and "loading" in first.about
+    assert rest[-1].about.startswith("step 3 of 200, content ")
+    assert min(rest[-1].picture.size) == 64
+    assert rest[-1].command == (
+        "./style_transfer.py --method course --content rocket --style swirl --model squeezenet --strength 2 "
+        "--image-size 64"
+    )
+
+
+def test_the_painter_is_watched_and_its_steps_are_counted(small_styles):
+    *_, last = answers.paint(None, "rocket", "swirl", 128, 1.0, seconds=2.0)
+    assert max(last.picture.size) == 128
+    assert re.search(r"--size 128 --steps \d+$", last.command)
+    assert re.match(r"128 pixels, style 0\.\d+, content 0\.\d+, \d+ s left", last.about)
+
+
+def test_vgg_is_fetched_before_the_first_painting_and_the_page_says_so(monkeypatch, small_styles):
+    def refused(*_arguments, **_options):
+        raise answers.CannotError("VGG-16's weights could not be downloaded: no network")
+
+    monkeypatch.setattr("helpers.weights.fetch_vgg16", refused)
+    monkeypatch.setenv("TORCH_HOME", os.devnull)
+    for method in ("course", "paint"):
+        painting = answers.paint(None, "rocket", "swirl", 128, 1.0, model="vgg16", method=method)
+        assert "64 MB" in next(painting).about
+        with pytest.raises(answers.CannotError, match="could not be downloaded"):
+            next(painting)
 
 
 @pytest.mark.slow
-def test_dream_and_paint_grow():
-    frames = list(answers.dream("gorilla", "fourier", 3, 0, every=1))
-    assert [text.split(",")[0] for _, text, _ in frames] == [
-        f"gorilla: iteration {i} of 3" for i in (1, 2, 3)
-    ]
-    *_, (picture, _, command) = answers.paint_live(None, "rocket", "swirl", 128, 1.0, False, 1.0)
-    assert max(picture.size) == 128
-    assert re.search(r"--steps \d+$", command)
+def test_a_kept_painting_is_painted_again_by_its_command_with_its_recipe(tmp_path):
+    for kept in answers.paint(None, "rocket", "swirl", 128, 1.0, seconds=20.0):
+        if kept.picture and kept.command.endswith(tuple("3456789")):
+            break
+    file = answers.run_command(kept.command, None, tmp_path)
+    assert np.array_equal(np.asarray(Image.open(file)), np.asarray(kept.picture))
+    again = [sys.executable, ROOT / "style_transfer.py", "--replay", file, "--output", tmp_path / "again.png"]
+    subprocess.run(again, check=True, capture_output=True)
+    assert (tmp_path / "again.png").read_bytes() == file.read_bytes()
 
 
 def test_another_host_is_warned_of_and_a_link_for_others_is_refused(capsys, monkeypatch):
-    layout = pytest.importorskip("page.layout", reason="gradio is not installed")
-    monkeypatch.setattr(layout, "launch", lambda *a, **k: None)
+    layout = pytest.importorskip("page.layout", reason=NO_GRADIO)
+    kept = []
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.setattr(layout, "launch", lambda *a, **k: kept.append(Path(os.environ["GRADIO_TEMP_DIR"])))
     assert main(["--host", "0.0.0.0"]) == 0
+    assert kept[0].name.startswith("page-") and not kept[0].exists()  # nothing of a visitor's stays
     assert "warning: everyone who reaches 0.0.0.0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--share"])
+
+
+# What a student's copy answers before any task is written.
+BLANK = """
+from PIL import Image
+import helpers.style_images
+from page import layout
+
+helpers.style_images.draw_style = lambda name, size=512, seed=0: Image.new("RGB", (64, 64), "grey")
+
+page = layout.build()
+picture, about, _, _, bars, command, _ = layout.look(*{look})
+assert picture is None and bars, about
+print(about)
+print(layout.look(*{saliency})[1])
+print(layout.look(*{guided})[1])
+for dreamt in layout.dream("a class", "gorilla", "features.3", 0, "pixels", 4, 0, 1):
+    print(dreamt[1])
+for painted in layout.paint(None, "rocket", "swirl", "course", "squeezenet", 64, 1.0, False, 5):
+    print(painted[1])
+"""
+
+
+def test_a_missing_task_is_a_sentence_and_the_classes_are_shown(monkeypatch):
+    layout = pytest.importorskip("page.layout", reason=NO_GRADIO)
+
+    def missing(*_arguments, **_options):
+        raise NotImplementedError("Task 2: GradCam.grad_cam")
+
+    monkeypatch.setattr(GradCam, "grad_cam", missing)
+    answers.map_of.cache_clear()
+    picture, about, _, _, bars, command, kept = layout.look(None, "coffee", *LOOK[2:])
+    assert picture is None and about == "**Task 2: GradCam.grad_cam is not written yet.**"
+    assert "espresso" in bars and command == kept == ""
+
+
+@pytest.mark.slow
+def test_a_blank_copy_says_in_each_tab_which_task_is_missing(tmp_path):
+    pytest.importorskip("gradio", reason=NO_GRADIO)
+    from grading.handout import blank_files
+
+    for name, data in blank_files(ROOT).items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    others = {
+        "look": LOOK,
+        "saliency": [*LOOK[:2], "saliency map", *LOOK[3:]],
+        "guided": [*LOOK[:2], "guided backpropagation", *LOOK[3:]],
+    }
+    program = BLANK.format(**others)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "**Task 2: GradCam.grad_cam is not written yet.**",
+        "**Task 1: SaliencyMap.compute_saliency_maps is not written yet.**",
+        "**Task 2: GradCam.guided_backprop is not written yet.**",
+        "**Task 3: ClassVisualization.create_class_visualization is not written yet.**",
+        "loading the network and drawing the style",
+        "**Task 5: StyleLoss.gram_matrix is not written yet.**",
+    ]

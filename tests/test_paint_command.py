@@ -13,10 +13,11 @@ import torch
 from PIL import Image, ImageCms
 
 import style_transfer
-from extras.painter import figures, memory
+from extras.painter import figures
 from extras.painter.optimization import OTHER_TERMS, Progress
 from extras.painter.options import duration
 from extras.painter.schedule import Schedule
+from helpers import memory
 from helpers.image_utils import read_alpha
 
 QUICK = ["--method", "paint", "--model", "squeezenet", "--size", "64", "--steps", "3"]
@@ -302,7 +303,7 @@ def test_a_large_picture_is_recorded_small(tmp_path):
 
 def test_the_plot_says_where_a_size_begins_and_draws_each_term(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "rendered", drawn.append)
+    monkeypatch.setattr(figures, "rendered", lambda figure: drawn.append(figure) or Image.new("RGB", (9, 9)))
     monkeypatch.setattr(figures, "save_image", lambda path, picture: path)
     terms = {name: float(k + 1) for k, name in enumerate(("relu1_1", *OTHER_TERMS))}
     shares = {name: value / 10 for name, value in terms.items()}
@@ -327,9 +328,17 @@ def test_the_film_and_the_plot_are_written(paint, tmp_path):
     assert min(Image.open(tmp_path / "plot.png").size) > 400
 
 
+def test_the_plot_names_picture_and_network_as_they_are(paint, photo, tmp_path, monkeypatch):
+    notes = []
+    monkeypatch.setattr(figures, "noted", lambda picture, note: notes.append(note) or picture)
+    content = photo.rename(tmp_path / "$5_^{.png")
+    assert paint("--plot", str(tmp_path / "plot.png"), content=content, style=("coffee", "rocket"))[0] == 0
+    assert notes == ["$5_^{ in the style of coffee, rocket. Network: squeezenet, packaged weights."]
+
+
 def test_a_term_that_starts_at_nothing_does_not_stretch_the_plot(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "rendered", drawn.append)
+    monkeypatch.setattr(figures, "rendered", lambda figure: drawn.append(figure) or Image.new("RGB", (9, 9)))
     monkeypatch.setattr(figures, "save_image", lambda path, picture: path)
 
     def lowest(start):
@@ -385,10 +394,12 @@ def test_the_estimate_of_memory_is_neither_too_low_nor_three_times_too_high(tmp_
     script = (
         "import resource, torch\n"
         "from helpers.models import load_features\n"
-        "from extras.painter.optimization import *\n"
+        "from extras.painter.network import FeatureNet, bytes_per_pixel\n"
+        "from extras.painter.optimization import paint\n"
+        "from extras.painter.settings import settings_for\n"
         "from extras.painter.schedule import Schedule\n"
         "cnn = load_features('squeezenet'); settings = settings_for(cnn)\n"
-        "net = FeatureNet(cnn, (*settings.style_layers, settings.content_layer))\n"
+        "net = FeatureNet(cnn, settings.layers)\n"
         "x = torch.rand(1, 3, 64, 64)\n"
         "list(paint(net, x, [x], Schedule([(64, 64)], [2]), settings))\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"

@@ -95,9 +95,15 @@ def test_an_error_of_zero_has_a_slope_of_zero():
 def test_the_content_is_the_weighted_sum_over_its_layers():
     F, P = ({name: maps(shape, seed) for name, shape in SHAPES.items()} for seed in (0, 1))
     errors = [relative_error(F[name], P[name]) for name in SHAPES]
-    assert content_error(F, P, {"shallow": 2.0, "deep": 0.5}).item() == pytest.approx(
-        float(2 * errors[0] + 0.5 * errors[1])
-    )
+    found = content_error(F, P, {"shallow": 2.0, "deep": 0.5}, {"shallow": 0.0, "deep": 0.0})
+    assert found.item() == pytest.approx(float(2 * errors[0] + 0.5 * errors[1]))
+
+
+def test_a_photo_weaker_than_the_painting_counts_no_more_than_the_painting():
+    F, P, A = maps((1, 5, 9, 7)), 0.1 * maps((1, 5, 9, 7), 1), maps((1, 5, 4, 4), 2)
+    power = float(A.square().sum(dim=1).mean())
+    found = content_error({"x": F}, {"x": P}, {"x": 1.0}, {"x": power})
+    assert found.item() == pytest.approx(float((F - P).square().sum()) / (power * 63))
 
 
 def test_total_variation_is_the_graded_loss_divided_by_the_pairs_of_neighbours():

@@ -67,8 +67,9 @@ def test_regions_have_the_moments_of_their_part_of_the_painting():
 
 
 def test_each_region_takes_the_colour_of_its_own_part():
-    style = torch.zeros(1, 3, 32, 40)
-    style[:, 0, :, :20], style[:, 2, :, 20:] = 0.9, 0.9  # red, then blue
+    style = image(2)
+    style[:, 1:, :, :20] *= 0.1  # red, then blue
+    style[:, :2, :, 20:] *= 0.1
     swapped = color_regions(halves(RED, BLUE), halves(BLUE, RED))
     straight = color_regions(halves(RED, BLUE), halves(RED, BLUE))
     grey = torch.full((1, 3, 32, 40), 0.5)

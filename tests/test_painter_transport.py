@@ -60,7 +60,7 @@ def test_places_are_drawn_where_the_weights_are():
     assert (drawn[:, 1] > 5 / 8).all() and (drawn < 1).all()
     assert len(drawn.unique(dim=0)) == 12
     everywhere = places(None)
-    assert 0 <= everywhere.min() and everywhere.max() < 1 and everywhere.std(dim=0).min() > 0.25
+    assert everywhere.min() >= 0 and everywhere.max() < 1 and everywhere.std(dim=0).min() > 0.25
 
 
 def test_transport_paints_and_the_same_seed_paints_the_same():

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pypdf
 import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
+from helpers import fonts
 from report import __main__ as report
-from report import check, fonts
+from report import check
 from report.check import problems, unanswered
 from report.document import read_report
+from report.fonts import breakable
+from tests.test_fonts import tiny_font
 
 ROOT = Path(__file__).resolve().parent.parent
 SKELETON = ROOT / "report" / "report.md"
@@ -321,29 +322,9 @@ def test_paragraphs_are_apart_and_a_long_name_leaves_room_for_the_number(tmp_pat
 # Characters that DejaVu lacks
 
 
-def tiny_font(path, characters):
-    """A font that has a square for each of the characters."""
-    pen = TTGlyphPen(None)
-    for point in ((0, 0), (0, 800), (800, 800), (800, 0)):
-        (pen.lineTo if point != (0, 0) else pen.moveTo)(point)
-    pen.closePath()
-    names = [".notdef", *(f"u{ord(c):X}" for c in characters)]
-    builder = FontBuilder(1000)
-    builder.setupGlyphOrder(names)
-    builder.setupCharacterMap({ord(c): f"u{ord(c):X}" for c in characters})
-    builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
-    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
-    builder.setupHorizontalHeader(ascent=800, descent=-200)
-    builder.setupNameTable({"familyName": path.stem, "styleName": "Regular", "psName": path.stem})
-    builder.setupOS2()
-    builder.setupPost()
-    builder.save(path)
-    return str(path)
-
-
 def test_characters_that_dejavu_lacks_are_set_with_the_systems_fonts(tmp_path, monkeypatch, capsys):
     font = tiny_font(tmp_path / "tiny.ttf", "王小明字")
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [font])
+    monkeypatch.setattr(fonts, "system_fonts", lambda: [font])
     text = " ".join(pdf_of(tmp_path, "# T\n\nName: 王小明\n\n## 字\n\n**字** `字` and so on.\n"))
     assert capsys.readouterr().err == ""
     assert re.search(r"王\W?小\W?明 *page 1 of 2", text) and "字 字 and so on." in text and "□" not in text
@@ -351,7 +332,7 @@ def test_characters_that_dejavu_lacks_are_set_with_the_systems_fonts(tmp_path, m
 
 
 def test_characters_that_no_font_has_are_listed_and_become_boxes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(fonts, "findSystemFonts", list)
+    monkeypatch.setattr(fonts, "system_fonts", list)
     (page,) = pdf_of(tmp_path, "Name: 王小明\n\nThis is 김, and `字`: 王，字\n")
     (problem,) = capsys.readouterr().err.splitlines()
     assert problem.endswith("report.md:1: no font on this computer has these characters: 字 小 明 王 김 ，; "
@@ -359,21 +340,8 @@ def test_characters_that_no_font_has_are_listed_and_become_boxes(tmp_path, monke
     assert "This is □, and □:" in page
 
 
-def test_the_fewest_fonts_are_chosen_regular_ones_first(tmp_path, monkeypatch):
-    some, bold, regular, rest = (
-        tiny_font(tmp_path / f"{name}.ttf", characters)
-        for name, characters in (("A", "王"), ("B-Bold", "王小"), ("B-Regular", "王小"), ("C", "字"))
-    )
-    (tmp_path / "broken.ttf").write_text("no font")
-    found = [str(tmp_path / "broken.ttf"), some, bold, regular, rest]
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: found)
-    assert fonts.fallback_fonts("a王小") == ([Path(regular)], set())
-    assert fonts.fallback_fonts("王小字明") == ([Path(regular), Path(rest)], {"明"})
-    assert fonts.fallback_fonts("∂λ‖é") == ([], set())
-
-
 def test_chinese_breaks_between_characters_but_not_before_a_mark_that_closes():
-    assert fonts.breakable("中文，（字） is x中").split("\u200b") == ["中", "文，", "（字） is x中"]
+    assert breakable("中文，（字） is x中").split("\u200b") == ["中", "文，", "（字） is x中"]
 
 
 # What is listed

@@ -487,3 +487,111 @@ def test_streams_do_not_matter_to_the_picture(tmp_path, redirection, environment
     assert "Traceback" not in done.stderr
     assert done.returncode == code
     assert done.stderr.count("\n") == (code != 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        (
+            "class_visualization",
+            ["--output", "link.png", "--animate", "b.gif"],
+            "link.png and --animate b.gif",
+        ),
+        (
+            "style_transfer",
+            ["--method", "paint", "--content", "coffee", "--output", "a.png", "--plot", "x/../a.png"],
+            "--output a.png and --plot x/../a.png",
+        ),
+        (
+            "style_transfer",
+            ["--method", "paint", "--content", "coffee", "--output", "b.png", "--animate", "b.gif"]
+            + ["--plot", "link.png"],
+            "--animate b.gif and --plot link.png",
+        ),
+        (
+            "style_transfer",
+            ["--content", "coffee", "--output", "c.png"],
+            "--output c.png and the panel c_panel",
+        ),
+        (
+            "style_transfer",
+            ["--method", "paint", "--plot", "p.png"],
+            "--plot p.png is one file for 3 pictures",
+        ),
+    ],
+)
+def test_outputs_that_are_one_file_are_refused_before_any_work(name, arguments, words, capsys, monkeypatch):
+    import helpers.models
+
+    monkeypatch.setattr(helpers.models, "choose_device", None)  # the first step of the work
+    Path("link.png").symlink_to("b.gif")
+    Path("c_panel.png").symlink_to("c.png")
+    Path("x").mkdir()
+    assert words in fails(capsys, 2, name, *arguments)
+
+
+def test_a_picture_with_the_longest_name_has_a_panel(capsys):
+    small = [*SMALL["style_transfer"], "--name"]
+    assert run("style_transfer", *small, "x" * 251) == 0
+    panel = Path(capsys.readouterr().out.strip())
+    assert {path.name for path in Path("visualization").iterdir()} == {"x" * 251 + ".png", panel.name}
+    assert panel.name.startswith("x" * 200) and panel.name.endswith("_panel.png")
+    assert "File name too long" in fails(capsys, 1, "style_transfer", *small, "x" * 252)
+
+
+def test_long_names_of_photos_give_a_name_that_fits(capsys, photo_file):
+    content, style = (photo_file.with_name(f"{letter * 200}.jpg") for letter in "cs")
+    for path in (content, style):
+        path.write_bytes(photo_file.read_bytes())
+    sizes = ["--image-size", "32", "--style-size", "32"]
+    assert run("style_transfer", "--content", content, "--style", style, *sizes) == 0
+    assert len(list(Path("visualization").iterdir())) == 2
+
+
+OWN = """
+from torch import nn
+
+def silu():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+def relu():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gradcam_visualization", ["--guided"]),
+        ("saliency_visualization", ["--methods", "guided-grad-cam"]),
+        ("saliency_visualization", ["--methods", "saliency", "guided-backprop"]),
+    ],
+)
+def test_figure_and_terminal_say_where_guided_backpropagation_is_the_plain_gradient(
+    name, options, capsys, monkeypatch
+):
+    notes = []
+    monkeypatch.setattr(
+        "helpers.figures.save_grid", lambda path, rows, *, note, **_: notes.append(note) or Path(path)
+    )
+    Path("own.py").write_text(OWN)
+    common = ["--images", "coffee", "--size", "64", *options, "--model"]
+    assert run(name, *common, "own.py:silu") == 0
+    text = (
+        "This network has no ReLU (its activations: silu): its guided backpropagation is the plain gradient."
+    )
+    assert text in notes[0] and f"note: {text}\n" == capsys.readouterr().err
+    assert run(name, *common, "own.py:silu", "--quiet") == 0
+    assert text in notes[1] and not capsys.readouterr().err
+    assert run(name, *common, "own.py:relu") == 0
+    assert "ReLU" not in notes[2] and "  " not in notes[2] and not capsys.readouterr().err
+
+
+def test_a_compared_network_without_relus_is_named(monkeypatch):
+    notes = []
+    monkeypatch.setattr(
+        "helpers.figures.save_grid", lambda path, rows, *, note, **_: notes.append(note) or Path(path)
+    )
+    options = ["--images", "coffee", "--size", "64", "--methods", "guided-backprop"]
+    assert run("saliency_visualization", *options, "--compare-models", "mobilenet_v3_small:random") == 0
+    assert "mobilenet_v3_small with random weights: Guided backpropagation changes ReLUs alone" in notes[0]

@@ -1,7 +1,9 @@
 """What a runner draws by default is the student's own work: right, wrong, not written, or written in another year."""
 
+import copy
 import functools
 import importlib
+import importlib.machinery
 import json
 import shutil
 import subprocess
@@ -320,3 +322,60 @@ def test_other_rules_and_their_evaluation_keep_their_layer_beside_such_a_file(mo
     assert asked and all(layers == ["features.4"] for layers in asked)
     fused = [*RUNNERS["gradcam"][1], "--fuse", "--trust", "--quiet"]
     assert gradcam_visualization.main(fused) == 0  # grad_cam without a layer, fused and evaluated
+
+
+# The form of the assignment's earlier years, here without its call of eval().
+PUBLISHED_FOOLING = """
+import torch
+from torch.autograd import Variable
+
+
+class FoolingImage:
+    def make_fooling_image(self, X, target_y, model):
+        if model.training:
+            raise RuntimeError("dropout changes the scores at random")
+        X_var = Variable(X.clone(), requires_grad=True)
+        for it in range(100):
+            scores = model(X_var)
+            if scores.data.max(1)[1][0] == target_y:
+                break
+            scores[0, target_y].backward()
+            g = X_var.grad.data
+            X_var.data += 10 * g / g.norm()
+            X_var.grad.data.zero_()
+        return X_var.data
+"""
+
+
+def with_fooling(monkeypatch, source: str) -> None:
+    """Beside our own visualizers, as if it were a file among them."""
+    theirs = types.ModuleType("visualizers.fooling_image")
+    theirs.__spec__ = importlib.machinery.ModuleSpec("visualizers.fooling_image", None)
+    exec(source, theirs.__dict__)
+    monkeypatch.setitem(sys.modules, "visualizers.fooling_image", theirs)
+
+
+def test_a_published_fooling_image_draws_the_figure_and_is_judged_in_eval_mode(monkeypatch, net, names):
+    drawn = {}
+
+    def keep(path, rows, **options):
+        drawn.update(rows=rows, **options)
+        return path
+
+    network = copy.deepcopy(net).train()
+    with_fooling(monkeypatch, PUBLISHED_FOOLING)
+    monkeypatch.setattr("helpers.models.load_classifier", lambda *_arguments: network)
+    monkeypatch.setattr("extras.synthesis.figures.save_grid", keep)
+    assert class_visualization.main(["--fool", "chelsea", "--classes", "6", "--quiet"]) == 0
+    assert network.training, "it comes back as it went in"
+    ((_, changed, _),) = drawn["rows"]
+    assert changed.title.startswith(names[6])
+    assert "visualizers/fooling_image.py" in drawn["note"]
+
+
+@pytest.mark.parametrize("wrong", ["return X * float('nan')", "return None", "return X[0]"])
+def test_a_fooling_image_that_is_none_is_an_error_of_one_line(wrong, monkeypatch, capsys):
+    with_fooling(monkeypatch, PUBLISHED_FOOLING.replace("return X_var.data", wrong))
+    assert class_visualization.main(["--fool", "coffee", "--classes", "6", "--size", "96", "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "visualizers/fooling_image.py returned no picture" in error

@@ -9,7 +9,7 @@ from torch import nn
 
 from helpers.data_utils import find_class
 from helpers.figures import clip_percentile, colorize, diverging, overlay, signed_picture
-from helpers.image_batch import load_batch, map_picture, network_note
+from helpers.image_batch import answer_note, describe_network, load_batch, map_picture, network_note
 from helpers.recipe import KEY, make_recipe
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
@@ -120,6 +120,94 @@ def test_the_recipe_tells_images_of_different_shapes_apart():
 def test_a_figure_says_which_network_it_is_of():
     assert network_note("squeezenet", None) == "Network: squeezenet, packaged weights."
     assert network_note("resnet18", None) == "Network: resnet18, torchvision's weights."
-    assert network_note("resnet18", "mine.pth") == "Network: resnet18, weights of mine.pth."
+    assert network_note("resnet18", "folder/mine.pth") == "Network: resnet18, weights of mine.pth."
+    assert network_note("SqueezeNet1-1", None) == "Network: SqueezeNet1-1, packaged weights."
+    assert network_note("squeezenet1_0", None) == "Network: squeezenet1_0, torchvision's weights."
+    assert network_note("vgg16", None) == "Network: vgg16, torchvision's weights."
+    assert network_note("vgg", None, features=True) == "Network: vgg, packaged weights."
+    own = "Network: net.py:make, weights as its code sets them."
+    assert network_note("net.py:make", None) == network_note("net.py:make", "random") == own
+    assert network_note("net.py:make", "a/b.pt") == "Network: net.py:make, weights of b.pt."
     assert "random weights" in network_note("resnet18", "random")
     assert "learned nothing" in network_note("resnet18", "random")
+
+
+def test_an_answer_names_the_predicted_class_where_it_is_another_one():
+    assert answer_note(12.34, 0.9126, 4, 4, NAMES) == "score 12.3, probability 0.913"
+    assert answer_note(1.0, 0.1, 4, 2, NAMES) == "score 1.0, probability 0.100; predicted: tabby"
+
+
+@pytest.fixture
+def drawn(monkeypatch, tmp_path, small_styles):
+    """-> a function that runs a script and returns rows, row labels and note of its figure, which is not drawn."""
+    import class_visualization
+    import gradcam_visualization
+    import saliency_visualization
+    import style_transfer
+
+    figures = []
+
+    def save(path, rows, **options):
+        figures.append((rows, options.get("row_labels", ()), options["note"]))
+        return path
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("helpers.figures.save_grid", save)
+    monkeypatch.setattr("extras.synthesis.figures.save_grid", save)
+    monkeypatch.setattr("style_utils.STEPS", 1)
+    scripts = {
+        "class": class_visualization,
+        "saliency": saliency_visualization,
+        "gradcam": gradcam_visualization,
+        "style": style_transfer,
+    }
+
+    def run(script, *arguments):
+        figures.clear()
+        assert scripts[script].main([*arguments, "--quiet"]) == 0
+        return figures[-1]
+
+    return run
+
+
+PHOTOS = ("--images", "coffee", "chelsea", "--size", "64")
+
+
+def test_the_panel_of_a_style_transfer_says_network_and_layers(drawn):
+    sizes = ["--image-size", "32", "--style-size", "32", "--content-layer", "2", "--style-layers", "1", "4"]
+    options = ["--content", "coffee", "--style", "rocket", *sizes, "--style-weights", "1", "2"]
+    _, _, note = drawn("style", *options)
+    assert note == "Content at layer 2, style at layers 1, 4. Network: squeezenet, packaged weights."
+    assert drawn("style", *options, "--weights", "random")[2].endswith("It has learned nothing.")
+
+
+def test_pictures_of_classes_say_what_the_network_takes_them_for(drawn, monkeypatch):
+    for method in ("pixels", "fourier"):
+        small = ["--iterations", "1", "--rows", "1", "--method", method, "--classes", "goldfish", "tench"]
+        rows, _, note = drawn("class", *small)
+        assert [cell.title for cell in rows[0]] == ["goldfish", "tench"]
+        for cell in rows[0]:  # one step leads nowhere
+            assert "; predicted: " in cell.subtitle
+            assert "predicted: tench" not in cell.subtitle and "predicted: goldfish" not in cell.subtitle
+        assert "Network: squeezenet, packaged weights." in note
+
+
+def test_class_activation_maps_name_method_and_layer(drawn):
+    _, labels, note = drawn("gradcam", *PHOTOS, "--layers", "features.7", "--method", "layer-cam", "--guided")
+    assert "Method: layer-cam, at the layers named." in note
+    assert labels == ["photo", "features.7", "guided backpropagation", "Guided Grad-CAM, features.7"]
+    compared = ["--compare-models", "squeezenet:random"]
+    _, labels, note = drawn("gradcam", *PHOTOS, "--layers", "features.7", *compared)
+    assert labels[-1] == "grad-cam at features; squeezenet with random weights"
+    _, labels, note = drawn(
+        "saliency", *PHOTOS, "--methods", "grad-cam", "saliency", "layer-cam", "fused-layer-cam", *compared
+    )
+    assert "At features: Grad-CAM; LayerCAM. At features." in note
+    assert ", features: LayerCAM, four layers fused." in note
+    assert labels[-1] == "Grad-CAM at features; squeezenet with random weights"
+    assert "At " not in drawn("saliency", *PHOTOS, "--methods", "saliency")[2]
+
+
+def test_a_compared_network_has_its_weights_in_its_name():
+    assert describe_network("squeezenet", None) == "squeezenet, packaged weights"
+    assert describe_network("resnet18", "random") == "resnet18 with random weights"

@@ -9,6 +9,7 @@ import inspect
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,13 +20,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from helpers.errors import UsageError
+from helpers.memory import BATCH_PIXELS
 from helpers.models import check_scores, describe_output
 
 # Called with the number of images that the network has just seen: a progress bar's update.
 Advance = Callable[[int], object] | None
 # Pixels of one batch. A processor is fastest while a layer's maps for the whole batch stay in its last-level
 # cache: eight images of 224 x 224. A graphics card wants enough of them to keep all its units busy.
-CPU_BATCH, GPU_BATCH = 8 * 224**2, 64 * 224**2
+CPU_BATCH, GPU_BATCH = BATCH_PIXELS, 8 * BATCH_PIXELS
 
 
 @contextlib.contextmanager
@@ -206,10 +208,28 @@ def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-class ReplaceReLU(TorchFunctionMode):
-    """Inside `with ReplaceReLU(rule):` every ReLU computes `rule(x)`: modules and functional calls, in place or not."""
+RELUS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
+OTHER_ACTIVATIONS = frozenset(
+    {
+        *(F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.selu, F.softplus),
+        *(F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid),
+        *(torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.tanh, Tensor.tanh, F.tanh),
+    }
+)
 
-    RELUS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
+
+def _is_relu6(func: Callable, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether a call is min(ReLU(x), 6), as in a MobileNet; torch's module calls `hardtanh` from 0 to 6."""
+    if func is F.hardtanh:
+        bounds = dict(zip(("min_val", "max_val"), args[1:3], strict=False)) | kwargs
+        return (bounds.get("min_val", -1.0), bounds.get("max_val", 1.0)) == (0.0, 6.0)
+    return func is F.relu6
+
+
+class ReplaceReLU(TorchFunctionMode):
+    """Inside `with ReplaceReLU(rule):` every ReLU computes `rule(x)`: modules and functional calls, in place or not.
+    A ReLU6 computes min(rule(x), 6).
+    """
 
     def __init__(self, rule: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -219,9 +239,47 @@ class ReplaceReLU(TorchFunctionMode):
         self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         kwargs = kwargs or {}
-        if func in self.RELUS:
+        if func in RELUS:
             return self.rule(args[0] if args else kwargs["input"])
+        if _is_relu6(func, args, kwargs):
+            return self.rule(args[0] if args else kwargs["input"]).clamp(max=6)
         return func(*args, **kwargs)
+
+
+class CountActivations(TorchFunctionMode):
+    """Inside `with CountActivations() as counts:` counts.calls has how often each activation function was called, by
+    name: "ReLU" for all that `ReplaceReLU` replaces.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        kwargs = kwargs or {}
+        if func in RELUS or _is_relu6(func, args, kwargs):
+            self.calls["ReLU"] += 1
+        elif func in OTHER_ACTIVATIONS:
+            self.calls[func.__name__] += 1
+        return func(*args, **kwargs)
+
+
+def guided_note(model: nn.Module, X: Tensor) -> str:
+    """What a figure must say of guided backpropagation where not all activations are ReLUs: the others keep their
+    gradient. "" where all are. X: images (N, 3, H, W), of which the first is passed through the network.
+    """
+    with frozen_eval(model), torch.no_grad(), eagerly(), CountActivations() as counts:
+        model(X[:1].clone())
+    others = ", ".join(name for name, _ in counts.calls.most_common() if name != "ReLU")
+    relus, total = counts.calls["ReLU"], counts.calls.total()
+    if not relus:
+        functions = f" (its activations: {others})" if others else ""
+        return f"This network has no ReLU{functions}: its guided backpropagation is the plain gradient."
+    if others:
+        return f"Guided backpropagation changes ReLUs alone: {relus} of {total} activations here (others: {others})."
+    return ""
 
 
 def output_shapes(

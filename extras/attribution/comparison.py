@@ -10,11 +10,10 @@ from extras.attribution.methods import Method
 from helpers.data_utils import find_class
 from helpers.errors import UsageError
 from helpers.figures import Cell, gaussian_blur
-from helpers.image_batch import ImageBatch, MapRows, map_picture, padded
+from helpers.image_batch import ImageBatch, MapRows, describe_network, map_picture, padded
 from helpers.models import load_classifier
 from visualizers.mechanisms import frozen_eval, in_batches
 
-KINDS = ("packaged", "torchvision", "random")  # of weights; anything else is a checkpoint
 COVER_BLUR = 0.05  # width of the blur as a share of the image's shorter side, as in evaluation's insertion
 
 
@@ -113,9 +112,7 @@ def open_networks(
     for spec in specs:
         name, _, weights = spec.partition(":")
         model = load_classifier(name, weights or None, device)
-        title = (
-            f"{name} ({weights} weights)" if weights in KINDS else f"{name} ({weights})" if weights else name
-        )
+        title = describe_network(name, weights or None)
         networks.append((title, model if versus is None else ScoreDifference(model, versus)))
     return networks
 
@@ -141,5 +138,6 @@ def network_rows(
             )
             for heat, photo, p in zip(maps, batch.photos, probabilities, strict=True)
         ]
-        groups.append(padded(MapRows([cells], [f"{method.title}, {title}"]), like))
+        place = f" at {', '.join(method.layers(model, batch.X))}" if method.layers else ""
+        groups.append(padded(MapRows([cells], [f"{method.title}{place}; {title}"]), like))
     return groups

@@ -11,14 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from visualizers.mechanisms import Advance, ReplaceReLU, check_targets, frozen_eval, in_batches
+from visualizers.mechanisms import OTHER_ACTIVATIONS, RELUS, Advance, check_targets, frozen_eval, in_batches
 
 SMALLEST = 1e-10  # a difference below this has no slope: the derivative is used
-ACTIVATIONS = ReplaceReLU.RELUS | {
-    *(F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.selu, F.softplus),
-    *(F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid),
-    *(torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.tanh, Tensor.tanh, F.tanh),
-}
+ACTIVATIONS = RELUS | OTHER_ACTIVATIONS
 POOLS = frozenset({F.max_pool2d, torch.max_pool2d})
 
 

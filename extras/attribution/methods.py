@@ -220,6 +220,8 @@ class Method(NamedTuple):
     evidence for the class (above 0) and against it (below). "region": where evidence is, smooth, in [0, 1].
     complete: a map's sum is meant to be the score's rise over the baseline.
     passes: how many times the network sees each image; where that depends on them, a function of X and model.
+    layers: where the maps are of layers: their names, a function of model and X.
+    guided: the gradient of the ReLUs alone is changed, so that `mechanisms.guided_note` belongs to the figure.
     """
 
     title: str
@@ -227,10 +229,26 @@ class Method(NamedTuple):
     kind: str = "size"
     complete: bool = False
     passes: int | Callable[[Tensor, nn.Module], int] = 1
+    layers: Callable[[nn.Module, Tensor], list[str]] | None = None
+    guided: bool = False
 
     def seen(self, X: Tensor, model: nn.Module) -> int:
         """How many images the network sees while the method explains those of X (N, 3, H, W)."""
         return len(X) * (self.passes if isinstance(self.passes, int) else self.passes(X, model))
+
+
+def last_layer(model: nn.Module, X: Tensor) -> list[str]:
+    """The layer at which class activation maps are by default."""
+    return [last_map_layer(model, X)]
+
+
+def layers_note(methods: Sequence[Method], model: nn.Module, X: Tensor) -> str:
+    """The sentence of a figure's note that says of which layers its class activation maps are; "" where it has none."""
+    places: dict[str, list[str]] = {}
+    for method in methods:
+        if method.layers:
+            places.setdefault(", ".join(method.layers(model, X)), []).append(method.title)
+    return " ".join(f"At {place}: {'; '.join(titles)}." for place, titles in places.items())
 
 
 def _strongest(technique: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -268,20 +286,29 @@ METHODS: dict[str, Method] = {
         "Integrated Gradients", _summed(integrated_gradients), "signed", complete=True, passes=SAMPLES
     ),
     "deeplift": Method("DeepLIFT", _summed(deep_lift), "signed", complete=True),
-    "guided-backprop": Method("guided backpropagation", _strongest(guided_backprop)),
-    "guided-grad-cam": Method("Guided Grad-CAM", _strongest(guided_grad_cam)),
-    "grad-cam": Method("Grad-CAM", grad_cam, "region"),
-    "grad-cam++": Method("Grad-CAM++", class_activation("grad-cam++"), "region"),
-    "xgrad-cam": Method("XGrad-CAM", class_activation("xgrad-cam"), "region"),
-    "hires-cam": Method("HiResCAM", class_activation("hires-cam"), "region"),
-    "layer-cam": Method("LayerCAM", class_activation("layer-cam"), "region"),
+    "guided-backprop": Method("guided backpropagation", _strongest(guided_backprop), guided=True),
+    "guided-grad-cam": Method("Guided Grad-CAM", _strongest(guided_grad_cam), layers=last_layer, guided=True),
+    "grad-cam": Method("Grad-CAM", grad_cam, "region", layers=last_layer),
+    "grad-cam++": Method("Grad-CAM++", class_activation("grad-cam++"), "region", layers=last_layer),
+    "xgrad-cam": Method("XGrad-CAM", class_activation("xgrad-cam"), "region", layers=last_layer),
+    "hires-cam": Method("HiResCAM", class_activation("hires-cam"), "region", layers=last_layer),
+    "layer-cam": Method("LayerCAM", class_activation("layer-cam"), "region", layers=last_layer),
     "fused-layer-cam": Method(
-        "LayerCAM, four layers fused", class_activation("layer-cam", fused=True), "region"
+        "LayerCAM, four layers fused",
+        class_activation("layer-cam", fused=True),
+        "region",
+        layers=spread_layers,
     ),
-    "eigen-cam": Method("Eigen-CAM, of no class", class_activation("eigen-cam"), "region"),
-    "score-cam": Method("Score-CAM", class_activation("score-cam"), "region", passes=_passes("score-cam")),
+    "eigen-cam": Method("Eigen-CAM, of no class", class_activation("eigen-cam"), "region", layers=last_layer),
+    "score-cam": Method(
+        "Score-CAM", class_activation("score-cam"), "region", layers=last_layer, passes=_passes("score-cam")
+    ),
     "ablation-cam": Method(
-        "Ablation-CAM", class_activation("ablation-cam"), "region", passes=_passes("ablation-cam")
+        "Ablation-CAM",
+        class_activation("ablation-cam"),
+        "region",
+        layers=last_layer,
+        passes=_passes("ablation-cam"),
     ),
     "occlusion": Method("occlusion", occlusion, "signed", passes=lambda X, model: windows_of(X) + 1),
     "rise": Method("RISE", stretched(rise), "region", passes=MASKS),

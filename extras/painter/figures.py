@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from extras.painter.optimization import OTHER_TERMS, Progress
-from helpers.figures import DPI, GREY, INK, rendered, save_animation, save_image
+from helpers.figures import DPI, GREY, INK, noted, rendered, save_animation, save_image
+from helpers.fonts import import_matplotlib
 
 FRAME_SIDE, MAX_FRAMES = 360, 90
 OTHER_COLORS = ("#d1495b", "#7b2d8e", "#e07a5f", "#8d99ae", "#c9a227")  # of OTHER_TERMS
@@ -60,16 +59,22 @@ def _small(picture: Tensor) -> Image.Image:
     return to_image(picture)
 
 
-def save_plot(path: str | os.PathLike, history: Sequence[Progress]) -> Path:
-    """Plots each term of the loss over the steps, and under it how much each moves the picture (`Progress.shares`)."""
+def save_plot(path: str | os.PathLike, history: Sequence[Progress], note: str = "") -> Path:
+    """Plots each term of the loss over the steps, and under it how much each moves the picture (`Progress.shares`).
+
+    note: of which picture and network the plot is.
+    """
+    import_matplotlib()
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     styles = [name for name in history[0].terms if name not in OTHER_TERMS]
     colors: dict[str, Any] = {
         name: colormaps["viridis"](i / max(1, len(styles) - 1) * 0.9) for i, name in enumerate(styles)
     }
     colors |= {
-        name: color
-        for name, color in zip(OTHER_TERMS, OTHER_COLORS, strict=True)
-        if name in history[0].terms
+        name: color for name, color in zip(OTHER_TERMS, OTHER_COLORS, strict=True) if name in history[0].terms
     }
     figure = Figure(figsize=(9, 6.4), dpi=DPI, facecolor="white", layout="constrained")
     losses, shares = figure.subplots(2, 1, sharex=True)
@@ -94,7 +99,8 @@ def save_plot(path: str | os.PathLike, history: Sequence[Progress]) -> Path:
     losses.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     losses.set_title("Which term moves the picture?", loc="left", fontsize=13, weight="bold", pad=18)
     shares.axhline(0, color=INK, lw=0.6)
+    shares.xaxis.set_major_locator(MaxNLocator(integer=True))
     shares.set(ylabel="share of the gradient (%)", xlabel="step", xlim=(1, max(2, len(history))))
     for axes in (losses, shares):
         axes.spines[["top", "right"]].set_visible(False)
-    return save_image(path, rendered(figure))
+    return save_image(path, noted(rendered(figure), note))

@@ -79,7 +79,9 @@ class MatchedMoments:
 
     def style_terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The term of each style layer; a region counts by its area."""
-        weights = {name: self.regions.content_weights(map_size(features[name])) for name in self.target.regions[0]}
+        weights = {
+            name: self.regions.content_weights(map_size(features[name])) for name in self.target.regions[0]
+        }
         terms: dict[str, Tensor] = {}
         for k, (area, target) in enumerate(zip(self.regions.shares(), self.target.regions, strict=True)):
             found = {name: moments(features[name], weights[name][k]) for name in target}

@@ -1,7 +1,6 @@
 """The painter's copy of a network: what it costs, and what its layers are called."""
 
 import copy
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,10 +9,9 @@ from torch import Tensor, nn
 
 from extras.painter.losses import at_least_float32
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
-from visualizers.mechanisms import output_shapes
+from helpers.memory import ALLOCATED, activations
 
 HISTORY = 15  # steps that L-BFGS remembers
-ALLOCATED = 2.2  # bytes that the process takes for each byte it asks for; measured: 1.8
 
 
 class FeatureNet(nn.Module):
@@ -96,14 +94,11 @@ def bytes_per_pixel(net: FeatureNet, channels: int = 3) -> float:
     """An estimate of the memory of a step, per pixel of the picture: kept activations, the temporary tensors of the
     largest layer, and the vectors of L-BFGS.
     """
-    side = 64
-    leaves = {name: module for name, module in net.parts.named_modules() if not list(module.children())}
-    kept, largest = 0, 0
-    for name, shape in output_shapes(net, torch.zeros(1, 3, side, side, device=net.mean.device), leaves):
-        largest = max(largest, math.prod(shape))
-        if not getattr(leaves[name], "inplace", False):
-            # Max pooling also keeps a 64-bit index per value.
-            kept += math.prod(shape) * (net.dtype.itemsize + 8 * isinstance(leaves[name], nn.MaxPool2d))
-    temporary = 12 * largest  # 12 bytes per value: the layer's gradients, as measured
-    vectors = (2 * HISTORY + 16) * channels * 4
-    return ALLOCATED * ((kept + temporary) / side**2 + vectors)
+    return activations(net).step + ALLOCATED * (2 * HISTORY + 16) * channels * 4
+
+
+def bytes_per_style_pixel(net: FeatureNet) -> float:
+    """An estimate of the memory of a style's moments, per pixel of the resized style: three outputs of the size of the
+    largest layer's.
+    """
+    return ALLOCATED * (3 * net.dtype.itemsize * activations(net).largest + 24)

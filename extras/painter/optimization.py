@@ -22,6 +22,7 @@ from extras.painter.pixels import (
     Size,
     from_pyramid,
     luminance,
+    map_size,
     match_luminance,
     pyramid,
     resize,
@@ -99,7 +100,8 @@ def paint(
         photo = resize(content, size)
         visible = luminance(photo) if keep_colors else photo
         if size not in targets:
-            smaller = [fitting(style, size, settings.style_scale) for style in styles]
+            sizes = [style_size(*map_size(style), size, settings.style_scale) for style in styles]
+            smaller = [resize(style, shown).clamp(0, 1) for style, shown in zip(styles, sizes, strict=True)]
             with torch.no_grad():
                 targets[size] = loss.target_of(net, smaller, shares, settings, regions)
         objective: MatchedMoments | Transport = loss(net, visible, targets[size], settings, regions)
@@ -184,12 +186,12 @@ def _optimizer(name: str, parts: list[Tensor], rate: float) -> torch.optim.Optim
     )
 
 
-def fitting(style: Tensor, size: Size, scale: float) -> Tensor:
-    """A painting resized to about as many pixels as `size` has, times the square of `scale`, but never enlarged."""
-    height, width = style.shape[2:]
-    ratio = min(1.0, scale * math.sqrt(size[0] * size[1] / (height * width)))
-    small = resize(style, (max(MIN_SIDE, round(height * ratio)), max(MIN_SIDE, round(width * ratio))))
-    return small.clamp(0, 1)
+def style_size(height: int, width: int, size: Size, style_scale: float) -> Size:
+    """The size of a painting of height x width beside a picture of `size`: about as many pixels, times the square of
+    `style_scale`, but never enlarged.
+    """
+    ratio = min(1.0, style_scale * math.sqrt(size[0] * size[1] / (height * width)))
+    return max(MIN_SIDE, round(height * ratio)), max(MIN_SIDE, round(width * ratio))
 
 
 def gradient_shares(terms: Mapping[str, Tensor], parts: Sequence[Tensor]) -> dict[str, float]:

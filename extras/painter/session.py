@@ -17,19 +17,19 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from extras.painter import memory
 from extras.painter.figures import FrameRecorder, save_plot, to_image
-from extras.painter.network import FeatureNet, bytes_per_pixel, fast_dtype
-from extras.painter.optimization import Progress, paint
+from extras.painter.network import FeatureNet, bytes_per_pixel, bytes_per_style_pixel, fast_dtype
+from extras.painter.optimization import Progress, paint, style_size
 from extras.painter.options import MIN_SIZE, PaintOptions, swept
 from extras.painter.pixels import Size, resize
 from extras.painter.regions import WHOLE, Regions, color_regions, mask_region
 from extras.painter.schedule import MIN_SIDE, Schedule, scales_of
 from extras.painter.settings import settings_for
-from helpers import cli
-from helpers.data_utils import image_name, open_image
+from helpers import cli, memory
+from helpers.data_utils import image_name, image_size, open_image
 from helpers.errors import CannotError, UsageError
-from helpers.figures import DPI, Cell, save_grid, save_image
+from helpers.figures import DPI, Cell, check_format, save_grid, save_image
+from helpers.image_batch import network_note
 from helpers.image_utils import read_alpha, read_image
 from helpers.models import choose_device, load_features
 from helpers.recipe import make_recipe
@@ -82,6 +82,7 @@ class PaintSession:
             )
         except ValueError as error:
             raise UsageError(f"--model {options.model}: {error}; use vgg16, vgg19 or squeezenet") from error
+        self.note = network_note(options.model, options.weights, features=True)
         dtype = torch.float32 if options.precision == "float32" else fast_dtype(self.device)
         self.net = FeatureNet(self.cnn, self.settings.layers, dtype)
 
@@ -91,7 +92,7 @@ class PaintSession:
         content, styles: files or bundled names. arguments: those of the command line, for the recipe.
         """
         options = self.options
-        job = self._begin(content, styles, watch=bool(options.plot))
+        job = self._begin(content, styles, path, watch=bool(options.plot))
         arguments = {**arguments, "plot": None}  # it does not change the picture, and a replay makes none
         metadata = make_recipe(arguments, self.cnn, job.images)
         recorder, history, stopped = FrameRecorder(), [], False
@@ -119,7 +120,8 @@ class PaintSession:
         if options.animate:
             self._say(recorder.save(options.animate))
         if options.plot:
-            self._say(save_plot(options.plot, history))
+            names = f"{image_name(content)} in the style of {', '.join(map(image_name, styles))}"
+            self._say(save_plot(options.plot, history, f"{names}. {self.note}"))
         if stopped:
             raise KeyboardInterrupt(f"the best picture so far is in {path}")
         return path
@@ -171,21 +173,25 @@ class PaintSession:
         self,
         content: str,
         styles: Sequence[str],
+        path: Path | None = None,
         *,
         watch: bool = False,
         changes: Mapping[str, Any] | None = None,
         targets: dict[Size, Any] | None = None,
     ) -> Job:
-        """Opens the pictures, plans the sizes and seeds torch. watch, targets: as of `optimization.paint`. changes: of
-        the settings.
+        """Opens the pictures, plans the sizes and seeds torch. path: the file that the painting will be written to.
+        watch, targets: as of `optimization.paint`. changes: of the settings.
         """
         options, settings = self.options, replace(self.settings, **(changes or {}))
         began, self.began = self.began or time.monotonic(), None
         photo = open_image(content, seed=options.seed)
         size = size_of(photo, options.size)
-        needed = self._check_memory(size)
+        if path:
+            check_format(path, (size[1], size[0]))
         drawn = math.ceil(math.sqrt(size[0] * size[1]) * settings.style_scale)
         drawn = min(MAX_DRAWN, max(MIN_DRAWN, drawn))
+        sizes = [image_size(style, style_size=drawn) for style in styles]
+        needed = self._check_memory(photo, sizes)
         paintings = [open_image(style, style_size=drawn, seed=options.seed) for style in styles]
         images = {content: photo, **dict(zip(styles, paintings, strict=True))}
         regions = self._regions(content, photo, paintings[0], images)
@@ -270,17 +276,24 @@ class PaintSession:
                 )
         return Schedule(scales, steps[0] if steps and len(steps) == 1 else steps, deadline=deadline)
 
-    def _check_memory(self, size: Size) -> float:
-        """The estimated bytes that the painting takes. Raises CannotError where fewer are free."""
-        free = memory.available_bytes(self.device)
-        needed = bytes_per_pixel(self.net, 1 if self.options.keep_colors else 3) * size[0] * size[1]
-        if free is not None and needed > free:
-            fits = int(max(size) * math.sqrt(free / needed) * 0.98) // 16 * 16
-            raise CannotError(
-                f"--size {max(size)} needs about {needed / 2**30:.1f} GB of memory and {free / 2**30:.1f} GB are free: "
-                f"--size {fits} is the largest that fits"
-            )
-        return needed
+    def _check_memory(self, photo: Image.Image, styles: Sequence[tuple[int, int]]) -> float:
+        """The estimated bytes that the painting takes, with styles of these sizes (W, H). Raises CannotError where
+        fewer are free.
+        """
+        channels = 1 if self.options.keep_colors else 3
+        each, each_of_style = bytes_per_pixel(self.net, channels), bytes_per_style_pixel(self.net)
+        # All pictures are kept as they are, in single precision; colours are kept beside them.
+        whole = sum(12 * width * height for width, height in (photo.size, *styles))
+        whole *= 1 if channels == 3 else 3
+
+        def needed(longer: int) -> float:
+            ratio = longer / max(photo.size)
+            size = (max(1, round(photo.height * ratio)), max(1, round(photo.width * ratio)))
+            shown = [style_size(height, width, size, self.settings.style_scale) for width, height in styles]
+            largest = max(height * width for height, width in shown)
+            return whole + max(each * size[0] * size[1], each_of_style * largest)
+
+        return memory.check_memory(needed, "--size", self.options.size, self.device, least=MIN_SIZE)
 
     def _full_size(self, picture: Tensor, size: Size) -> Tensor:
         """The picture, enlarged where the time did not suffice to paint it at its full size."""
@@ -328,7 +341,7 @@ def progress_bar(schedule: Schedule, label: str) -> Iterator[Callable[[Progress]
     """A bar on stderr with the size, the losses and the time left; the block passes each record to what it gets."""
     layout = "{percentage:3.0f}%|{bar:24}| {desc}"
     began = time.monotonic()
-    with tqdm(total=1.0, desc=label, bar_format=layout, leave=False, mininterval=0.5) as bar:
+    with tqdm(total=1.0, desc=label, bar_format=layout, leave=False, mininterval=0.5, disable=None) as bar:
 
         def show(progress: Progress) -> None:
             left, spent = schedule.seconds_left(), time.monotonic() - began

@@ -40,13 +40,14 @@ COARSEST, COARSE_TO_FINE = 0.016, 0.6
 
 class AscentState(NamedTuple):
     """The state after an iteration (from 1): images (N, 3, H, W), normalized; the scores (N,) and probabilities (N,)
-    of their classes, or the means of their channels and None.
+    of their classes and the predicted classes (N,), or the means of their channels and None.
     """
 
     iteration: int
     images: Tensor
     scores: Tensor
     probabilities: Tensor | None
+    predicted: Tensor | None = None
 
 
 def colour_axes(covariance: Tensor = COLOUR_COVARIANCE) -> Tensor:
@@ -267,7 +268,7 @@ def visualize(
                     X = (pixels(spectrum, size, contrast, cutoff) - mean) / std
                     value, scores = values_of(X)
                     probabilities = None if layer else select(scores.softmax(dim=1), target)
-                yield AscentState(t + 1, X, value, probabilities)
+                yield AscentState(t + 1, X, value, probabilities, None if layer else scores.argmax(dim=1))
             else:
                 yield None
 

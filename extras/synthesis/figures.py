@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from extras.synthesis.feature_visualization import AscentState, visualize
-from extras.synthesis.fooling_image import make_fooling_image
+from extras.synthesis.fooling_image import handed_in, make_fooling_image
 from extras.synthesis.photo_ascent import dream, invert
 from helpers import cli
 from helpers.errors import CannotError, UsageError, nearest
@@ -25,9 +25,9 @@ from helpers.figures import (
     wrapped,
     write,
 )
-from helpers.image_batch import ImageBatch
+from helpers.image_batch import ImageBatch, answer_note
 from helpers.image_utils import deprocess, preprocess
-from visualizers.mechanisms import map_layers
+from visualizers.mechanisms import frozen_eval, map_layers
 
 MAX_COLUMNS = 5
 OCTAVES = 4
@@ -64,6 +64,7 @@ def draw_pictures(
     seed: int,
     heading: str,
     network: str,
+    names: Sequence[str],
     metadata: Mapping[str, str],
 ) -> Path:
     """Writes the pictures of classes, or of channels of `layer`; returns the path.
@@ -71,6 +72,7 @@ def draw_pictures(
     One variation of up to five targets: one column per target, one row for the first iteration and then `rows` (4),
     evenly spaced. Several variations of several targets: one row per variation. Otherwise the last pictures, five in
     a row. animation: a GIF of the ascent to write, too. network: the sentence of the note that names the network.
+    names: of its classes.
     Raises UsageError for `rows` in another layout, and for a layer or channel that does not exist.
     """
     has_stages = variations == 1 and len(targets) <= MAX_COLUMNS
@@ -89,7 +91,8 @@ def draw_pictures(
             advance()
             if state is not None:
                 states.append(state)
-    last = cells_of(states[-1])
+    repeated = [target for target in targets for _ in range(variations)]
+    last = cells_of(states[-1], repeated, names)
     for cell, silent in zip(last, without_response(states[0], states[-1]), strict=True):
         if silent and iterations > 1:
             what = "channel does not respond" if layer else "class does not respond: its score has not risen"
@@ -98,7 +101,7 @@ def draw_pictures(
     if has_stages:
         shown = [s for s in states if s.iteration in (1, iterations) or s.iteration % row_every == 0]
         labels = [f"iteration {state.iteration}" for state in shown]
-        grid = [*(cells_of(state) for state in shown[:-1]), last]
+        grid = [*(cells_of(state, repeated, names) for state in shown[:-1]), last]
     elif has_column_each:
         labels = [f"variation {v + 1}" for v in range(variations)]
         grid = [last[v::variations] for v in range(variations)]
@@ -143,13 +146,13 @@ def without_response(first: AscentState, last: AscentState) -> list[bool]:
     return (last.scores <= first.scores).tolist()
 
 
-def cells_of(state: AscentState) -> list[Cell]:
-    """The pictures of a state, each with the network's answer to it."""
-    if state.probabilities is None:  # channels
+def cells_of(state: AscentState, targets: Sequence[int], names: Sequence[str]) -> list[Cell]:
+    """The pictures of a state, each with the network's answer to it. targets: what each was made for."""
+    if state.probabilities is None or state.predicted is None:  # channels
         answers = [f"mean activation {value:.2f}" for value in state.scores.tolist()]
     else:
-        values = zip(state.scores.tolist(), state.probabilities.tolist(), strict=True)
-        answers = [f"score {score:.1f}, probability {probability:.3f}" for score, probability in values]
+        values = (state.scores.tolist(), state.probabilities.tolist(), targets, state.predicted.tolist())
+        answers = [answer_note(*answer, names) for answer in zip(*values, strict=True)]
     return [Cell(deprocess(image), "", answer) for image, answer in zip(state.images, answers, strict=True)]
 
 
@@ -227,25 +230,29 @@ def draw_fooled(
     metadata: Mapping[str, str],
 ) -> Path:
     """Writes one row per photo: the photo, the photo changed until the model predicts its target (there may be one
-    for all), and the difference, magnified; returns the path. Raises UsageError for another number of targets,
-    CannotError where `iterations` steps are not enough.
+    for all), and the difference, magnified; returns the path. A `FoolingImage` in visualizers/ changes the photos, if
+    there is one. Raises UsageError for another number of targets, CannotError where `iterations` steps are not enough.
     """
     if len(targets) not in (1, len(batch.X)):
         count = f"{len(targets)} classes for {len(batch.X)} images"
         raise UsageError(f"{count}: give one for all, or one for each")
     targets = list(targets) * len(batch.X) if len(targets) == 1 else targets
     rows: list[Row] = []
+    theirs = handed_in()
+    make = theirs or make_fooling_image
+    if theirs:
+        network = f"Changed by visualizers/fooling_image.py, with its own steps. {network}"
     with cli.progress(len(targets), "fooling images") as advance:
         for n, target in enumerate(targets):
             X, photo, label = batch.X[n : n + 1], batch.photos[n], batch.subtitles[n]
             options = {"learning_rate": learning_rate, "max_iterations": iterations, "min_margin": MIN_MARGIN}
             try:
-                fooled = make_fooling_image(X, target, model, **options)  # type: ignore[arg-type]
+                fooled = make(X, target, model, **options)  # type: ignore[arg-type]
             except RuntimeError as error:
                 raise CannotError(f"{label} as {names[target]}: {error}") from error
             changed = np.asarray(deprocess(fooled))
             # The answer to the picture as it is written, rounded to 8 bits.
-            with torch.no_grad():
+            with frozen_eval(model), torch.no_grad():
                 probabilities = model(preprocess(changed, changed.shape[:2]).to(X)).softmax(dim=1)[0]
             seen = int(probabilities.argmax())
             difference = changed.astype(float) - photo

@@ -6,6 +6,7 @@ work. The seed changes where its suns, ridges and currents are.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -223,12 +224,12 @@ def pointillist(size: int, rng: np.random.Generator) -> Image.Image:
 
     canvas = Canvas(size)
     canvas.underpaint(colour)
-    dab = Brush(0.03, 0.022, 2.4, bluntness=2.5, streak=0.05, dryness=0, hue=0.2, chroma=0.25, nodes=4)
+    dab = Brush(0.034, 0.027, 2.4, bluntness=2.5, streak=0.05, dryness=0, hue=0.2, chroma=0.25, nodes=4)
     canvas.cover(rng, dab, colour, angle)
-    dab = replace(dab, length=0.0145, width=0.0115, coverage=1.5, hue=0.3, light=0.07, body=0.16)
+    dab = replace(dab, length=0.022, width=0.018, coverage=1.5, hue=0.3, light=0.09, body=0.16)
     canvas.cover(rng, dab, colour, angle)
-    dots = replace(dab, length=0.0105, width=0.0085, coverage=1.0)
-    canvas.cover(rng, dots, complement, angle, lambda x, y: np.full_like(x, 0.1))
+    dots = replace(dab, length=0.018, width=0.015, coverage=1.0)
+    canvas.cover(rng, dots, complement, angle, lambda x, y: np.full_like(x, 0.22))
     canvas.cover(rng, replace(dots, coverage=0.9), colour, angle)
     return canvas.finish(relief=0.9, gloss=0.12)
 
@@ -312,80 +313,74 @@ def _place_wheels(rng: np.random.Generator) -> Array:
 
 
 def autumn(size: int, rng: np.random.Generator) -> Image.Image:
-    """Birches in an autumn wood above still water, painted with a palette knife."""
-    shore = 0.66 + rng.uniform(-0.03, 0.03)
-    mass, leaf, fine, ripple = Noise(rng, 2.6, 2), Noise(rng, 7, 2), Noise(rng, 20, 1), Noise(rng, (4, 30), 2)
-    glow = np.array([rng.uniform(0.35, 0.65), shore - 0.22])
-    foliage = palette("3a1030 7a1830 b8281f e2551a f58a1f fbbf3a fde89a")
-    haze = palette("2f3f7a 6a6fb0 d8a0a0 fbdc9a fff4d0")
-    bark = palette("fffdf0 f4ead8 c8bcd0 7a78a8 3a3860")
-    floor = palette("2a1838 6a2430 b8481f e8942f 6a7a2f")
-    far = _place_trunks(rng, 13, shore - 0.03, 0.012)
-    near = _place_trunks(rng, 6, shore + 0.02, 0.034)
+    """Birches in an autumn wood above a path of fallen leaves, in dabs of one size and of unlike colours."""
+    floor = 0.74 + rng.uniform(-0.03, 0.03)
+    mass, leaf, bend = Noise(rng, 2.2, 2), Noise(rng, 8, 2), Noise(rng, 4, 1)
+    glow = np.array([rng.uniform(0.35, 0.65), rng.uniform(0.3, 0.42)])
+    stems = _place_trunks(rng, 6, floor + 0.04, 0.038)
+    sky = palette("fff0b0 a8dcc8 5fb8c8 3f7ac0 34449a")
+    foliage = palette("8a2048 c8382a f0702a fba93a ffd860")
+    fallen = palette("2a1a60 7a2048 c04026 e89a34")
 
-    def trunks(result: Array, x: Array, y: Array, stems: Array, tint: Array | None) -> Array:
+    def crown(x: Array, y: Array) -> Array:
+        return mass(x, y) + 0.4 * leaf(x, y) + 0.9 * (np.hypot(x - glow[0], y - glow[1]) - 0.22)
+
+    def on_stem(x: Array, y: Array) -> tuple[Array, Array]:
+        """Whether points are on a trunk, and how far across it, from -1 to 1."""
+        found, across = np.zeros(x.shape, bool), np.zeros(x.shape, np.float32)
         for foot, base, width, lean in stems:
             middle = foot + lean * (base - y) + 0.008 * np.sin(9 * y + 40 * foot)
-            across = (x - middle) / (width * (0.55 + 0.45 * y / base))
-            paint = ramp(0.5 + 0.55 * across + 0.25 * leaf(3 * x, y), bark)
-            if tint is not None:
-                paint = blend(paint, tint, 0.45)
-            result = np.where(((np.abs(across) < 1) & (y < base))[..., None], paint, result)
-        return result
-
-    def wood(x: Array, y: Array) -> Array:
-        distance = np.hypot(x - glow[0], 1.2 * (y - glow[1]))
-        result = ramp(1.0 - 1.5 * distance + 0.3 * mass(x, y), haze)
-        result = trunks(result, x, y, far, palette("8a6fa8")[0])
-        cover = mass(x, y) + 0.7 * leaf(x, y) + 1.6 * (distance - 0.3) - 1.2 * smoothstep(0.35, 0.7, y)
-        tone = 0.62 - 0.75 * (distance - 0.3) + 0.45 * leaf(y, x) + 0.3 * mass(y, x)
-        result = blend(result, ramp(tone, foliage), smoothstep(-0.15, 0.05, cover))
-        ground = ramp(0.45 + 0.5 * leaf(x, 2 * y) - 2 * (y - shore + 0.06) + 0.3 * fine(x, y), floor)
-        bank = y - shore + 0.07 + 0.03 * mass(x, 0.3)
-        result = np.where((bank > 0)[..., None], ground, result)
-        return trunks(result, x, y, near, None)
+            place = (x - middle) / (width * (0.6 + 0.4 * y / base))
+            here = (np.abs(place) < 1) & (y < base)
+            found, across = found | here, np.where(here, place, across)
+        return found, across
 
     def colour(x: Array, y: Array) -> Array:
-        below = y - shore - 0.02 * mass(2 * x, 0.7) - 0.02
-        wave = ripple(x, y)
-        wet = below > 0
-        sway = 0.025 * wave * smoothstep(0, 0.2, below)
-        seen = wood(np.where(wet, x + sway, x), np.where(wet, shore - 1.25 * below, y))
-        depth = ramp(below / 0.35 + 0.3 * leaf(x, y), palette("4f7fc0 2f5fa0 24407f"))
-        water = blend(seen * 0.92, depth, 0.15 + 0.7 * smoothstep(0.1, 0.3, wave))
-        return np.where(wet[..., None], water, seen)
+        distance = np.hypot(x - glow[0], y - glow[1])
+        result = ramp(1.9 * distance + 0.25 * mass(y, x), sky)
+        leaves = ramp(0.85 - distance + 0.45 * leaf(y, x) + 0.6 * mass(y, x), foliage)
+        result = np.where((crown(x, y) > 0)[..., None], leaves, result)
+        ground = ramp(0.5 + 0.8 * leaf(x, 2.5 * y), fallen)
+        result = np.where((y > floor + 0.03 * mass(x, 0.3))[..., None], ground, result)
+        stem, across = on_stem(x, y)
+        bark = ramp(0.35 + 0.5 * across, palette("fffbe8 f4ead8 a8a4d0 6a68a8"))
+        return np.where(stem[..., None], bark, result)
 
     def angle(x: Array, y: Array) -> Array:
-        scattered = np.pi / 2 + 1.5 * leaf(1.5 * y, 1.5 * x)
-        on_trunk = sum(np.abs(x - foot - lean * (base - y)) < width for foot, base, width, lean in near) > 0
-        return np.where(y > shore + 0.02, 0.1 * ripple(x, y), np.where(on_trunk, 1.35, scattered))
+        hanging = 0.9 + 1.6 * bend(x, y)
+        return np.where(on_stem(x, y)[0], np.pi / 2, np.where(y > floor, 0.4 * bend(x, y), hanging))
+
+    def accent(tints: Array, x: Array, y: Array) -> Array:
+        return ramp(0.5 + leaf(3 * x, 3 * y), tints)
+
+    def beside_stems(share: float, x: Array, y: Array) -> Array:
+        return np.where(on_stem(x, y)[0], 0, share)
 
     canvas = Canvas(size)
-    canvas.underpaint(colour)
-    knife = Brush(0.075, 0.034, 2, bluntness=10, streak=0.12, dryness=0.35, body=0.07, ridge=1.1, nodes=5)
-    canvas.cover(rng, knife, colour, angle)
-    canvas.cover(rng, replace(knife, length=0.036, width=0.016, coverage=1.8, tolerance=0.25), colour, angle)
-    canvas.cover(rng, replace(knife, length=0.022, width=0.008, coverage=1.4, tolerance=0.2), colour, angle)
+    canvas.underpaint(colour, 0.5)
+    dab = Brush(0.042, 0.017, 2.2, bluntness=2.5, dryness=0.1, body=0.14, ridge=0.8, hue=0.2, light=0.06)
+    dab = replace(dab, tolerance=0.5, nodes=5)
+    canvas.cover(rng, dab, colour, angle)
+    # The same dabs in colours unlike those beneath: a shadow, a light, and the blue of the sky among the leaves.
+    dab = replace(dab, coverage=1.2, tolerance=2)
+    for tints, share in (
+        ("6a2a80 3f4f98", 0.12),
+        ("ffe070 ffc040", 0.14),
+        ("2f9fb0 4f86c8", 0.09),
+        ("d8403a f0702f", 0.12),
+    ):
+        canvas.cover(rng, dab, partial(accent, palette(tints)), angle, partial(beside_stems, share))
 
-    foot, base, width, lean = near[rng.integers(0, len(near), 130)].T
-    y = rng.uniform(0, 1, 130) * base
-    x = foot + lean * (base - y) + width * rng.uniform(-0.8, 0.8, 130)
-    scar = Brush(0.022, 0.006, bluntness=3, dryness=0.5)
+    foot, base, width, lean = stems[rng.integers(0, len(stems), 110)].T
+    y = rng.uniform(0, 1, 110) * base
+    x = foot + lean * (base - y) + width * rng.uniform(-0.7, 0.7, 110)
+    scar = Brush(0.034, 0.011, bluntness=3, dryness=0.3)
 
     def dark(x: Array, y: Array) -> Array:
-        return np.broadcast_to(palette("2a2038")[0], (*x.shape, 3))
+        return np.broadcast_to(palette("3a2a58")[0], (*x.shape, 3))
 
     canvas.strokes(rng, scar, x, y, dark, lambda x, y: 0.3 * leaf(x, y))
-
-    def leafy(x: Array, y: Array) -> Array:
-        return smoothstep(0.1, 0.6, leaf(x, y) + mass(x, y)) * np.where(y < shore - 0.05, 0.75, 0.22)
-
-    def bright(x: Array, y: Array) -> Array:
-        return ramp(0.62 + 0.5 * leaf(2 * x, 2 * y) + 0.1 * mass(y, x), foliage)
-
-    leaves = Brush(0.013, 0.0085, 1.2, bluntness=2.5, body=0.2, hue=0.2, light=0.06, tolerance=2, nodes=4)
-    canvas.cover(rng, leaves, bright, lambda x, y: 3 * fine(x, y), leafy)
-    return canvas.finish(relief=1.1)
+    return canvas.finish(relief=1.0)
 
 
 def _place_trunks(rng: np.random.Generator, count: int, base: float, width: float) -> Array:
@@ -464,24 +459,24 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
 
     def rose_cells(x: Array, y: Array) -> Array:
         radius, turn = polar(x, y)
-        petals = (0.24, 0.5 + 0.12 * np.abs(np.cos(4 * turn)), 0.8 + 0.09 * np.abs(np.cos(8 * turn)))
+        petals = (0.24, 0.5 + 0.12 * np.abs(np.cos(3 * turn)), 0.8 + 0.09 * np.abs(np.cos(6 * turn)))
         ring = sum((radius > rim).astype(int) for rim in petals)
-        count = np.array([1, 8, 16, 32])[ring]
-        offset = np.array([0, np.pi / 8, np.pi / 16, 0])[ring]
+        count = np.array([1, 6, 12, 18])[ring]
+        offset = np.array([0, np.pi / 6, np.pi / 12, 0])[ring]
         return 40 * ring + np.floor((turn + offset) % (2 * np.pi) / (2 * np.pi) * count).astype(int)
 
     def frame_cells(x: Array, y: Array) -> Array:
         return 20 * np.floor(x / frame / 2.02).astype(int) + np.floor(y / frame / 2.02).astype(int)
 
     panes = [
-        Pane("ffe36a ffc23d ff8f3a ee5a52 c0428a 7a3fae 3f4fc8 1f6fd0 1a4aa0", sky_chart, 130),
-        Pane("3a4fb8 6a6fe0 4a9fd8 9a5fc8 c87ac0", hill_chart, 34),
-        Pane("1f7a6a 2fa06a 5fb84a 1f6a8a", hill_chart, 40),
-        Pane("2a8a2f 8ab82a d8c82f 1f6a3a e09a2a", hill_chart, 44),
-        Pane("1f5fc8 3fa8e0 8fe0f0 1f8ac0 5fd0d0", river_chart, 46),
+        Pane("ffe36a ffc23d ff8f3a ee5a52 c0428a 7a3fae 3f5fe0 1f7fe8 1f5fd0", sky_chart, 80),
+        Pane("3a4fb8 6a6fe0 4a9fd8 9a5fc8 c87ac0", hill_chart, 24),
+        Pane("1f7a6a 2fa06a 5fb84a 1f6a8a", hill_chart, 26),
+        Pane("2a8a2f 8ab82a d8c82f 1f6a3a e09a2a", hill_chart, 30),
+        Pane("1f5fc8 3fa8e0 8fe0f0 1f8ac0 5fd0d0", river_chart, 22),
         Pane("fff6c0 ffcf3a f0602a ffb02a c8202a ffe070", rose_cells),
         Pane("5a2a1f 8a4a2a b8702f", lambda x, y: np.stack([2 * x, 0.6 * y], -1), 12),
-        Pane("b8202f e0502a f0942a 8aa82a 2f8a3a f8c83a", lambda x, y: np.stack([x, y], -1), 70),
+        Pane("b8202f e0502a f0942a 8aa82a 2f8a3a f8c83a", lambda x, y: np.stack([x, y], -1), 40),
         Pane("b01f3a 1f4fb8 1f8a5a e0a02a 6a2aa8", frame_cells),
     ]
     canvas = Canvas(size)
@@ -515,7 +510,7 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     veins = streak(u + 3 * c, v + 3 * s)
     lit = 0.16 * veins + 0.1 * lean
     canvas.colour = shift(glass[cells], 1.8 * lit, 1 + 0.1 * veins, lit)
-    canvas.colour *= (1.2 - 0.36 * smoothstep(0.1, 0.85, np.hypot(x - sun[0], y - sun[1])))[..., None]
+    canvas.colour *= (1.2 - 0.2 * smoothstep(0.1, 0.85, np.hypot(x - sun[0], y - sun[1])))[..., None]
     canvas.height = 0.0008 * hammer(x, y) + 0.0012 * veins
 
     bx, by = rng.uniform(0, 1, (2, 900)).astype(np.float32)
@@ -524,14 +519,14 @@ def stained_glass(size: int, rng: np.random.Generator) -> Image.Image:
     canvas.strokes(rng, bubble, bx, by, lambda x, y: 1.15 * canvas.at(x, y), lambda x, y: 6 * x)
 
     bloom = ndimage.gaussian_filter(canvas.colour, (0.012 * canvas.side,) * 2 + (0,))
-    for edges, width in ((cells, 0.0036), (parts, 0.0062)):
+    for edges, width in ((cells, 0.006), (parts, 0.008)):
         distance = _distance_to_border(edges)
-        canvas.colour *= (1 - 0.45 * np.exp(-distance / (1.6 * width)))[..., None]
+        canvas.colour *= (1 - 0.3 * np.exp(-distance / (1.6 * width)))[..., None]
         bar = np.clip(1 - (distance / width) ** 2, 0, 1)
         lead = palette("1c1e26")[0] * (1 + 0.3 * hammer(x, y))[..., None]
         canvas.colour = blend(canvas.colour, lead, smoothstep(0, 0.35, bar))
         canvas.height = np.where(bar > 0, 0.9 * width * np.sqrt(bar), canvas.height)
-    canvas.colour = 1 - (1 - canvas.colour) * (1 - 0.22 * bloom)
+    canvas.colour = 1 - (1 - canvas.colour) * (1 - 0.28 * bloom)
     return canvas.finish(relief=0.8, gloss=0.35)
 
 
@@ -704,11 +699,11 @@ def _printed(canvas: Canvas, block: Block, rng: np.random.Generator) -> Image.Im
     pressed = Noise(rng, 5, 3, 0.6)(x, y)
     fibre = Noise(rng, 110, 2, 0.8)(x, y)
     inked = 1 - colour @ LUMA
-    tone = 0.035 * rings + (0.05 + 0.09 * inked) * grain + 0.06 * pressed + 0.05 * fibre
+    tone = 0.02 * rings + 0.06 * inked * grain + 0.06 * pressed + 0.008 * fibre
     bare = smoothstep(0.35, 0.95, grain + 0.5 * fibre + 0.35 * rings)
-    worn = 0.4 * bare * smoothstep(0.2, 0.6, inked)
+    worn = 0.25 * bare * smoothstep(0.2, 0.6, inked)
     canvas.colour = blend(colour * (1 + tone[..., None]), INK["paper"], worn)
-    canvas.height = 0.0005 * fibre + 0.0006 * grain
+    canvas.height = 0.0001 * fibre + 0.0002 * grain
     return canvas.finish(relief=0.5, gloss=0.0)
 
 
