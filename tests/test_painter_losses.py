@@ -156,6 +156,10 @@ def test_relative_errors_do_not_feel_the_size_of_the_features():
     assert relative_error(30 * F, 30 * P).item() == pytest.approx(relative_error(F, P).item(), rel=1e-12)
     assert relative_error(torch.zeros_like(P), P).item() == 1.0
     assert relative_error(P, P).item() == 0.0
+    nothing = torch.zeros_like(P)
+    assert relative_error(nothing, nothing).item() == 0.0
+    assert 1 < relative_error(P, nothing).item() < 1e7  # and not infinite
+    assert relative_error(P, nothing, least=2 * P.norm()).item() == pytest.approx(0.25)
 
 
 def test_a_blend_of_one_is_itself_and_a_strong_painting_counts_no_more_than_its_share():

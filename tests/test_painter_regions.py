@@ -61,7 +61,7 @@ def test_regions_have_the_moments_of_their_part_of_the_painting():
     # Equal halves: the first region is whichever colour sorts first, so it is found by its content mask.
     first_is_left = bool(regions.content[0, 0, 0, 0])
     sides = ("right", "left") if first_is_left else ("left", "right")
-    for region, side in zip(target, sides, strict=True):
+    for region, side in zip(target.regions, sides, strict=True):
         torch.testing.assert_close(region["relu1_1"].mean, wanted[side].mean)
         torch.testing.assert_close(region["relu1_1"].covariance, wanted[side].covariance)
 

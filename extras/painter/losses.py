@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+FLAT = 0.02  # a covariance less than this times ||mu||^2 is that of a flat painting
+LARGEST = 1000.0  # times its target that a value counts for
 ROUNDED = 1e-3  # a relative error below this is a rounding error: there the root is rounded off, so that it has a slope
 
 
@@ -77,11 +79,14 @@ def blend(paintings: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     return mixture * sum(s * norm for s, norm in zip(shares, norms, strict=True))
 
 
-def relative_error(value: Tensor, target: Tensor) -> Tensor:
-    """||value - target||^2 / ||target||^2, a scalar in float32 or better: 0 for equal tensors, 1 for a value of 0."""
+def relative_error(value: Tensor, target: Tensor, least: float | Tensor = 0.0) -> Tensor:
+    """||value - target||^2 / max(||target||^2, least^2), a scalar in float32 or better: 0 for equal tensors, 1 for a
+    value of 0. It is finite for a target of 0, too.
+    """
     dtype = at_least_float32(value.dtype)
     value, target = value.to(dtype), target.to(dtype)
-    return (value - target).square().sum() / target.square().sum().clamp_min(torch.finfo(dtype).tiny)
+    square = torch.maximum(target.square().sum(), value.detach().square().sum() / LARGEST**2)
+    return (value - target).square().sum() / square.clamp_min(least**2).clamp_min(torch.finfo(dtype).tiny)
 
 
 def root(error: Tensor) -> Tensor:
@@ -116,8 +121,11 @@ def style_terms(found: Mapping[str, Moments], targets: Mapping[str, Moments]) ->
     """The terms of the style loss, one per layer, by the layer's name; `targets` has them from first to last."""
     terms = {}
     for (name, target), weight in zip(targets.items(), layer_weights(len(targets)), strict=True):
-        errors = [root(relative_error(a, b)) for a, b in zip(found[name], target, strict=True)]
-        terms[name] = weight / 2 * (errors[0] + errors[1])
+        mean = relative_error(found[name].mean, target.mean)
+        # A painting of one colour has a covariance of 0: then the mean says what is little.
+        least = FLAT * target.mean.square().sum()
+        covariance = relative_error(found[name].covariance, target.covariance, least)
+        terms[name] = weight / 2 * (root(mean) + root(covariance))
     return terms
 
 
