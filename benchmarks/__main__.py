@@ -18,8 +18,8 @@ HEAD = (
     *("work", "against", "ours", "theirs", "ratio", "at most"),
     *("of the matrix rate", "images per second", "largest difference of the results"),
 )
-SECTIONS = ("maps", "loops", "start", "painter", "memory", "classes")  # each a module here
-UNTIMED = ("classes",)  # these have a function text(), the others rows()
+SECTIONS = ("maps", "loops", "start", "painter", "memory", "classes", "paintings")  # each a module here
+UNTIMED = ("classes", "paintings")  # these have a function text(), the others rows()
 
 
 def main() -> None:
