@@ -21,7 +21,7 @@ from helpers.errors import CannotError  # noqa: E402
 FILM = ROOT / "visualization/page.gif"
 SCREEN = {"width": 1160, "height": 960}  # pixels: nothing scrolls
 WIDTH = 620  # of the film
-PAINTED = 30  # pictures of the painting
+PAINTED = 45  # pictures of the painting, until after its end
 
 
 def film(page: Any, keep: Callable[[int], None]) -> None:
@@ -50,18 +50,10 @@ def film(page: Any, keep: Callable[[int], None]) -> None:
     page.get_by_role("tab", name="Paint", exact=True).click()
     keep(4)
     page.get_by_role("button", name="Paint", exact=True).click()
-    said, before = page.locator(".said:visible").first, ""
     says("s left")
     for _ in range(PAINTED):
-        now = said.inner_text()
-        while now == before:
-            page.wait_for_timeout(100)
-            now = said.inner_text()
-        before = now
-        page.wait_for_timeout(600)
+        page.wait_for_timeout(700)
         keep(1)
-        if now.endswith(" 0 s left"):
-            break
     keep(8)
 
 
