@@ -25,11 +25,12 @@ RUNNERS = ("class_visualization", "saliency_visualization", "gradcam_visualizati
 # Commands that are no runner's, and the files they write.
 OTHERS = {
     "python docs/ablation.py": ["visualization/class_ablation.png"],
+    "python docs/film.py": ["visualization/page.gif"],
     "python -m benchmarks --only classes": [f"visualization/class_pictures_{seed}.png" for seed in (0, 1)],
 }
 MAX_WIDTH = 1400  # pixels
 # Bytes of a copy, by its folder: one page shows all the pictures of docs/methods/.
-MAX_BYTES = {"docs": 300_000, "methods": 120_000}
+MAX_BYTES = {"docs": 300_000, "methods": 120_000, "film": 2_000_000}
 QUALITIES = range(88, 30, -6)
 
 

@@ -82,7 +82,13 @@ def test_a_command_works(text, command, elsewhere, capsys):
         case ["python", "collect_submission.py", *words]:
             # It runs the tests that are running now; tests/test_collect_submission.py runs it.
             collect_submission.build_parser().parse_args(words)
-        case ["python", "docs/ablation.py"] | ["python", "-m", "benchmarks", "--only", "classes"]:
+        case ["python", "docs/ablation.py" | "docs/film.py"] | [
+            "python",
+            "-m",
+            "benchmarks",
+            "--only",
+            "classes",
+        ]:
             assert gallery.files_of(command)  # these take minutes; gallery.py runs them
         case ["python", "docs/run_tour.py"]:
             # It takes a minute; tests/test_tour.py runs the notebook.
