@@ -13,7 +13,8 @@ import torch
 from PIL import Image, ImageCms
 
 import style_transfer
-from extras.painter import figures
+from extras.painter import figures, session
+from extras.painter.moments import MatchedMoments
 from extras.painter.optimization import OTHER_TERMS, Progress
 from extras.painter.options import duration
 from extras.painter.schedule import Schedule
@@ -411,3 +412,131 @@ def test_the_estimate_of_memory_is_neither_too_low_nor_three_times_too_high(tmp_
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ}
     )
     assert 0.33 < float(done.stdout) < 1.0
+
+
+@pytest.fixture
+def half_mask(tmp_path):
+    """Black on the left, white on the right, as large as the photo."""
+    pixels = np.zeros((60, 90), np.uint8)
+    pixels[:, 45:] = 255
+    path = tmp_path / "mask.png"
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def test_a_mask_keeps_the_black_side_and_a_replay_paints_the_same(paint, photo, half_mask, tmp_path):
+    code, path = paint("--mask", half_mask)
+    assert code == 0
+    shown, kept = np.asarray(Image.open(path), dtype=int), Image.open(photo).resize((64, 43))
+    change = np.abs(shown - np.asarray(kept, dtype=int)).mean(axis=(0, 2))
+    assert change[:30].max() < 3 < change[36:].mean()  # two ways to resize differ by little
+    again = tmp_path / "again.png"
+    assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_regions_paint_each_part_like_its_part(paint, photo, half_mask):
+    pictures = []
+    for mask in (half_mask, flipped(half_mask)):
+        code, path = paint("--regions", half_mask, str(mask), "--steps", "12", style=(str(photo),))
+        assert code == 0
+        pictures.append(np.asarray(Image.open(path), dtype=float))
+    # The photo is bright and red on its left: painted like its right side, the left gets darker.
+    assert pictures[0][:, :25, 0].mean() > pictures[1][:, :25, 0].mean() + 5
+
+
+def flipped(path):
+    mirrored = Path(path).with_name("flipped.png")
+    Image.fromarray(np.asarray(Image.open(path))[:, ::-1]).save(mirrored)
+    return mirrored
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--mask", "MASK", "--regions", "MASK", "MASK"], "give one of them"),
+        (["--regions", "MASK", "MASK", "--style", "coffee", "rocket"], "give one --style, not 2"),
+        (["--regions", "MASK", "MASK", "--sweep", "style=coffee,rocket"], "sweep strength or loss"),
+        (["--sweep", "strength=1,2", "--animate", "film.gif"], "--animate and --plot go without it"),
+        (["--sweep", "speed=1,2"], "give one of strength, content, style, loss"),
+        (["--sweep", "strength=1"], "has 1 values: give two or more"),
+        (["--sweep", "loss=moments,magic"], "'magic' is no loss"),
+        (["--mask", "square.png"], "square.png is 50 x 50 and its picture 90 x 60"),
+        (["--mask", "black.png"], "black all over"),
+        (["--mask", "missing.png"], "missing.png: no such file"),
+    ],
+)
+def test_masks_and_sweeps_that_do_not_fit_are_refused_in_one_line(
+    paint, half_mask, tmp_path, monkeypatch, capsys, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (50, 50), 255).save("square.png")
+    Image.new("L", (90, 60)).save("black.png")
+    try:
+        code, path = paint(*(half_mask if option == "MASK" else option for option in options))
+    except SystemExit as stop:
+        code, path = stop.code, tmp_path / "out.png"
+    assert code in (1, 2) and not path.exists()
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+
+
+def test_a_sweep_is_one_sheet_with_a_picture_for_each_value(paint, tmp_path, monkeypatch):
+    drawn, targets = [], []
+    save_grid, target_of = session.save_grid, MatchedMoments.target_of
+    monkeypatch.setattr(session, "save_grid", lambda *a, **k: drawn.append(a[1]) or save_grid(*a, **k))
+    monkeypatch.setattr(
+        MatchedMoments, "target_of", staticmethod(lambda *a: targets.append(a) or target_of(*a))
+    )
+    code, path = paint("--sweep", "strength=0.25,1,4")
+    assert code == 0
+    assert [cell.title for cell in drawn[0][0]] == ["strength 0.25", "strength 1", "strength 4"]
+    pictures = [np.asarray(cell.image, dtype=int) for cell in drawn[0][0]]
+    assert not np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[1], pictures[2])
+    assert len(targets) == 1  # the painting's moments are computed once
+    again = tmp_path / "again.png"
+    assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_sweep_of_styles_is_that_of_single_paintings(paint, monkeypatch):
+    drawn = []
+    save_grid = session.save_grid
+    monkeypatch.setattr(session, "save_grid", lambda *a, **k: drawn.append(a[1]) or save_grid(*a, **k))
+    assert paint("--sweep", "style=rocket,coffee", output="sheet.png")[0] == 0
+    single = np.asarray(Image.open(paint(output="single.png")[1]))
+    assert np.array_equal(np.asarray(drawn[0][0][1].image), single)
+
+
+def test_ctrl_c_in_a_sweep_keeps_the_finished_pictures(paint, monkeypatch, capsys):
+    stepped, count = Schedule.stepped, itertools.count(1)
+
+    def interrupted(self):
+        stepped(self)
+        if next(count) == 5:  # each picture takes three steps
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Schedule, "stepped", interrupted)
+    code, path = paint("--sweep", "strength=0.25,1,4")
+    assert code == 130 and path.exists()
+    assert f"the 1 finished pictures are in {path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("size", "flat", "said"),
+    [
+        ((200, 150), True, "is almost of one colour: expect its colour"),
+        ((12, 10), False, "is only 12 x 10 pixels: expect strokes as fine as it has"),
+        ((200, 150), False, ""),
+    ],
+)
+def test_what_to_expect_of_an_odd_painting_is_said_and_it_is_painted(
+    paint, tmp_path, capsys, size, flat, said
+):
+    rng = np.random.default_rng(0)
+    pixels = np.full((*size[::-1], 3), 120) if flat else rng.integers(0, 256, (*size[::-1], 3))
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "style.png")
+    code, path = paint(style=(str(tmp_path / "style.png"),))
+    assert code == 0 and np.asarray(Image.open(path)).std() > 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "expect" in line]
+    assert len(lines) == bool(said) and (not said or said in lines[0])
