@@ -40,13 +40,18 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The names and tensors in a checkpoint file, floating-point ones in single precision. Raises CannotError where the
     file is missing, is no checkpoint, or holds no names with tensors.
     """
+    if path.exists() and not path.is_file():
+        raise CannotError(f"--weights {path} is not a regular file")
     if not path.is_file():
         raise CannotError(f"--weights {path}: no such file (and not one of packaged, torchvision, random)")
     try:
-        with torch.serialization.safe_globals(DATA):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            archive = file.read(len(ARCHIVE)) == ARCHIVE  # as torch.save writes one
     except OSError as error:
         raise CannotError(f"--weights {path} cannot be read: {error.strerror or error}") from error
+    try:
+        with torch.serialization.safe_globals(DATA):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "truncated" in str(error):
             raise CannotError(INCOMPLETE.format(path)) from error
@@ -56,8 +61,6 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"--weights {path}: not a checkpoint that torch reads safely ({reason}): save model.state_dict() alone"
         ) from error
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        with path.open("rb") as file:
-            archive = file.read(len(ARCHIVE)) == ARCHIVE  # as torch.save writes one
         if path.stat().st_size == 0:
             raise CannotError(f"--weights {path} is empty: download or copy it again") from error
         if isinstance(error, EOFError) or (archive and not zipfile.is_zipfile(path)):

@@ -470,6 +470,8 @@ def test_missing_unreadable_empty_incomplete_and_damaged_files_are_different_lin
             read_checkpoint(tmp_path / "x.pt")
     with pytest.raises(CannotError, match="no such file"):
         read_checkpoint(tmp_path / "absent.pt")
+    with pytest.raises(CannotError, match="is not a regular file"):
+        read_checkpoint(tmp_path)
 
 
 def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
@@ -479,6 +481,6 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
     def denied(*_arguments, **_options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(torch, "load", denied)
+    monkeypatch.setattr(type(path), "open", denied)
     with pytest.raises(CannotError, match=r"x\.pt cannot be read: Permission denied"):
         read_checkpoint(path)
