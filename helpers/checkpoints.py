@@ -7,6 +7,7 @@ A checkpoint is read with `weights_only`, so it cannot run code. `read_checkpoin
 import argparse
 import pickle
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,24 +32,41 @@ DATA += [np.float64(0).__reduce__()[0]]
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 AUXILIARY = re.compile(r"(^|\.)(aux\d|AuxLogits)\.")
 SHOWN = 3  # names in an error
+ARCHIVE = b"PK\x03\x04"  # how a zip archive begins
+INCOMPLETE = "--weights {} is incomplete, the end of the file is missing: download or copy it again"
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The names and tensors in a checkpoint file, floating-point ones in single precision. Raises CannotError where the
     file is missing, is no checkpoint, or holds no names with tensors.
     """
+    if path.exists() and not path.is_file():
+        raise CannotError(f"--weights {path} is not a regular file")
     if not path.is_file():
         raise CannotError(f"--weights {path}: no such file (and not one of packaged, torchvision, random)")
+    try:
+        with path.open("rb") as file:
+            archive = file.read(len(ARCHIVE)) == ARCHIVE  # as torch.save writes one
+    except OSError as error:
+        raise CannotError(f"--weights {path} cannot be read: {error.strerror or error}") from error
     try:
         with torch.serialization.safe_globals(DATA):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if "truncated" in str(error):
+            raise CannotError(INCOMPLETE.format(path)) from error
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it asks for {asked[1]}, which could run code" if asked else "weights_only=True"
         raise CannotError(
             f"--weights {path}: not a checkpoint that torch reads safely ({reason}): save model.state_dict() alone"
         ) from error
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
+        if path.stat().st_size == 0:
+            raise CannotError(f"--weights {path} is empty: download or copy it again") from error
+        if isinstance(error, EOFError) or (archive and not zipfile.is_zipfile(path)):
+            raise CannotError(INCOMPLETE.format(path)) from error
+        if archive:
+            raise CannotError(f"--weights {path} is damaged: download or copy it again") from error
         raise CannotError(
             f"--weights {path}: not a checkpoint that torch reads safely (weights_only=True)"
         ) from error

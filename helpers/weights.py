@@ -153,7 +153,11 @@ def vgg16_state_dict(path: Path | None = None, *, quiet: bool = False) -> dict[s
     """The convolutions as a state dict of `torchvision.models.vgg16().features`; downloaded on first use."""
     if path is None:
         path = checkpoint_folder() / "vgg16_convolutions.ckpt"
-        if not path.exists():
+        if path.exists() and _is_incomplete(path):
+            if not quiet:
+                print(f"{path} is damaged or incomplete", file=sys.stderr)
+            fetch_vgg16(path, quiet=quiet)
+        elif not path.exists():
             fetch_vgg16(path, quiet=quiet)
     arrays = read_array_pickle(path, VGG16_SHA256)["VGG16_0"]
     state: dict[str, Tensor] = {}
@@ -161,6 +165,14 @@ def vgg16_state_dict(path: Path | None = None, *, quiet: bool = False) -> dict[s
         conv = arrays[f"Conv_{i}"]
         state[f"{index}.weight"], state[f"{index}.bias"] = _conv(conv["kernel"], conv["bias"])
     return state
+
+
+def _is_incomplete(path: Path) -> bool:
+    """Whether a cached file can be read, but is not what was kept."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() != VGG16_SHA256
+    except OSError:
+        return False  # `read_array_pickle` says so
 
 
 def fetch_vgg16(path: Path, *, quiet: bool = False) -> None:

@@ -17,6 +17,7 @@ import saliency_visualization
 from extras.attribution.cam import cam_at
 from extras.attribution.evaluation import cascade, deletion_insertion
 from extras.attribution.methods import METHODS, completeness_error
+from helpers.checkpoints import read_checkpoint
 from helpers.data_utils import names_for, read_labels
 from helpers.errors import CannotError, UsageError
 from helpers.image_batch import load_batch
@@ -443,3 +444,43 @@ def test_a_size_that_a_network_does_not_take_is_one_line_with_one_that_it_takes(
         == "this network takes no images of 64 x 64 pixels (Wrong image height!): use --size 384"
     )
     assert load_batch(["coffee"], None, 384, Patches()).titles[0].startswith("class ")
+
+
+def test_missing_unreadable_empty_incomplete_and_damaged_files_are_different_lines(tmp_path):
+    whole = tmp_path / "whole.pt"
+    torch.save({"weight": torch.randn(2000)}, whole)
+    data = whole.read_bytes()
+    old = tmp_path / "old.pt"
+    torch.save({"weight": torch.randn(2000)}, old, _use_new_zipfile_serialization=False)
+    middle = len(data) // 2
+    contents = {
+        "is empty": b"",
+        "is incomplete": data[:-300],
+        "is incomplete, the end": data[:40],
+        "is damaged": data[:30] + b"\0" * 400 + data[430:],
+        "not a checkpoint that torch reads safely": b"GIF89a nothing of this kind" * middle,
+    }
+    for words, content in contents.items():
+        (tmp_path / "x.pt").write_bytes(content)
+        with pytest.raises(CannotError, match=words):
+            read_checkpoint(tmp_path / "x.pt")
+    for end in (-200, 300):
+        (tmp_path / "x.pt").write_bytes(old.read_bytes()[:end])
+        with pytest.raises(CannotError, match="is incomplete|not a checkpoint"):
+            read_checkpoint(tmp_path / "x.pt")
+    with pytest.raises(CannotError, match="no such file"):
+        read_checkpoint(tmp_path / "absent.pt")
+    with pytest.raises(CannotError, match="is not a regular file"):
+        read_checkpoint(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "x.pt"
+    torch.save({"weight": torch.randn(2)}, path)
+
+    def denied(*_arguments, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", denied)
+    with pytest.raises(CannotError, match=r"x\.pt cannot be read: Permission denied"):
+        read_checkpoint(path)

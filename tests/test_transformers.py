@@ -327,3 +327,33 @@ def test_the_runners_explain_a_vit_with_the_check_of_the_map(runner, asked, tmp_
     assert runner.main([*options, *asked, "--output", str(tmp_path / "a.png")]) == 0, capsys.readouterr().err
     if "--list-layers" in asked:
         assert "encoder.layers.encoder_layer_1.ln_1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["swin_t", "swin_v2_t", "maxvit_t"])
+def test_layers_inside_a_transformers_blocks_are_listed_as_maps_of_the_image_or_not_at_all(name):
+    import torchvision
+
+    network = torchvision.models.get_model(name, weights=None).eval()
+    layers = map_layers(network, torch.zeros(1, 3, 224, 224))
+    assert len(layers) > 50
+    assert all(height == width for _, height, width in layers.values())
+
+
+def test_ablation_takes_away_channels_where_they_are_last():
+    from extras.attribution.cam import ablation_cam
+
+    class Last(nn.Module):
+        """Maps (N, H, W, C); the score is the mean of channel 1, three times."""
+
+        def __init__(self):
+            super().__init__()
+            self.mix = nn.Linear(3, 2, bias=False)
+            self.mix.weight.data = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])
+
+        def forward(self, x):
+            maps = self.mix(x.permute(0, 2, 3, 1))
+            return 3 * maps[..., 1:].mean(dim=(1, 2))
+
+    x = torch.rand(1, 3, 4, 4)
+    w = ablation_cam(torch.zeros(1, 2, 4, 4), x, torch.tensor(0), Last(), "mix", None)
+    assert torch.allclose(w, torch.stack([torch.tensor(0.0), 3 * x[0, 1].mean()]), atol=1e-6)

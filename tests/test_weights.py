@@ -202,3 +202,55 @@ def test_names_and_devices():
     if not torch.cuda.is_available():
         with pytest.raises(CannotError, match="finds no cuda device"):
             choose_device("cuda")
+
+
+def test_a_cached_file_that_is_incomplete_is_fetched_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / "vgg16_convolutions.ckpt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    fetched = []
+
+    def fetch(path, quiet):
+        fetched.append(path)
+        raise CannotError("the VGG-16 weights could not be downloaded")
+
+    monkeypatch.setattr(weights, "fetch_vgg16", fetch)
+    with pytest.raises(CannotError, match="could not be downloaded"):
+        weights.vgg16_state_dict()
+    assert fetched == [path] and "vgg16_convolutions.ckpt is damaged or incomplete" in capsys.readouterr().err
+    monkeypatch.setattr(weights, "VGG16_SHA256", weights.hashlib.sha256(b"half").hexdigest())
+    monkeypatch.setattr(weights, "read_array_pickle", lambda path, sha256: {"VGG16_0": {}})
+    with pytest.raises(KeyError):  # it is read
+        weights.vgg16_state_dict()
+    assert len(fetched) == 1  # a whole one is not fetched
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_torchvisions_damaged_file_is_downloaded_again_and_kept_if_it_cannot_be(
+    tmp_path, monkeypatch, online
+):
+    import torchvision
+
+    from helpers.models import load_classifier
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    url = torchvision.models.get_model_weights("resnet18").DEFAULT.url
+    path = tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+
+    def download(url, file, *_, **__):
+        if not online:
+            raise OSError("no network")
+        state = torchvision.models.resnet18(weights=None).state_dict()
+        torch.save(state, file)
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", download)
+    if online:
+        load_classifier("resnet18", "torchvision")
+        assert [file.name for file in path.parent.iterdir()] == [path.name] and path.stat().st_size > 10**6
+        return
+    with pytest.raises(CannotError, match="is damaged or incomplete; torchvision's weights .*no network"):
+        load_classifier("resnet18", "torchvision")
+    assert path.read_bytes() == b"half" and len(list(path.parent.iterdir())) == 1

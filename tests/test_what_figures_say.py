@@ -152,8 +152,9 @@ def drawn(monkeypatch, tmp_path, small_styles):
         return path
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("helpers.figures.save_grid", save)
+    # This one first: it is imported here, and must find the real function, to which it is set back.
     monkeypatch.setattr("extras.synthesis.figures.save_grid", save)
+    monkeypatch.setattr("helpers.figures.save_grid", save)
     monkeypatch.setattr("style_utils.STEPS", 1)
     scripts = {
         "class": class_visualization,

@@ -324,10 +324,14 @@ def maps_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
 def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
     """The modules of `model` that return maps, or tokens of a grid, for X (N, 3, H, W), in the order of the pass.
 
-    Name -> (channels, height, width).
+    Name -> (channels, height, width). Left out is what has another aspect ratio than the images: the windows and the
+    attention inside a transformer's blocks, whose last dimension is that of the channels.
     """
     shapes = output_shapes(model, X, {name: module for name, module in model.named_modules() if name})
-    return {name: size for name, shape in shapes if (size := maps_shape(shape))}
+    H, W = X.shape[2:]
+    found = {name: size for name, shape in shapes if (size := maps_shape(shape))}
+    # A layer may have two positions more or less in one direction than in the other.
+    return {name: (c, h, w) for name, (c, h, w) in found.items() if abs(h * W - w * H) <= 2 * max(H, W)}
 
 
 def learned_layers(module: nn.Module) -> int:

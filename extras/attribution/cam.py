@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from extras.attribution.perturbation import scores_of
 from visualizers.mechanisms import (
     Advance,
+    LayoutTracker,
     as_maps,
     batch_size_for,
     batches_of,
@@ -119,11 +120,12 @@ def ablation_cam(A: Tensor, x: Tensor, k: Tensor, model: nn.Module, layer: str, 
     missing = torch.arange(0)
 
     def remove(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        found = as_maps(output)
+        last = layout.is_channels_last(output)
+        found = as_maps(output.permute(0, 3, 1, 2) if last else output)
         assert found is not None  # A was captured here
         maps, back = found[0].clone(), found[1]
         maps[missing < A.shape[1], missing[missing < A.shape[1]]] = 0
-        return back(maps)
+        return back(maps).permute(0, 2, 3, 1) if last else back(maps)
 
     def variants(i: Tensor) -> Tensor:
         nonlocal missing
@@ -132,7 +134,8 @@ def ablation_cam(A: Tensor, x: Tensor, k: Tensor, model: nn.Module, layer: str, 
 
     handle = model.get_submodule(layer).register_forward_hook(remove)
     try:
-        scores = scores_of(variants, A.shape[1] + 1, k, model, batch_size_for(x), advance)
+        with LayoutTracker() as layout:
+            scores = scores_of(variants, A.shape[1] + 1, k, model, batch_size_for(x), advance)
     finally:
         handle.remove()
     return scores[-1] - scores[:-1]
