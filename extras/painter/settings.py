@@ -15,7 +15,7 @@ class StyleSettings:
 
     style_layers: tuple[int, ...] = (1, 6, 11, 18, 25)  # relu1_1 .. relu5_1
     # With their weights. relu3_1 keeps eyes and letters where they are, relu4_2 the forms.
-    content_layers: Mapping[int, float] = field(default_factory=lambda: {11: 0.2, 20: 0.1})
+    content_layers: Mapping[int, float] = field(default_factory=lambda: {11: 0.15, 20: 0.15})
     tv_weight: float = 0.3
     range_weight: float = 10.0  # of the mean squared amount by which pixels leave [0, 1]
     strength: float = 1.0  # divides the content's weights
@@ -38,10 +38,10 @@ def settings_for(cnn: nn.Sequential, **changes: Any) -> StyleSettings:
     """
     names = layer_names(cnn)
     if "fire9" in names:
-        chosen, content = ["relu1_1", *(f"fire{k}" for k in range(2, 8))], {"fire3": 0.2, "fire5": 0.1}
+        chosen, content = ["relu1_1", *(f"fire{k}" for k in range(2, 8))], {"fire3": 0.15, "fire5": 0.15}
     else:
         chosen = [f"relu{b}_1" for b in range(1, 6) if f"relu{b}_1" in names]
-        content = {"relu3_1": 0.2, "relu4_2": 0.1}
+        content = {"relu3_1": 0.15, "relu4_2": 0.15}
         if len(chosen) < 3 or not content.keys() <= set(names):
             raise ValueError("the painter knows no layers of this network")
     style_layers = tuple(names.index(name) for name in chosen)
