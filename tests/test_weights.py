@@ -1,9 +1,13 @@
 """The packaged weights: checked before they are read, converted exactly, and able to see."""
 
 import copy
+import hashlib
 import io
 import pickle
+import re
+import subprocess
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,53 +208,114 @@ def test_names_and_devices():
             choose_device("cuda")
 
 
-def test_a_cached_file_that_is_incomplete_is_fetched_again(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """-> the folder of downloaded checkpoints, an empty one."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    path = tmp_path / "hub" / "checkpoints" / "vgg16_convolutions.ckpt"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"half")
-    fetched = []
-
-    def fetch(path, quiet):
-        fetched.append(path)
-        raise CannotError("the VGG-16 weights could not be downloaded")
-
-    monkeypatch.setattr(weights, "fetch_vgg16", fetch)
-    with pytest.raises(CannotError, match="could not be downloaded"):
-        weights.vgg16_state_dict()
-    assert fetched == [path] and "vgg16_convolutions.ckpt is damaged or incomplete" in capsys.readouterr().err
-    monkeypatch.setattr(weights, "VGG16_SHA256", weights.hashlib.sha256(b"half").hexdigest())
-    monkeypatch.setattr(weights, "read_array_pickle", lambda path, sha256: {"VGG16_0": {}})
-    with pytest.raises(KeyError):  # it is read
-        weights.vgg16_state_dict()
-    assert len(fetched) == 1  # a whole one is not fetched
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
 
 
-@pytest.mark.parametrize("online", [True, False])
-def test_torchvisions_damaged_file_is_downloaded_again_and_kept_if_it_cannot_be(
-    tmp_path, monkeypatch, online
-):
-    import torchvision
+@pytest.mark.parametrize("before", [None, b"", "half", "changed", "whole"])
+def test_vggs_cached_file_is_fetched_again_unless_it_is_whole(before, cached, tmp_path, monkeypatch, capsys):
+    arrays = {f"Conv_{i}": {"kernel": np.ones((3, 3, 2, 4)), "bias": np.ones(4)} for i in range(13)}
+    content = pickle.dumps({"VGG16_0": arrays})
+    monkeypatch.setattr(weights, "VGG16_SHA256", hashlib.sha256(content).hexdigest())
+    file = cached / "vgg16_convolutions.ckpt"
+    kinds = {
+        "half": content[: len(content) // 2],
+        "changed": content[:-9] + b"x" + content[-8:],
+        "whole": content,
+    }
+    if before is not None:
+        file.write_bytes(kinds.get(before, before))
+    calls = []
 
-    from helpers.models import load_classifier
+    def pip(command, **_options):
+        calls.append(command)
+        fake_archive(Path(command[-1]), content)
+        return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    url = torchvision.models.get_model_weights("resnet18").DEFAULT.url
-    path = tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"half")
+    monkeypatch.setattr(weights.subprocess, "run", pip)
+    state = weights.vgg16_state_dict()
+    assert len(state) == 26 and len(calls) == (before != "whole")
+    assert file.read_bytes() == content and list(cached.iterdir()) == [file]
+    told = capsys.readouterr().err
+    assert ("the file there is damaged or incomplete" in told) == (before not in (None, "whole"))
+    assert ("only once" in told) == (before is None)
 
-    def download(url, file, *_, **__):
-        if not online:
-            raise OSError("no network")
-        state = torchvision.models.resnet18(weights=None).state_dict()
-        torch.save(state, file)
 
-    monkeypatch.setattr("torch.hub.download_url_to_file", download)
-    if online:
-        load_classifier("resnet18", "torchvision")
-        assert [file.name for file in path.parent.iterdir()] == [path.name] and path.stat().st_size > 10**6
-        return
-    with pytest.raises(CannotError, match="is damaged or incomplete; torchvision's weights .*no network"):
-        load_classifier("resnet18", "torchvision")
-    assert path.read_bytes() == b"half" and len(list(path.parent.iterdir())) == 1
+def test_vggs_damaged_file_stays_where_there_is_no_network(cached, monkeypatch):
+    (cached / "vgg16_convolutions.ckpt").write_bytes(b"half")
+    failed = subprocess.CompletedProcess([], 1, "", "ERROR: no route to host")
+    monkeypatch.setattr(weights.subprocess, "run", lambda *_args, **_options: failed)
+    with pytest.raises(CannotError, match=r"could not be downloaded \(no route to host\)"):
+        load_features("vgg16", quiet=True)
+    assert [path.read_bytes() for path in cached.iterdir()] == [b"half"]
+
+
+def test_a_cached_file_that_cannot_be_read_is_one_line(cached):
+    resnet = Path(torchvision.models.get_model_weights("resnet18").DEFAULT.url).name
+    for name in ("vgg16_convolutions.ckpt", resnet):
+        (cached / name).mkdir()
+    for load in (lambda: load_features("vgg16", quiet=True), lambda: load_classifier("resnet18")):
+        with pytest.raises(CannotError, match="weights file .* cannot be read: Is a directory"):
+            load()
+
+
+@pytest.fixture
+def theirs(cached, monkeypatch):
+    """-> (the place of torchvision's file of a small network, its content), downloaded from nowhere by `copy`."""
+    entry = torchvision.models.get_model_weights("shufflenet_v2_x0_5").DEFAULT
+    source = io.BytesIO()
+    torch.save(torchvision.models.shufflenet_v2_x0_5(weights=None).state_dict(), source)
+    content = source.getvalue()
+    url = f"https://example.org/shufflenet-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    monkeypatch.setattr(type(entry), "url", property(lambda _self: url))
+    return cached / Path(url).name, content
+
+
+@pytest.mark.parametrize("before", ["absent", "empty", "half", "changed", "whole"])
+def test_torchvisions_cached_file_is_downloaded_again_unless_it_is_whole(before, theirs, monkeypatch):
+    file, content = theirs
+    middle = len(content) // 2
+    kinds = {"empty": b"", "half": content[:middle], "whole": content}
+    kinds["changed"] = content[:middle] + bytes(99) + content[middle + 99 :]  # torch reads it without a word
+    if before != "absent":
+        file.write_bytes(kinds[before])
+    calls = []
+
+    def download(url, target, hash_prefix=None, progress=True):
+        calls.append(hash_prefix)
+        Path(target).write_bytes(content)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    model = load_classifier("shufflenet_v2_x0_5")
+    digits = hashlib.sha256(content).hexdigest()[:8]
+    assert calls == ([] if before == "whole" else [digits])
+    state = torch.load(file)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert [path.read_bytes() for path in file.parent.iterdir()] == [content]
+
+
+@pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("invalid hash value")])
+def test_torchvisions_damaged_file_stays_where_there_is_no_other(error, theirs, monkeypatch):
+    def fail(*_args, **_options):
+        raise error
+
+    file, content = theirs
+    file.write_bytes(content[:1000])
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(CannotError) as caught:
+        load_classifier("shufflenet_v2_x0_5")
+    text = str(caught.value)
+    assert text.startswith(f"{file} is damaged or incomplete, and ") and str(error) in text
+    assert "another machine" in text and "\n" not in text
+    assert [path.read_bytes() for path in file.parent.iterdir()] == [content[:1000]]
+
+
+def test_every_file_of_torchvisions_has_its_hash_in_its_name():
+    for name in torchvision.models.list_models(module=torchvision.models):
+        stem = Path(torchvision.models.get_model_weights(name).DEFAULT.url).stem
+        assert re.fullmatch("[0-9a-f]{8,}", stem.rpartition("-")[2]), stem

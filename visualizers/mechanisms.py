@@ -151,17 +151,20 @@ class LayoutTracker:
         elif isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.LayerNorm) or dims == (0, 3, 1, 2):
             self.channels = None
 
-    def is_channels_last(self, output: Tensor) -> bool:
+    def is_channels_last(self, output: object) -> bool:
         """Whether the output of the module that has just run is (N, H, W, C)."""
-        return output.dim() == 4 and self.channels == output.shape[3]
+        return isinstance(output, Tensor) and output.dim() == 4 and self.channels == output.shape[3]
 
 
-def as_maps(output: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
-    """What a layer returned as maps (N, C, h, w), and the way back, from maps to what the next layer expects. A
-    transformer's tokens become the grid that they were cut from, without the class token. None where there are no maps.
+def as_maps(output: Any, channels_last: bool = False) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+    """What a layer returned, (N, h, w, C) with `channels_last`, as maps (N, C, h, w), and the way back, from maps to
+    what the next layer expects. A transformer's tokens become the grid that they were cut from, without the class
+    token. None where there are no maps.
     """
     if not isinstance(output, Tensor):
         return None
+    if channels_last:
+        return output.permute(0, 3, 1, 2), lambda maps: maps.permute(0, 2, 3, 1)
     if output.dim() == 4:
         return output, lambda maps: maps
     if (side := token_grid(tuple(output.shape))) is None:
@@ -184,16 +187,14 @@ def capture(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
     def keep(name: str) -> Callable:
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-            last = isinstance(output, Tensor) and layout.is_channels_last(output)
-            if (found := as_maps(output.permute(0, 3, 1, 2) if last else output)) is None:
+            if (found := as_maps(output, layout.is_channels_last(output))) is None:
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise ValueError(
                     f"layer {name} returns {shape}, not maps (N, C, H, W): choose a convolutional layer"
                 )
             maps, back = found
             outputs[name] = maps if maps.requires_grad else maps.detach().requires_grad_()
-            changed = back(outputs[name].clone())
-            return changed.permute(0, 2, 3, 1) if last else changed
+            return back(outputs[name].clone())
 
         return hook
 
@@ -293,8 +294,8 @@ def output_shapes(
 
     def note(name: str) -> Callable:
         def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
-            last = isinstance(output, Tensor) and layout.is_channels_last(output)
-            output = output.permute(0, 3, 1, 2) if last else output  # type: ignore[attr-defined]
+            if layout.is_channels_last(output):
+                output = output.permute(0, 3, 1, 2)  # type: ignore[attr-defined]
             shapes.append((name, tuple(output.shape) if isinstance(output, Tensor) else ()))
 
         return hook
@@ -324,14 +325,13 @@ def maps_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
 def map_layers(model: nn.Module, X: Tensor) -> dict[str, tuple[int, int, int]]:
     """The modules of `model` that return maps, or tokens of a grid, for X (N, 3, H, W), in the order of the pass.
 
-    Name -> (channels, height, width). Left out is what has another aspect ratio than the images: the windows and the
-    attention inside a transformer's blocks, whose last dimension is that of the channels.
+    Name -> (channels, height, width). Left out of a square image's layers is what is not square: windows inside a
+    transformer's blocks, whose two directions are the windows and the places in each.
     """
     shapes = output_shapes(model, X, {name: module for name, module in model.named_modules() if name})
-    H, W = X.shape[2:]
     found = {name: size for name, shape in shapes if (size := maps_shape(shape))}
-    # A layer may have two positions more or less in one direction than in the other.
-    return {name: (c, h, w) for name, (c, h, w) in found.items() if abs(h * W - w * H) <= 2 * max(H, W)}
+    square = X.shape[2] == X.shape[3]  # but for two positions, which a border may cost
+    return {name: (c, h, w) for name, (c, h, w) in found.items() if not square or abs(h - w) <= 2}
 
 
 def learned_layers(module: nn.Module) -> int:

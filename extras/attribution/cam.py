@@ -120,12 +120,11 @@ def ablation_cam(A: Tensor, x: Tensor, k: Tensor, model: nn.Module, layer: str, 
     missing = torch.arange(0)
 
     def remove(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        last = layout.is_channels_last(output)
-        found = as_maps(output.permute(0, 3, 1, 2) if last else output)
+        found = as_maps(output, layout.is_channels_last(output))
         assert found is not None  # A was captured here
         maps, back = found[0].clone(), found[1]
         maps[missing < A.shape[1], missing[missing < A.shape[1]]] = 0
-        return back(maps).permute(0, 2, 3, 1) if last else back(maps)
+        return back(maps)
 
     def variants(i: Tensor) -> Tensor:
         nonlocal missing
