@@ -153,3 +153,24 @@ def test_the_time_left_shrinks_to_nothing_and_is_honest_at_a_steady_pace():
     machine.paint(schedule)
     assert machine() - began == pytest.approx(promised, rel=0.1)
     assert schedule.seconds_left() == 0 and math.isfinite(promised)
+
+
+def test_the_share_done_of_a_size_goes_from_nothing_to_all():
+    counted = Schedule([(64, 64)], [4])
+    counted.next_scale()
+    shares = []
+    while counted.go_on():
+        shares.append(counted.share_done())
+        counted.stepped()
+    assert shares == [0, 0.25, 0.5, 0.75] and counted.share_done() == 1
+
+    machine = Machine(pace=1e-4)
+    timed = Schedule(scales_of((256, 256)), deadline=machine() + 300, clock=machine)
+    while (size := timed.next_scale()) is not None:
+        shares = []
+        while timed.go_on():
+            shares.append(timed.share_done())
+            machine.now += machine.cost(size)
+            timed.stepped()
+        assert shares == sorted(shares) and shares[0] == 0
+        assert len(shares) < 10 or 0.8 < shares[-1] <= 1
