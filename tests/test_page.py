@@ -283,6 +283,16 @@ def test_pictures_of_several_seeds_and_of_a_channel():
     assert "--layer features.3 --channel 5" in channel.command
 
 
+def test_the_command_of_a_dream_that_is_stopped_makes_what_was_kept_or_says_that_it_goes_on():
+    kept, *_ = answers.dream("", "fourier", 8, 0, "features.3", 5)
+    *_, again = answers.dream("", "fourier", 1, 0, "features.3", 5)
+    assert "--iterations 1 " in kept.command and kept.command == again.command
+    assert kept.picture.tobytes() == again.picture.tobytes()
+    first, *_, last = answers.dream("gorilla", "fourier", 8, 0)
+    assert first.about.endswith("(the command goes on to 8)") and "goes on" not in last.about
+    assert "--iterations 8 " in first.command
+
+
 def test_the_course_loop_is_watched_while_it_paints(small_styles, monkeypatch):
     import style_utils
 
