@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -373,6 +374,25 @@ for dreamt in layout.dream("a class", "gorilla", "features.3", 0, "pixels", 4, 0
 for painted in layout.paint(None, "rocket", "swirl", "course", "squeezenet", 64, 1.0, False, 5):
     print(painted[1])
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGHUP"])
+def test_a_photo_does_not_stay_when_the_page_is_ended(end, tmp_path):
+    pytest.importorskip("gradio", reason=NO_GRADIO)
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    words = [sys.executable, "-m", "page", "--no-browser"]
+    running = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert any("http://127.0.0.1" in line for line in running.stdout)
+        (folder,) = tmp_path.glob("page-*")
+        (folder / "photo.jpg").write_bytes(b"a visitor's")
+        running.send_signal(getattr(signal, end))
+        running.communicate(timeout=60)
+        assert not folder.exists()
+    finally:
+        running.kill()
+        running.communicate()
 
 
 def test_a_missing_task_is_a_sentence_and_the_classes_are_shown(monkeypatch):
