@@ -53,7 +53,7 @@ def film(page: Any, keep: Callable[[int], None]) -> None:
     says("s left")
     for _ in range(PAINTED):
         page.wait_for_timeout(700)
-        keep(1)
+        keep(2)
     keep(8)
 
 

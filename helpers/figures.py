@@ -475,8 +475,10 @@ def save_animation(
     Each frame stays for 80 milliseconds, the last for two seconds. All share one palette of 256 colours, so
     that nothing flickers. dither: with FLOYDSTEINBERG, colours in between are mixed from dots.
     """
-    # The last frame has the colours that matter, the first the greys that it all starts from.
-    sample = Image.fromarray(np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])]))
+    # The last frame has the colours that matter, the first the greys that it all starts from; a film that changes its
+    # subject has others in between.
+    chosen = np.linspace(0, len(frames) - 1, min(8, len(frames))).round().astype(int)
+    sample = Image.fromarray(np.concatenate([np.asarray(frames[i])[::2, ::2] for i in chosen]))
     palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
     first, *others = [frame.quantize(palette=palette, dither=dither) for frame in frames]
     times = [80] * len(others) + [2000]

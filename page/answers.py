@@ -385,9 +385,11 @@ def dream(
         score = ", ".join(f"{value:.1f}" for value in state.scores.tolist())
         what = "activation" if layer else "score"
         text = f"{title}: iteration {state.iteration} of {iterations}, {what} {score}"
-        yield Grown(
-            together([deprocess(image) for image in state.images]), text, command(seed, iterations, *more)
-        )
+        steps = state.iteration
+        if not layer and steps < iterations:
+            # How fine a class picture's details may be depends on the number of iterations that are planned.
+            text, steps = f"{text} (the command goes on to {iterations})", iterations
+        yield Grown(together([deprocess(image) for image in state.images]), text, command(seed, steps, *more))
 
 
 def together(pictures: list[Image.Image]) -> Image.Image:

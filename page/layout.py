@@ -380,7 +380,7 @@ def dream_tab() -> None:
             state = gr.Markdown(elem_classes=["said"])
             command, kept, _ = recipe(None)
         with gr.Column(min_width=300):
-            with gr.Row():
+            with gr.Row(equal_height=True):
                 start = gr.Button("Dream", variant="primary", min_width=120)
                 stop = gr.Button("Stop and keep", min_width=120)
             what = gr.Radio(["a class", "a channel"], value="a class", label="of", visible=extras)
@@ -420,7 +420,7 @@ def paint_tab() -> None:
             canvas = shown("the painting so far")
             state = gr.Markdown(elem_classes=["said"])
         with gr.Column(scale=2, min_width=300):
-            with gr.Row():
+            with gr.Row(equal_height=True):
                 start = gr.Button("Paint", variant="primary", min_width=120)
                 stop = gr.Button("Stop and keep", min_width=120)
             name = gr.Dropdown(answers.photo_names(), value="rocket", label="a bundled photo")

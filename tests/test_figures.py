@@ -10,6 +10,7 @@ from helpers.figures import (
     colorize,
     draw_grid,
     overlay,
+    save_animation,
     save_grid,
     save_image,
     signed_picture,
@@ -125,3 +126,10 @@ def test_a_grid_shows_in_a_notebook_as_it_is_written(tmp_path):
     shown = Image.open(io.BytesIO(draw_grid(rows, note="one cell")._repr_png_()))
     written = Image.open(save_grid(tmp_path / "grid.png", rows, note="one cell"))
     assert np.array_equal(np.asarray(shown), np.asarray(written))
+
+
+def test_an_animation_has_the_colours_of_its_middle(tmp_path):
+    grey, red = (Image.new("RGB", (20, 20), color) for color in ("grey", "red"))
+    film = Image.open(save_animation(tmp_path / "film.gif", [grey, red, grey]))
+    film.seek(1)
+    assert film.convert("RGB").getpixel((5, 5)) == (255, 0, 0)

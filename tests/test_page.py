@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -283,6 +284,16 @@ def test_pictures_of_several_seeds_and_of_a_channel():
     assert "--layer features.3 --channel 5" in channel.command
 
 
+def test_the_command_of_a_dream_that_is_stopped_makes_what_was_kept_or_says_that_it_goes_on():
+    kept, *_ = answers.dream("", "fourier", 8, 0, "features.3", 5)
+    *_, again = answers.dream("", "fourier", 1, 0, "features.3", 5)
+    assert "--iterations 1 " in kept.command and kept.command == again.command
+    assert kept.picture.tobytes() == again.picture.tobytes()
+    first, *_, last = answers.dream("gorilla", "fourier", 8, 0)
+    assert first.about.endswith("(the command goes on to 8)") and "goes on" not in last.about
+    assert "--iterations 8 " in first.command
+
+
 def test_the_course_loop_is_watched_while_it_paints(small_styles, monkeypatch):
     import style_utils
 
@@ -363,6 +374,25 @@ for dreamt in layout.dream("a class", "gorilla", "features.3", 0, "pixels", 4, 0
 for painted in layout.paint(None, "rocket", "swirl", "course", "squeezenet", 64, 1.0, False, 5):
     print(painted[1])
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGHUP"])
+def test_a_photo_does_not_stay_when_the_page_is_ended(end, tmp_path):
+    pytest.importorskip("gradio", reason=NO_GRADIO)
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    words = [sys.executable, "-m", "page", "--no-browser"]
+    running = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert any("http://127.0.0.1" in line for line in running.stdout)
+        (folder,) = tmp_path.glob("page-*")
+        (folder / "photo.jpg").write_bytes(b"a visitor's")
+        running.send_signal(getattr(signal, end))
+        running.communicate(timeout=60)
+        assert not folder.exists()
+    finally:
+        running.kill()
+        running.communicate()
 
 
 def test_a_missing_task_is_a_sentence_and_the_classes_are_shown(monkeypatch):
