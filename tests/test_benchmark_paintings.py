@@ -6,12 +6,14 @@ import torch
 from benchmarks import paintings
 from extras.painter.network import FeatureNet
 from helpers.models import load_features
-from tests.test_painter import image
 
 
-def test_the_yardstick_is_zero_for_the_same_and_does_not_ask_where_a_stroke_is():
+def test_the_yardstick_is_zero_for_the_same_and_does_not_ask_where_a_stroke_is(monkeypatch):
+    monkeypatch.setattr(paintings, "SIDE", 128)
     judge = FeatureNet(load_features("squeezenet", quiet=True), paintings.JUDGES)
-    photo, painting = image(1, 64, 80), image(2, 64, 80)
+    photo, painting = paintings.picture("coffee"), paintings.picture("swirl")
+    photo = photo[..., : painting.shape[3]]
+    painting = painting[..., : photo.shape[2], :]
     assert paintings.yardstick(judge, painting, painting, photo)[0] == pytest.approx(0, abs=1e-6)
     assert paintings.yardstick(judge, photo, painting, photo)[1] == pytest.approx(0, abs=1e-6)
     mirrored = paintings.yardstick(judge, painting.flip(3), painting, photo)  # the same strokes elsewhere
