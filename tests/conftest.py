@@ -5,6 +5,7 @@ A test that stops at a task that is not written yet is skipped; the last lines n
 
 import functools
 import os
+import signal
 
 os.environ["TQDM_DISABLE"] = "1"  # read by tqdm when it is imported
 # Read by torch when it is imported, here and in the processes that tests start. Workers run side by side, and on
@@ -19,6 +20,10 @@ from torch import nn
 from helpers.data_utils import PHOTOS, class_names, load_photo
 from helpers.image_utils import preprocess, square
 from helpers.models import load_classifier
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Started in the background of a script: processes started from here would ignore Ctrl-C, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

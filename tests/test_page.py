@@ -173,6 +173,9 @@ def test_a_downloaded_network_can_stand_beside(tmp_path, monkeypatch):
     import torchvision
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        "helpers.weights.is_intact", lambda path, sha256: path.exists()
+    )  # random, in its place
     assert list(answers.networks()) == ["SqueezeNet with random weights"]
     torch.manual_seed(0)
     folder = tmp_path / "hub/checkpoints"

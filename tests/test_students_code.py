@@ -137,8 +137,9 @@ def test_a_mistake_shows_in_the_default_figure(mistake, right, monkeypatch):
     assert source.count(code) in (1, 2)
     handed_in(monkeypatch, file, source.replace(code, wrong))
     shown = figure(kind)
-    assert shown.shape == right[kind].shape
-    difference = np.abs(shown - right[kind]).mean()
+    # Another predicted class may be a line more: what both have in common is compared.
+    height, width = np.minimum(shown.shape[:2], right[kind].shape[:2])
+    difference = np.abs(shown[:height, :width] - right[kind][:height, :width]).mean()
     print(mistake, difference)
     assert difference > VISIBLE
 
