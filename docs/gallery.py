@@ -193,10 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    args.quiet = args.debug = False
-    return cli.guarded(work, args, parser.prog)
+    return cli.run_tool(work, build_parser(), argv)
 
 
 if __name__ == "__main__":

@@ -183,6 +183,15 @@ def guarded(work: Callable[[argparse.Namespace], object], args: argparse.Namespa
     return 0
 
 
+def run_tool(
+    work: Callable[[argparse.Namespace], object], parser: argparse.ArgumentParser, argv: list[str] | None
+) -> int:
+    """Parses and runs `work`, as `guarded` does, for a program without the options --quiet and --debug."""
+    args = parser.parse_args(argv)
+    args.quiet = args.debug = False
+    return guarded(work, args, parser.prog)
+
+
 def open_streams() -> None:
     """Makes every text printable: a closed stream goes nowhere, and what an encoding does not have is escaped."""
     os.environ["MPLBACKEND"] = "agg"  # figures are only written

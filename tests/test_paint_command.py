@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageCms
 
 import style_transfer
-from extras.painter import figures, session
+from extras.painter import figures, optimization, options, session
 from extras.painter.moments import MatchedMoments
 from extras.painter.optimization import OTHER_TERMS, Progress
 from extras.painter.options import duration
@@ -458,6 +458,10 @@ def flipped(path):
         (["--regions", "MASK", "MASK", "--style", "coffee", "rocket"], "give one --style, not 2"),
         (["--regions", "MASK", "MASK", "--sweep", "style=coffee,rocket"], "sweep strength or loss"),
         (["--sweep", "strength=1,2", "--animate", "film.gif"], "--animate and --plot go without it"),
+        (["--mask", "MASK", "--sweep", "content=coffee,rocket"], "sweep strength, style or loss"),
+        (["--loss", "transport", "--optimizer", "lbfgs"], "which --optimizer lbfgs cannot use"),
+        (["--sweep", "loss=moments,transport", "--optimizer", "lbfgs"], "which --optimizer lbfgs cannot use"),
+        (["--sweep", "style=coffee,nowhere.png"], "nowhere.png: no such file"),
         (["--sweep", "speed=1,2"], "give one of strength, content, style, loss"),
         (["--sweep", "strength=1"], "has 1 values: give two or more"),
         (["--sweep", "loss=moments,magic"], "'magic' is no loss"),
@@ -497,6 +501,17 @@ def test_a_sweep_is_one_sheet_with_a_picture_for_each_value(paint, tmp_path, mon
     again = tmp_path / "again.png"
     assert style_transfer.main(["--replay", str(path), "--output", str(again)]) == 0
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_sweep_with_a_missing_picture_paints_none(paint, monkeypatch):
+    steps = []
+    monkeypatch.setattr(Schedule, "stepped", lambda self: steps.append(self))
+    assert paint("--sweep", "content=coffee,nowhere.png")[0] == 1
+    assert not steps
+
+
+def test_the_losses_of_the_command_line_are_those_that_exist():
+    assert tuple(optimization.LOSSES) == options.LOSSES
 
 
 def test_a_sweep_of_styles_is_that_of_single_paintings(paint, monkeypatch):

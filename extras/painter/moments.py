@@ -22,6 +22,28 @@ class PaintingMoments(NamedTuple):
     powers: Mapping[str, float]  # of each content layer: the mean over the positions of the sum of squares
 
 
+def painting_moments(
+    net: FeatureNet,
+    found: Sequence[Mapping[str, Tensor]],
+    shares: Sequence[float],
+    settings: StyleSettings,
+    regions: Regions,
+) -> PaintingMoments:
+    """The moments of each region, from the features of several paintings, mixed by their shares."""
+    target: list[dict[str, Moments]] = [{} for _ in regions.shares()]
+    for name in (net.wanted[layer] for layer in settings.style_layers):
+        # Masks belong to one painting; without masks all weights are None.
+        weights = regions.style_weights(map_size(found[0][name]))
+        for region, weight in zip(target, weights, strict=True):
+            each = [moments(features[name], weight) for features in found]
+            region[name] = Moments(*(blend(parts, shares) for parts in zip(*each, strict=True)))
+    powers = {}
+    for name in (net.wanted[layer] for layer in settings.content_layers):
+        squares = [features[name].float().square().sum(dim=1).mean() for features in found]
+        powers[name] = float(sum(share * square for share, square in zip(shares, squares, strict=True)))
+    return PaintingMoments(target, powers)
+
+
 class MatchedMoments:
     """The loss at one size, a function of the picture.
 
@@ -53,21 +75,8 @@ class MatchedMoments:
         settings: StyleSettings,
         regions: Regions,
     ) -> PaintingMoments:
-        """The moments of each region, mixed from several paintings, each (1, 1 or 3, H, W), by their shares."""
-        names = [net.wanted[layer] for layer in settings.style_layers]
-        target: list[dict[str, Moments]] = [{} for _ in regions.shares()]
-        found = [net(style) for style in styles]
-        for name in names:
-            # Masks belong to one painting; without masks all weights are None.
-            weights = regions.style_weights(map_size(found[0][name]))
-            for region, weight in zip(target, weights, strict=True):
-                each = [moments(features[name], weight) for features in found]
-                region[name] = Moments(*(blend(parts, shares) for parts in zip(*each, strict=True)))
-        powers = {}
-        for name in (net.wanted[layer] for layer in settings.content_layers):
-            squares = [features[name].float().square().sum(dim=1).mean() for features in found]
-            powers[name] = float(sum(share * square for share, square in zip(shares, squares, strict=True)))
-        return PaintingMoments(target, powers)
+        """What the loss needs of several paintings, each (1, 1 or 3, H, W)."""
+        return painting_moments(net, [net(style) for style in styles], shares, settings, regions)
 
     def __call__(self, img: Tensor) -> dict[str, Tensor]:
         """The weighted terms of the loss, by name."""

@@ -59,10 +59,17 @@ def paint_options(arguments: Mapping[str, Any]) -> PaintOptions:
         raise UsageError("--mask and --regions both say what is painted: give one of them")
     if options.regions and styles > 1:
         raise UsageError(f"--regions belongs to one painting: give one --style, not {styles}")
-    if options.sweep and (options.animate or options.plot):
+    name, values = swept(options.sweep) if options.sweep else ("", [])
+    if name and (options.animate or options.plot):
         raise UsageError("--sweep makes one sheet of pictures: --animate and --plot go without it")
-    if options.sweep and options.regions and options.sweep.startswith(("content=", "style=")):
+    if options.regions and name in ("content", "style"):
         raise UsageError("--regions belongs to one photo and one painting: sweep strength or loss")
+    if options.mask and name == "content":
+        raise UsageError("--mask belongs to one photo: sweep strength, style or loss")
+    if options.optimizer == "lbfgs" and "transport" in (options.loss, *values):
+        raise UsageError(
+            "--loss transport draws other places in every step, which --optimizer lbfgs cannot use"
+        )
     if options.animate:
         cli.check_output(Path(options.animate), "--animate", (".gif",))
     if options.plot:

@@ -140,6 +140,8 @@ class PaintSession:
         """Paints a picture for each value of --sweep, and writes them as one sheet to `path`."""
         assert self.options.sweep
         name, values = swept(self.options.sweep)
+        for value in values if name in ("content", "style") else ():
+            size_of(open_image(value, style_size=MIN_DRAWN), self.options.size)  # before the first is painted
         cells: list[Cell] = []
         images: dict[str, Image.Image] = {}
         targets: dict[Size, Any] = {}  # of the styles: computed once where the values do not change them

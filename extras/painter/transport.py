@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extras.painter.moments import MatchedMoments, PaintingMoments
+from extras.painter.moments import MatchedMoments, PaintingMoments, painting_moments
 from extras.painter.network import FeatureNet
 from extras.painter.pixels import map_size
 from extras.painter.regions import Regions
@@ -102,9 +102,7 @@ class Transport:
         features = [{**net(style), PIXELS: style} for style in styles]
         names = [net.wanted[layer] for layer in settings.style_layers[1:]]
         scales = {name: float(features[0][name].float().square().mean().sqrt()) or 1.0 for name in names}
-        return Target(
-            features, shares, scales, MatchedMoments.target_of(net, styles, shares, settings, regions)
-        )
+        return Target(features, shares, scales, painting_moments(net, features, shares, settings, regions))
 
     def __call__(self, img: Tensor) -> dict[str, Tensor]:
         """The weighted terms of the loss, by name."""
