@@ -2,12 +2,16 @@
 
 Both sides use the same network, layers, size, targets, loss and optimizer (torch's L-BFGS). The plain loop is
 what a reader of the paper writes: float32, the picture as it is, weights frozen, the network cut after the
-deepest layer, the covariance as a product that autograd differentiates.
+deepest layer, the covariance as a product that autograd differentiates. Each side has a process of its own, because
+the painter's command sets how the C library keeps memory for the whole process.
 """
 
+import contextlib
 import functools
+import multiprocessing
 from collections.abc import Iterator
-from typing import cast
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +25,7 @@ from extras.painter.network import HISTORY, FeatureNet, fast_dtype
 from extras.painter.optimization import paint
 from extras.painter.schedule import Schedule
 from extras.painter.settings import StyleSettings, settings_for
+from helpers import cli
 from helpers.data_utils import open_image
 from helpers.image_utils import SQUEEZENET_MEAN, SQUEEZENET_STD
 from helpers.models import load_features
@@ -85,13 +90,42 @@ def rows(_device: str = "cpu") -> Iterator[Row]:
     """A step of each network, in bfloat16 where the processor is fast at it, and in float32."""
     for model in MODELS:
         for dtype in dict.fromkeys((fast_dtype(torch.device("cpu")), torch.float32)):
-            content, style = picture("chelsea", SIZE), picture("astronaut", SIZE)
-            cnn = load_features(model, quiet=True)
-            settings = settings_for(cnn)
-            plain_cnn = not_in_place(cnn).to(memory_format=torch.contiguous_format)
-            net = FeatureNet(cnn, settings.layers, dtype)
-            ours = paint(net, content, [style], Schedule([(SIZE, SIZE)], [10**9]), settings)
-            plain = plain_steps(cast(nn.Sequential, plain_cnn), content, style, settings)
-            times = in_turns({"ours": functools.partial(next, ours), "plain": functools.partial(next, plain)})
+            with contextlib.ExitStack() as stack:
+                steps = {
+                    side: functools.partial(_in_process, stack.enter_context(_process(side, model, dtype)))
+                    for side in ("ours", "plain")
+                }
+                times = in_turns(steps)
             name = f"painter, a step of {model} at {SIZE} pixels, {str(dtype).removeprefix('torch.')}"
             yield Row(name, "the written-out loop", times["ours"], times["plain"], BARS[dtype])
+
+
+_running: Iterator[Any]  # of this process
+
+
+def _process(side: str, model: str, dtype: torch.dtype) -> ProcessPoolExecutor:
+    """A process that takes the steps of one side."""
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(side, model, dtype))
+
+
+def _in_process(process: ProcessPoolExecutor) -> None:
+    process.submit(_step).result()
+
+
+def _begin(side: str, model: str, dtype: torch.dtype) -> None:
+    global _running
+    content, style = picture("chelsea", SIZE), picture("astronaut", SIZE)
+    cnn = load_features(model, quiet=True)
+    settings = settings_for(cnn)
+    if side == "ours":
+        cli.keep_freed_memory()  # as the command does
+        net = FeatureNet(cnn, settings.layers, dtype)
+        _running = paint(net, content, [style], Schedule([(SIZE, SIZE)], [10**9]), settings)
+    else:
+        plain_cnn = not_in_place(cnn).to(memory_format=torch.contiguous_format)
+        _running = plain_steps(cast(nn.Sequential, plain_cnn), content, style, settings)
+
+
+def _step() -> None:
+    next(_running)

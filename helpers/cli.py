@@ -299,12 +299,12 @@ def keep_freed_memory() -> None:
     By default, glibc returns the large tensors of a step to the system and requests new pages in the next step: up to
     a fifth of an iteration's time. With another C library this does nothing.
     """
-    TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
+    TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of malloc.h
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
             mallopt = ctypes.CDLL(None).mallopt
             # Both, or neither: the trim threshold alone would return every large tensor at once.
-            if mallopt(MMAP_THRESHOLD, 2**25):
+            if mallopt(MMAP_MAX, 0):
                 mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 

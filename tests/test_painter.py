@@ -11,8 +11,8 @@ from torch import nn
 
 from extras.painter import optimization
 from extras.painter.figures import to_image
-from extras.painter.losses import content_error, moments, style_terms, total_variation
-from extras.painter.network import HISTORY, FeatureNet, bytes_per_pixel, layer_names
+from extras.painter.losses import content_error, content_norm, moments, style_terms, total_variation
+from extras.painter.network import HISTORY, FeatureNet, bytes_per_pixel, fast_dtype, layer_names
 from extras.painter.optimization import gradient_shares, paint, style_size
 from extras.painter.pixels import from_pyramid, luminance, match_luminance, pyramid, with_luminance
 from extras.painter.schedule import MIN_SIDE, Schedule
@@ -63,8 +63,10 @@ def loss_of(picture, content, style, settings=SETTINGS):
     names = [network.wanted[layer] for layer in settings.style_layers]
     found, targets = ({name: moments(maps[name]) for name in names} for maps in (features, painting))
     weights = {network.wanted[layer]: weight for layer, weight in settings.content_layers.items()}
-    powers = {name: float(painting[name].square().sum(dim=1).mean()) for name in weights}
-    content_term = content_error(features, wanted, weights, powers)
+    content_term = 0.0
+    for name, weight in weights.items():
+        norm = content_norm(wanted[name], float(painting[name].square().sum(dim=1).mean()))
+        content_term = content_term + weight * content_error(features[name], wanted[name], norm)
     tv = settings.tv_weight * total_variation(picture)
     return sum(style_terms(found, targets).values()) + content_term + tv
 
@@ -305,3 +307,23 @@ def test_a_picture_goes_out_as_it_is():
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     assert np.array_equal(np.asarray(to_image(tensor)), pixels)
     assert isinstance(to_image(tensor), Image.Image)
+
+
+@pytest.mark.parametrize(
+    ("able", "fast"),
+    [
+        ({}, False),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, False),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, True),
+        ({"avx512_bf16": False, "cpu_name": "AMD EPYC"}, False),
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, True),
+    ],
+)
+def test_bfloat16_is_used_where_convolutions_were_measured_to_be_faster(monkeypatch, able, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert fast_dtype(torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
+
+
+def test_an_older_torch_that_says_nothing_of_the_processor_takes_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert fast_dtype(torch.device("cpu")) == torch.float32

@@ -18,28 +18,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FLAT = 0.02  # a covariance less than this times ||mu||^2 is that of a flat painting
-LARGEST = 1000.0  # times its target that a value counts for
+LARGEST = 1000.0  # times its target that a difference counts for
 ROUNDED = 1e-3  # a relative error below this is a rounding error: there the root is rounded off, so that it has a slope
 
 
-class GramProduct(torch.autograd.Function):
-    """F F^T, with one product in the backward pass, (D + D^T) F. Autograd itself would need two, D F and D^T F."""
+class Sums(torch.autograd.Function):
+    """sum of F_p and sum of F_p F_p^T over the positions p, with one matrix product in the backward pass,
+    (D + D^T) F + d, where d and D are the gradients of the two. Autograd would need two, D F and D^T F.
+    """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(features)
         F = features[0].flatten(1)
-        return F @ F.mT
+        return F.sum(dim=1, dtype=at_least_float32(F.dtype)), F @ F.mT
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, D: Tensor) -> Tensor:
+    def backward(ctx: Any, d: Tensor, D: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
-        # As (F^T (D + D^T))^T, which comes out in the memory layout of the features: channels last.
-        return (features[0].flatten(1).mT @ (D + D.mT)).mT.view(features.shape)
+        # A convolution of 1 x 1 is this product at every position.
+        return nn.functional.conv2d(features, (D + D.mT)[:, :, None, None], d.to(features.dtype))
 
 
 class Moments(NamedTuple):
@@ -54,14 +56,17 @@ def moments(features: Tensor, weights: Tensor | None = None) -> Moments:
 
     weights: (1, 1, H, W), how much each position counts; they sum to 1. The default is 1 / (H * W).
     """
-    dtype = at_least_float32(features.dtype)
     if weights is None:
-        mean = features.mean(dim=(2, 3), keepdim=True, dtype=dtype)
-        centred = features - mean.to(features.dtype)
-        return Moments(mean.flatten(), GramProduct.apply(centred).to(dtype) / features[0, 0].numel())
-    mean = (features * weights.to(features.dtype)).sum(dim=(2, 3), keepdim=True, dtype=dtype)
-    centred = (features - mean.to(features.dtype)) * weights.sqrt().to(features.dtype)
-    return Moments(mean.flatten(), GramProduct.apply(centred).to(dtype))
+        count = features[0, 0].numel()
+        sums, product = Sums.apply(features)
+        mean, second = sums / count, product.to(sums.dtype) / count
+    else:
+        root = weights.sqrt().to(features.dtype)
+        weighted = features * root
+        _, product = Sums.apply(weighted)
+        mean = (weighted * root).sum(dim=(0, 2, 3), dtype=at_least_float32(features.dtype))
+        second = product.to(mean.dtype)
+    return Moments(mean, second - torch.outer(mean, mean))
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -85,8 +90,14 @@ def relative_error(value: Tensor, target: Tensor, least: float | Tensor = 0.0) -
     """
     dtype = at_least_float32(value.dtype)
     value, target = value.to(dtype), target.to(dtype)
-    square = torch.maximum(target.square().sum(), value.detach().square().sum() / LARGEST**2)
-    return (value - target).square().sum() / square.clamp_min(least**2).clamp_min(torch.finfo(dtype).tiny)
+    error = (value - target).square().sum()
+    return bounded(error, target.square().sum().clamp_min(least**2))
+
+
+def bounded(error: Tensor, norm: Tensor) -> Tensor:
+    """error / norm, at most LARGEST^2, but with a slope there, too."""
+    least = (error.detach() / LARGEST**2).clamp_min(torch.finfo(error.dtype).tiny)
+    return error / torch.maximum(norm, least)
 
 
 def root(error: Tensor) -> Tensor:
@@ -94,22 +105,16 @@ def root(error: Tensor) -> Tensor:
     return (error + ROUNDED**2).sqrt() - ROUNDED
 
 
-def content_error(
-    features: Mapping[str, Tensor],
-    targets: Mapping[str, Tensor],
-    weights: Mapping[str, float],
-    powers: Mapping[str, float],
-) -> Tensor:
-    """The content term: the sum over the layers of weight * ||F - P||^2 / max(||P||^2, M * power).
+def content_norm(target: Tensor, power: float) -> Tensor:
+    """max(||P||^2, M * power), for features P (1, C, H, W); power: the mean of ||F_p||^2 over the painting."""
+    square = target.square().sum(dtype=at_least_float32(target.dtype))
+    return square.clamp_min(power * target[0, 0].numel())
 
-    powers: the mean of ||F_p||^2 over the painting.
-    """
-    errors = []
-    for name, weight in weights.items():
-        error = relative_error(features[name], targets[name])
-        power = targets[name].square().sum(dtype=error.dtype) / targets[name][0, 0].numel()
-        errors.append(weight * error * power / power.clamp_min(powers[name]))
-    return torch.stack(errors).sum()
+
+def content_error(features: Tensor, target: Tensor, norm: Tensor) -> Tensor:
+    """||F - P||^2 / norm, a scalar; norm: of `content_norm`."""
+    dtype = norm.dtype
+    return bounded((features.to(dtype) - target.to(dtype)).square().sum(), norm)
 
 
 def layer_weights(count: int) -> list[float]:

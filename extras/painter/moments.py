@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from extras.painter.losses import Moments, blend, content_error, moments, style_terms
+from extras.painter.losses import Moments, blend, content_error, content_norm, moments, style_terms
 from extras.painter.network import FeatureNet
 from extras.painter.pixels import map_size
 from extras.painter.regions import Regions
@@ -63,6 +63,9 @@ class MatchedMoments:
         self.net, self.target, self.regions = net, target, regions
         with torch.no_grad():
             self.content = {name: value.clone() for name, value in net(content).items()}
+            self.norms = {
+                name: content_norm(self.content[name], power) for name, power in target.powers.items()
+            }
         self.weights = {
             net.wanted[layer]: weight / settings.strength for layer, weight in settings.content_layers.items()
         }
@@ -84,7 +87,12 @@ class MatchedMoments:
         return {**self.style_terms(features), "content": self.content_term(features)}
 
     def content_term(self, features: Mapping[str, Tensor]) -> Tensor:
-        return content_error(features, self.content, self.weights, self.target.powers)
+        """The sum over the content layers of w_l * ||F - P||^2 / max(||P||^2, ||A||^2)."""
+        terms = [
+            weight * content_error(features[name], self.content[name], self.norms[name])
+            for name, weight in self.weights.items()
+        ]
+        return torch.stack(terms).sum()
 
     def style_terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The term of each style layer; a region counts by its area."""
