@@ -39,6 +39,10 @@ PAIRS = (
     ("coffee", "swirl"),
     ("stereo_motorcycle", "waves"),
     ("grace_hopper", "pointillist"),
+    ("coffee", "autumn"),
+    ("rocket", "discs"),
+    ("grace_hopper", "waves"),
+    ("stereo_motorcycle", "stained-glass"),
 )
 SIDE, SECONDS = 256, 20.0  # longer side; processor seconds of a picture
 JUDGES = (1, 3, 4, 6, 7, 9, 10, 11, 12)  # children of SqueezeNet

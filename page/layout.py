@@ -1,9 +1,11 @@
 """The page's widgets, and which function of `answers` each of them calls."""
 
+import contextlib
 import functools
 import html
 import io
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -454,7 +456,8 @@ def launch(host: str, port: int | None = None, *, browser: bool = False, block: 
         server_port=port,
         inbrowser=browser,
         share=False,
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
+        quiet=True,
         max_file_size=MAX_FILE,
         footer_links=[],
         run_history=False,
@@ -464,4 +467,9 @@ def launch(host: str, port: int | None = None, *, browser: bool = False, block: 
         css=CSS,
         theme=gr.themes.Base(font=FONTS, font_mono=["ui-monospace", "monospace"]),
     )
+    print(f"The page is at {page.local_url} (Ctrl-C ends it).", flush=True)
+    if block:
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end the page
+            threading.Event().wait()
+        page.close(verbose=False)
     return page
