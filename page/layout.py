@@ -19,6 +19,7 @@ from page.answers import CLASS, LAYER, NETWORK, NOTHING
 
 FONTS = ["system-ui", "sans-serif"]
 MAX_FILE = "20mb"
+FILE_HEIGHT = 45  # pixels of a line in the list of files
 KEPT = (600, 600)  # seconds: how often files of the page are looked at, and how old they may get
 ONE: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
 LIVE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_name": False, **ONE}
@@ -116,7 +117,9 @@ def download(command: str, files: dict[str, bytes], path: str | None) -> Any:
     for last in folder.iterdir():
         last.unlink()
     figure = answers.run_command(command, path, folder, files)
-    return gr.update(value=[str(figure), *(str(folder / name) for name in files)], visible=True)
+    made = [str(figure), *(str(folder / name) for name in files)]
+    label = "figure" + "".join(f", and {name}, which the command reads" for name in files)
+    return gr.update(value=made, label=label, height=FILE_HEIGHT * (1 + len(made)), visible=True)
 
 
 @one_sentence
@@ -222,7 +225,7 @@ def recipe(path: gr.Image | None) -> tuple[gr.Textbox, gr.State, gr.State]:
     )
     kept, files = gr.State(""), gr.State({})
     save = gr.Button("Download the figure with its recipe", size="sm")
-    file = gr.File(label="figure", interactive=False, visible=False, height=90)
+    file = gr.File(label="figure", interactive=False, visible=False)
     save.click(download, [kept, files, path or gr.State(None)], file, api_name=False, **ONE)
     return command, kept, files
 
