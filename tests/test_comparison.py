@@ -229,6 +229,10 @@ def test_rows_say_the_probability_before_and_after_and_show_the_covered_photos_a
     most, elsewhere = shares.rows[1], shares.rows[3]
     assert most[0].caption.endswith("→ 0.33") and not elsewhere[0].caption.endswith("→ 0.33")
     assert most[1].caption == elsewhere[1].caption == "nothing is covered here"
+    # How, and where else, is as asked.
+    where, blurred = shifted_region(most_important(maps[0], 0.02), 5), Cover("2%", "blur", share=0.02)
+    shown = add_covered(MapRows([], []), ONE, maps, batch, OnePixel(), blurred, seed=5)
+    assert torch.equal(shown[1].X[0], covered(X, where, "blur")[0])
 
 
 def test_beside_one_photo_stand_its_covered_copies_each_above_its_map():
