@@ -241,7 +241,7 @@ def test_beside_one_photo_stand_its_covered_copies_each_above_its_map():
     maps = gradient_map(X[:1], batch.y, OnePixel()).numpy()
     shown = add_covered(rows, ONE, maps, batch, OnePixel(), Cover("2%", share=0.02))
     wide, beside = beside_the_photo(batch, rows, shown)
-    assert len(wide.photos) == len(wide.X) == len(beside.rows[0]) == 3
+    assert len(wide.photos) == len(wide.X) == len(beside.rows[0]) == 3 and wide.y.tolist() == [1, 1, 1]
     assert beside.labels == ["one"] and len(beside.rows) == 1
     assert wide.titles == ["a", *rows.labels[1::2]]
     assert wide.subtitles == ["b", rows.rows[1][0].caption, rows.rows[3][0].caption]

@@ -269,6 +269,7 @@ def beside_the_photo(
     batch = batch._replace(
         photos=[*batch.photos, *(found.photos[0] for found in shown)],
         X=torch.cat([batch.X, *(found.X for found in shown)]),
+        y=batch.y.repeat(1 + len(shown)),
         titles=[*batch.titles, *rows.labels[1::2]],
         subtitles=[*batch.subtitles, *(row[0].caption for row in added[::2])],
     )
