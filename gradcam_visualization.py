@@ -52,6 +52,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="under each map (by default of the last layer alone): deletion and insertion curves, and maps of "
         "networks with re-initialized layers",
     )
+    add(
+        "--cover",
+        metavar="WHAT",
+        help="under each map (by default of the last layer alone): the photo with a region covered, the probability "
+        "before and after, and the new map. WHAT is a picture, white where the photo is covered, or a share such as "
+        "10%%: what the map calls most important, and the same region somewhere else",
+    )
+    add("--cover-with", choices=("grey", "blur"), help="what --cover puts there (default grey)")
     return parser
 
 
@@ -60,13 +68,26 @@ def work(args: argparse.Namespace) -> object:
 
     if args.method not in METHODS:
         raise nearest(args.method, METHODS, "method")
-    beyond = {"--method": args.method != "grad-cam", "--fuse": args.fuse, "--trust": args.trust}
+    cover = args.cover is not None
+    if args.cover_with and not cover:
+        raise UsageError("--cover-with goes with --cover")
+    for option in ("trust", "guided", "compare_models"):
+        if cover and getattr(args, option):
+            raise UsageError(f"--cover does not go with --{option.replace('_', '-')}: draw a figure of each")
+    beyond = {
+        "--method": args.method != "grad-cam",
+        "--fuse": args.fuse,
+        "--trust": args.trust,
+        "--cover": cover,
+    }
     for option in filter(beyond.get, beyond):
         cli.require_extras(option)
     if any(beyond.values()):
         from extras.attribution import figures as extra
         from extras.attribution.cam import cam_at, fuse, passes_of
         from extras.attribution.methods import class_activation
+    if cover:
+        from extras.attribution.comparison import add_covered, beside_the_photo, read_cover
     if args.versus or args.compare_models:
         cli.require_extras("--versus" if args.versus else "--compare-models")
         from extras.attribution.comparison import against, network_rows, open_networks
@@ -111,14 +132,15 @@ def work(args: argparse.Namespace) -> object:
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
     batch = load_batch(args.images, args.classes, args.size, model, labels, args.crop)
-    if args.top:
-        best = best_classes(batch.X, model, args.top, batch.names)
+    if cover:
+        region = read_cover(args.cover, args.cover_with or "grey", args.images, args.size, args.crop)
+        batch.sources.update(region.sources)
     if args.versus:
         batch, model = against(batch, model, args.versus, batch.names)
     notes = [f"Method: {args.method}, at the layers named.", NOTES["region"], SCALED]
     layers = args.layers
     if not layers:
-        alone = args.trust and not args.fuse
+        alone = (args.trust or cover) and not args.fuse
         try:
             layers = [last_map_layer(model, batch.X)] if alone else spread_layers(model, batch.X)
         except ValueError as error:  # a transformer, say
@@ -157,11 +179,18 @@ def work(args: argparse.Namespace) -> object:
             for photo, heat in zip(batch.photos, heats, strict=True)
         ]
         groups.append(MapRows([cells], [title]))
-        if args.trust:
+        if args.trust or cover:
             at = [title] if title in maps else list(maps)
             explain = class_activation(args.method, at, fused=title not in maps)
             method = extra.Method("class activation map", explain, "region", passes=passes)
+        if args.trust:
             extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
+        if cover:
+            shown_covered = add_covered(groups[-1], method, heats, batch, model, region, args.seed)
+    if cover:
+        notes.append(region.note)
+        if len(batch.photos) == len(groups) == 1:
+            batch, groups[0] = beside_the_photo(batch, groups[0], shown_covered)
     if args.guided:
         notes.append(guided_note(model, batch.X))
         cli.say(notes[-1], args.quiet)
@@ -185,6 +214,7 @@ def work(args: argparse.Namespace) -> object:
         compared = Method(args.method, class_activation(args.method), "region", layers=last_layer)
         groups += network_rows(compared, batch, others, like=groups[0])
     if args.top:
+        best = best_classes(batch.X, model, args.top, batch.names)
         groups.insert(len(batch.photos) == 1, chart_rows(best, like=groups[0]))
     rows, labels = arrange(batch, groups)
     return save_grid(

@@ -67,8 +67,7 @@ def load_batch(
     if crop and not images:
         raise UsageError("--crop goes with --images")
     if images:
-        cut = (lambda img: cropped(img, crop, size)) if crop else (lambda img: square(img, size))
-        photos = [np.asarray(cut(open_image(text))) for text in images]
+        photos = [np.asarray(seen_part(open_image(text), size, crop)) for text in images]
         labels = [image_name(text) for text in images]
     else:
         X, _, labels, _ = load_images()
@@ -145,6 +144,11 @@ def _takes(model: nn.Module, X: Tensor, side: int) -> bool:
     except (RuntimeError, ValueError, AssertionError, IndexError):
         return False
     return True
+
+
+def seen_part(img: Image.Image, size: int, crop: tuple[int, int, int] | None = None) -> Image.Image:
+    """The square of a picture that the network sees, of `size` pixels: its middle, see `square`, or the `crop`."""
+    return cropped(img, crop, size) if crop else square(img, size)
 
 
 def cropped(img: Image.Image, crop: tuple[int, int, int], size: int) -> Image.Image:

@@ -1,13 +1,14 @@
 """What the page shows, from what its widgets hold: each function calls the library and knows nothing of Gradio."""
 
 import functools
+import io
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from helpers.cli import seed_everything
 from helpers.data_utils import PHOTOS, class_names, find_class, open_image
 from helpers.errors import CannotError, UsageError
-from helpers.figures import DPI, Cell, draw_grid, overlay, tile
+from helpers.figures import DPI, Cell, draw_grid, tile
 from helpers.image_batch import ImageBatch, best_classes, map_picture
 from helpers.image_utils import deprocess, preprocess, square
 from helpers.models import downloaded_classifiers, load_classifier, load_features, only_classes
@@ -32,6 +33,7 @@ GRADED = {"Grad-CAM": "grad-cam", "saliency map": "saliency", "guided backpropag
 TRAINED, RANDOM = "squeezenet", "squeezenet:random"
 NOTHING, CLASS, LAYER, NETWORK = "nothing", "another class", "another layer", "another network"
 PROJECT = Path(__file__).resolve().parent.parent
+REGION = "region.png"  # what a brushed region is called on the command line
 PAUSE = 0.3  # seconds between two pictures of something that grows
 T = TypeVar("T")
 
@@ -50,6 +52,17 @@ class Look(NamedTuple):
     beside: Answer | None
     classes: list[tuple[str, float]]
     command: str
+
+
+class Poked(NamedTuple):
+    """A photo with a region covered, under its new map, uint8 (H, W, 3); the five best classes with their probabilities
+    before and after; the command line, and the files that it reads beside the photo, by name.
+    """
+
+    picture: np.ndarray
+    classes: list[tuple[str, float, float]]
+    command: str
+    files: dict[str, bytes]
 
 
 class Asked(NamedTuple):
@@ -227,8 +240,7 @@ def explain(
 
 def command_of(asked: Asked, beside: Asked | None = None) -> str:
     """The command line that draws the same map, or the two side by side."""
-    photo = Path(asked.path).name if asked.path else asked.name
-    words = ["--images", f"./{photo}" if photo.startswith("-") else photo, "--classes", str(asked.target)]
+    words = [*_photo_words(asked.path, asked.name), "--classes", str(asked.target)]
     if beside and beside.target != asked.target:
         words.append(str(beside.target))
     if asked.versus is not None:
@@ -249,15 +261,25 @@ def command_of(asked: Asked, beside: Asked | None = None) -> str:
     return shlex.join([script, *words])
 
 
-def run_command(command: str, path: str | None, folder: Path) -> Path:
+def _photo_words(path: str | None, name: str, option: str = "--images") -> list[str]:
+    photo = Path(path).name if path else name
+    return [option, f"./{photo}" if photo.startswith("-") else photo]
+
+
+def run_command(
+    command: str, path: str | None, folder: Path, files: Mapping[str, bytes] | None = None
+) -> Path:
     """Runs a command line that the page shows, and returns the picture in `folder`, which carries its recipe. path: the
-    uploaded photo, which the command calls by its name. Raises CannotError with the command's own line.
+    uploaded photo, which the command calls by its name; files: what else it reads, by name, which is put into `folder`,
+    too. Raises CannotError with the command's own line.
     """
     script, *words = shlex.split(command)
     output = folder / "figure.png"
     with tempfile.TemporaryDirectory() as scratch:
         if path:
             shutil.copy(path, Path(scratch) / Path(path).name)
+        for name, data in (files or {}).items():
+            (Path(scratch) / name).write_bytes(data)
         done = subprocess.run(
             [sys.executable, str(PROJECT / script), *words, "--quiet", "--output", str(output)],
             cwd=scratch,
@@ -267,6 +289,8 @@ def run_command(command: str, path: str | None, folder: Path) -> Path:
         )
     if done.returncode:
         raise CannotError((done.stderr.strip().splitlines() or ["the command failed"])[-1])
+    for name, data in (files or {}).items():
+        (folder / name).write_bytes(data)
     return output
 
 
@@ -303,31 +327,64 @@ def meaning_of_tests() -> str:
     return EVALUATION_NOTE
 
 
-def poke(photo: np.ndarray, mask: np.ndarray, how: str) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
-    """The Grad-CAM map of a photo with a region covered, over that photo; and the five classes that led before, with
-    their probabilities before and after. mask: (H, W); how: grey or blur.
+@functools.lru_cache(maxsize=8)
+def probabilities_of(path: str | None, name: str) -> Tensor:
+    """The probabilities of all classes (K,) of a photo."""
+    with torch.no_grad():
+        return network()(preprocess(photo_of(path, name), SIZE)).softmax(dim=1)[0]
+
+
+def poke(path: str | None, name: str, mask: np.ndarray, how: str) -> Poked:
+    """Covers a region of a photo. mask: (H, W), of the square that the network sees; how: grey or blur."""
+    if not mask.any():
+        k = int(probabilities_of(path, name).argmax())
+        command = command_of(Asked(path, name, "Grad-CAM", TRAINED, layers()[-1], k, None))
+        return _poke(path, name, mask, how, "")._replace(command=command)
+    photo = Path(path).name if path else name
+    file = REGION if photo.lower() != REGION else f"covered_{REGION}"
+    poked = _poke(path, name, mask, how, file)
+    return poked._replace(files={file: region_file(mask, open_image(path or name).size)})
+
+
+def poke_share(path: str | None, name: str, share: float, how: str, elsewhere: bool) -> Poked:
+    """Covers the `share` of a photo that Grad-CAM calls most important, or the same region somewhere else."""
+    from extras.attribution.comparison import Cover, regions_of, share_of
+
+    what = f"{round(100 * share, 2):g}%"
+    cover = Cover(what, share=share_of(what))
+    X, y = preprocess(photo_of(path, name), SIZE), probabilities_of(path, name).argmax()[None]
+    heat, _ = explain("Grad-CAM", X, y, network())
+    masks = list(regions_of(cover, heat[None]).values())
+    return _poke(path, name, masks[elsewhere][0], how, what)
+
+
+def _poke(path: str | None, name: str, mask: np.ndarray, how: str, what: str) -> Poked:
+    """what: the mask, as --cover names it."""
+    from extras.attribution.comparison import explain_covered
+    from extras.attribution.methods import class_activation
+
+    names, before = class_names(), probabilities_of(path, name)
+    best = before.topk(5).indices
+    X = preprocess(photo_of(path, name), SIZE)
+    found = explain_covered(X, best[:1], network(), class_activation("grad-cam"), mask, how)
+    after = found.probabilities[0]
+    rows = [(names[k], before[k].item(), after[k].item()) for k in best.tolist()]
+    picture = map_picture(found.maps[0], "region", found.photos[0])
+    words = [*_photo_words(path, name), "--classes", str(best[0].item()), "--cover", what]
+    words += ["--cover-with", how] * (how != "grey") + ["--top", str(len(rows))]
+    return Poked(picture, rows, shlex.join(["./gradcam_visualization.py", *words]), {})
+
+
+def region_file(mask: np.ndarray, photo_size: tuple[int, int]) -> bytes:
+    """A region (H, W) of the square that the network sees as a PNG, white on black, that `read_cover` reads as this
+    region: it must not be as large as the photo, of which only a part is seen.
     """
-    from extras.attribution.comparison import covered, occluded_scores
-
-    names, model = class_names(), network()
-    X = preprocess(photo, photo.shape[:2])
-    (before,) = best_classes(X, model, 5, names)
-    after = occluded_scores(X, mask, model, how).softmax(dim=1)[0]
-    y = torch.tensor([names.index(before[0][0])])
-    hidden = covered(X, mask, how)
-    heat, _ = explain("Grad-CAM", hidden, y, model)
-    rows = [(name, p, after[names.index(name)].item()) for name, p in before]
-    return overlay(np.asarray(deprocess(hidden)), heat), rows
-
-
-def suggested_mask(photo: np.ndarray, share: float, random: bool) -> np.ndarray:
-    """The region that Grad-CAM calls most important, or the same region somewhere else."""
-    from extras.attribution.comparison import most_important, shifted_region
-
-    X = preprocess(photo, photo.shape[:2])
-    y = network()(X).argmax(dim=1)
-    mask = most_important(explain("Grad-CAM", X, y, network())[0], share)
-    return shifted_region(mask) if random else mask
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    if picture.size == photo_size:
+        picture = picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST)
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    return data.getvalue()
 
 
 class Grown(NamedTuple):
@@ -423,8 +480,7 @@ def paint(
     """A painting while it is painted: picture, losses and time left, and the command that paints it again. size: of the
     longer side in pixels. method: paint (the painter, which ends after `seconds`), or course (the graded loop).
     """
-    photo = Path(path).name if path else name
-    words = ["--content", f"./{photo}" if photo.startswith("-") else photo, "--style", style]
+    words = [*_photo_words(path, name, "--content"), "--style", style]
     words += ["--model", model, "--strength", f"{strength:g}"]
     command = shlex.join(["./style_transfer.py", "--method", method, *words])
     fetched = " (the first time, 64 MB of weights are fetched)" if model == "vgg16" else ""

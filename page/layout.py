@@ -21,6 +21,7 @@ from page.answers import CLASS, LAYER, NETWORK, NOTHING
 
 FONTS = ["system-ui", "sans-serif"]
 MAX_FILE = "20mb"
+FILE_HEIGHT = 45  # pixels of a line in the list of files
 KEPT = (600, 600)  # seconds: how often files of the page are looked at, and how old they may get
 ONE: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
 LIVE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_name": False, **ONE}
@@ -111,11 +112,16 @@ def _downloads() -> tempfile.TemporaryDirectory:
 
 
 @one_sentence
-def download(command: str, path: str | None) -> Any:
+def download(command: str, files: dict[str, bytes], path: str | None) -> Any:
     if not command:
         raise UsageError("There is nothing to download yet.")
-    file = answers.run_command(command, path, Path(_downloads().name))
-    return gr.update(value=str(file), visible=True)
+    folder = Path(_downloads().name)
+    for last in folder.iterdir():
+        last.unlink()
+    figure = answers.run_command(command, path, folder, files)
+    made = [str(figure), *(str(folder / name) for name in files)]
+    label = "figure" + "".join(f", and {name}, which the command reads" for name in files)
+    return gr.update(value=made, label=label, height=FILE_HEIGHT * (1 + len(made)), visible=True)
 
 
 @one_sentence
@@ -125,26 +131,25 @@ def open_poke(path: str | None, name: str) -> np.ndarray:
 
 @one_sentence
 def poke(strokes: Sequence[np.ndarray], path: str | None, name: str, how: str) -> tuple:
-    photo = answers.photo_of(path, name)
-    mask = np.zeros(photo.shape[:2], bool)
+    mask = np.zeros((answers.SIZE, answers.SIZE), bool)
     for layer in strokes:
         mask |= layer
-    return _poked(photo, mask, how)
+    return _poked(answers.poke(path, name, mask, how))
 
 
 @one_sentence
-def cover(path: str | None, name: str, how: str, share: float, random: bool) -> tuple:
-    photo = answers.photo_of(path, name)
-    return _poked(photo, answers.suggested_mask(photo, share, random), how)
+def cover(path: str | None, name: str, how: str, share: float, elsewhere: bool) -> tuple:
+    return _poked(answers.poke_share(path, name, share, how, elsewhere))
 
 
-def _poked(photo: np.ndarray, mask: np.ndarray, how: str) -> tuple:
-    picture, rows = answers.poke(photo, mask, how)
+def _poked(poked: answers.Poked) -> tuple:
     lines = "".join(
-        f"<tr><td>{html.escape(name)}</td>{_bar(before)}{_bar(after)}</tr>" for name, before, after in rows
+        f"<tr><td>{html.escape(name)}</td>{_bar(before)}{_bar(after)}</tr>"
+        for name, before, after in poked.classes
     )
     head = "<tr><th>class</th><th>before</th><th>after</th></tr>"
-    return picture, f'<table class="scores">{head}{lines}</table>'
+    table = f'<table class="scores">{head}{lines}</table>'
+    return poked.picture, table, poked.command, poked.command, poked.files
 
 
 def _bar(probability: float) -> str:
@@ -213,18 +218,18 @@ def shown(label: str, **options: Any) -> gr.Image:
     )
 
 
-def recipe(path: gr.Image | None) -> tuple[gr.Textbox, gr.State, gr.Button]:
-    """The command line, and a button that runs it and hands out the picture. What is run is kept here, in the state,
-    and does not come from the browser.
+def recipe(path: gr.Image | None) -> tuple[gr.Textbox, gr.State, gr.State]:
+    """The command line, and a button that runs it and hands out the picture. What is run, and the files that it reads
+    beside the photo, are kept here, in the two states, and do not come from the browser.
     """
     command = gr.Textbox(
         label="the same on the command line", buttons=["copy"], lines=2, elem_classes=["command"]
     )
-    kept = gr.State("")
+    kept, files = gr.State(""), gr.State({})
     save = gr.Button("Download the figure with its recipe", size="sm")
-    file = gr.File(label="figure", interactive=False, visible=False, height=90)
-    save.click(download, [kept, path or gr.State(None)], file, api_name=False, **ONE)
-    return command, kept, save
+    file = gr.File(label="figure", interactive=False, visible=False)
+    save.click(download, [kept, files, path or gr.State(None)], file, api_name=False, **ONE)
+    return command, kept, files
 
 
 def brush() -> gr.ImageEditor:
@@ -358,10 +363,11 @@ def poke_tab(tab: gr.Tab, path: gr.Image, name: gr.Dropdown) -> None:
         with gr.Column(min_width=320):
             picture = shown("the covered photo and its new map")
             table = gr.HTML()
-            share = gr.Slider(0.01, 0.5, value=0.1, label="share of the photo")
+            share = gr.Slider(0.01, 0.5, value=0.1, step=0.01, label="share of the photo")
             by_map = gr.Button("Cover what the map calls most important")
             by_chance = gr.Button("Cover the same area somewhere else")
-    result = [picture, table]
+    command, kept, files = recipe(path)
+    result = [picture, table, command, kept, files]
     tab.select(open_poke, [path, name], editor, **QUICK).then(
         poke, [editor, path, name, how], result, show_progress="hidden", api_name=False, **ONE
     )

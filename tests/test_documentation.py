@@ -127,6 +127,8 @@ def works_small(text, script, words, capsys):
         filter(None, masks), (args.content, *args.style) if any(masks) else (), strict=False
     ):
         draw_a_mask(Path(mask), open_image(like).size)
+    if Path(getattr(args, "cover", None) or "").suffix:
+        draw_a_mask(Path(args.cover), open_image(args.images[0]).size)
     if args.replay:
         made = next(c for c in gallery.commands(text) if args.replay in gallery.files_of(c))
         works_small(text, *(lambda script, *rest: (script, rest))(*shlex.split(made)), capsys)

@@ -16,6 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
+import gradcam_visualization
+from helpers.data_utils import load_photo
 from helpers.errors import UsageError
 from helpers.figures import overlay
 from helpers.image_utils import preprocess
@@ -84,8 +86,9 @@ def test_poke_answers_through_the_client(client, tmp_path):
     strokes[60:180, 60:180] = 255
     Image.fromarray(strokes).save(tmp_path / "strokes.png")
     drawn = {"background": None, "layers": [handle_file(str(tmp_path / "strokes.png"))], "composite": None}
-    _, table = client.predict(drawn, None, "coffee", "grey", api_name="/poke")
+    _, table, command = client.predict(drawn, None, "coffee", "grey", api_name="/poke")
     assert "espresso" in table
+    assert command == "./gradcam_visualization.py --images coffee --classes 967 --cover region.png --top 5"
     before, after = (float(number) for number in re.findall(r"<td>([\d.]+)<", table)[:2])
     assert after < before
 
@@ -115,6 +118,17 @@ def test_the_browser_cannot_say_which_command_is_run(client):
     assert sorted(answered) == ["/dream", "/look", "/paint", "/poke", "/test"]
     parameters = [p["label"] for endpoint in answered.values() for p in endpoint["parameters"]]
     assert not [label for label in parameters if "command" in label]
+
+
+def test_what_each_tab_downloads_is_kept_by_the_page():
+    gradio = pytest.importorskip("gradio", reason=NO_GRADIO)
+    from page.layout import build
+
+    downloads = [event for event in build().fns.values() if event.name == "download"]
+    assert len(downloads) == 4
+    for event in downloads:
+        command, files, *_ = event.inputs
+        assert isinstance(command, gradio.State) and isinstance(files, gradio.State)
 
 
 def test_the_map_over_the_photo_is_the_graded_one():
@@ -222,13 +236,101 @@ def test_the_commands_draw(tmp_path):
 
 
 def test_covering_what_the_map_names_costs_more_than_the_same_area_elsewhere():
-    photo = answers.photo_of(None, "coffee")
-    best, moved = (answers.suggested_mask(photo, 0.2, random) for random in (False, True))
-    assert best.sum() == moved.sum() == round(0.2 * 224 * 224)
-    nothing = answers.poke(photo, np.zeros((224, 224), bool), "grey")[1]
-    assert all(before == pytest.approx(after, abs=1e-5) for _, before, after in nothing)
-    left = [answers.poke(photo, mask, "grey")[1][0][2] for mask in (best, moved)]
-    assert left[0] < left[1] < nothing[0][1]
+    best, moved = (answers.poke_share(None, "coffee", 0.2, "grey", elsewhere) for elsewhere in (False, True))
+    nothing = answers.poke(None, "coffee", np.zeros((224, 224), bool), "grey")
+    assert all(before == pytest.approx(after, abs=1e-5) for _, before, after in nothing.classes)
+    assert best.classes[0][2] < moved.classes[0][2] < nothing.classes[0][1]
+    command = "./gradcam_visualization.py --images coffee --classes 967 --cover 20% --top 5"
+    assert best.command == moved.command == command and best.files == moved.files == {}
+    blurred = answers.poke_share(None, "coffee", 0.125, "blur", False).command
+    assert blurred == command.replace("20%", "12.5% --cover-with blur")
+    with pytest.raises(UsageError, match="--cover 150%: a share is"):
+        answers.poke_share(None, "coffee", 1.5, "grey", False)
+
+
+def test_nothing_covered_is_what_look_shows():
+    nothing = answers.poke(None, "coffee", np.zeros((224, 224), bool), "grey")
+    look = answers.look(None, "coffee")
+    assert np.abs(nothing.picture.astype(int) - look.answer.picture).max() <= 1
+    assert nothing.command == look.command and nothing.files == {}
+
+
+@pytest.fixture
+def drawn_cells(monkeypatch):
+    """What the Grad-CAM runner draws, by its options, in the folder of its command."""
+
+    def draw(command, folder):
+        kept = []
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("helpers.figures.save_grid", lambda path, rows, **_: kept.append(rows) or path)
+        script, *words = shlex.split(command)
+        assert script == "./gradcam_visualization.py" and gradcam_visualization.main(words) == 0
+        return kept[0]
+
+    return draw
+
+
+def brushed():
+    """A region with a fine edge and a single pixel."""
+    mask = np.random.default_rng(0).random((224, 224)) < 0.3
+    mask[60:150, 40:] = False
+    mask[100, 100] = True
+    return mask
+
+
+@pytest.mark.parametrize("size", [(90, 60), (224, 224), (448, 448)])
+@pytest.mark.parametrize("how", ["grey", "blur"])
+def test_the_command_of_a_poke_draws_the_same_picture(size, how, tmp_path, drawn_cells):
+    """The region's file is none of the photo's size: of that one, only the middle would count."""
+    photo = tmp_path / "cup.png"
+    load_photo("coffee").resize(size).save(photo)
+    poked = answers.poke(str(photo), "chelsea", brushed(), how)
+    for name, data in poked.files.items():
+        (tmp_path / name).write_bytes(data)
+    assert list(poked.files) == ["region.png"]
+    photos, charts, maps = drawn_cells(poked.command, tmp_path)
+    assert np.abs(poked.picture.astype(int) - maps[1].image).max() <= 1
+    assert np.mean(poked.picture != maps[1].image) < 1e-3
+    for (name, before, after), (title, value) in zip(poked.classes, charts[0].values, strict=True):
+        assert name == title and before == pytest.approx(value, abs=1e-6)
+        assert dict(charts[1].values).get(name, after) == pytest.approx(after, abs=1e-6)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_command_of_a_button_draws_the_same_picture(elsewhere, tmp_path, drawn_cells):
+    poked = answers.poke_share(None, "chelsea", 0.13, "grey", elsewhere)
+    maps = drawn_cells(poked.command, tmp_path)[-1]
+    assert np.abs(poked.picture.astype(int) - maps[1 + elsewhere].image).max() <= 1
+
+
+def test_a_photo_that_is_called_as_the_region_keeps_its_name(photo_file, tmp_path):
+    odd = tmp_path / "Region.png"
+    Image.open(photo_file).save(odd)
+    poked = answers.poke(str(odd), "chelsea", brushed(), "grey")
+    assert list(poked.files) == ["covered_region.png"]
+    assert "--images Region.png " in poked.command and "--cover covered_region.png " in poked.command
+
+
+def test_a_poke_of_an_upload_is_handed_out_with_its_region_and_made_again(photo_file, tmp_path, monkeypatch):
+    layout = pytest.importorskip("page.layout", reason=NO_GRADIO)
+    *_, command, kept, files = layout.poke([brushed()], str(photo_file), "chelsea", "grey")
+    assert command == kept
+    update = layout.download(kept, files, str(photo_file))
+    figure, region = map(Path, update["value"])
+    assert (figure.name, region.name) == ("figure.png", "region.png")
+    assert region.read_bytes() == files["region.png"]
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    for file in (figure, region, photo_file):
+        (saved / file.name).write_bytes(file.read_bytes())
+    monkeypatch.chdir(saved)
+    assert gradcam_visualization.main(["--replay", "figure.png", "--output", "b.png"]) == 0
+    assert (saved / "b.png").read_bytes() == figure.read_bytes()
+    monkeypatch.setattr(answers, "run_command", lambda *_: figure)
+    assert layout.download("./gradcam_visualization.py", {}, None)["value"] == [str(figure)]
+    assert not region.exists()  # nothing of the last download is left
+    with pytest.raises(Exception, match="nothing to download"):
+        layout.download("", {}, None)
 
 
 def test_what_is_watched_ends_with_its_result_and_raises_its_error():

@@ -102,7 +102,11 @@ def test_a_visitor_looks(tab, tmp_path):
     assert command(tab).endswith("--layers features.11 --trust")
 
 
-def test_a_visitor_pokes(tab):
+def test_a_visitor_pokes_downloads_and_makes_it_again(tab, tmp_path):
+    photo = tmp_path / "cup.png"
+    load_photo("coffee").save(photo)
+    tab.locator("input[type=file]").first.set_input_files(photo)
+    says(tab, "espresso, layer features.12")
     opened(tab, "Poke")
     tab.locator(".scores").wait_for()
     assert len(set(scores(tab))) == 1
@@ -118,12 +122,34 @@ def test_a_visitor_pokes(tab):
         return cells[0].innerText !== cells[1].innerText;
     }""")
     brushed = scores(tab)
+    assert command(tab) == (
+        "./gradcam_visualization.py --images cup.png --classes 967 --cover region.png --top 5"
+    )
+    pressed(tab, "Download the figure with its recipe")
+    links = tab.locator("a[download]:visible")
+    links.nth(1).wait_for()
+    for link in links.all():
+        with tab.expect_download() as download:
+            link.click()
+        download.value.save_as(tmp_path / download.value.suggested_filename)
+    assert (tmp_path / "region.png").exists()
+    again = [
+        sys.executable,
+        ROOT / "gradcam_visualization.py",
+        "--replay",
+        "figure.png",
+        "--output",
+        "again.png",
+    ]
+    subprocess.run(again, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "figure.png").read_bytes()
     pressed(tab, "Cover what the map calls most important")
     tab.wait_for_function(
         f"""() => document.querySelectorAll(".scores tr")[1].querySelectorAll("td")[2].innerText.trim()
         !== "{brushed[1]:.2f}" """
     )
     assert scores(tab)[1] < scores(tab)[0]
+    assert command(tab).endswith("--cover 10% --top 5")
 
 
 def test_a_visitor_dreams_and_stops(tab):

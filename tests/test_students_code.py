@@ -249,6 +249,7 @@ EXTRA_OPTIONS = [
     ("saliency_visualization.py", "--trust"),
     ("gradcam_visualization.py", "--method", "layer-cam"),
     ("gradcam_visualization.py", "--fuse"),
+    ("gradcam_visualization.py", "--cover", "10%"),
     ("class_visualization.py", "--method", "fourier"),
     ("class_visualization.py", "--fool", "coffee"),
     ("style_transfer.py", "--method", "paint"),

@@ -1,20 +1,33 @@
 """Questions with two sides: one class against another, a photo with and without a region, two networks."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from extras.attribution.methods import Method
-from helpers.data_utils import find_class
-from helpers.errors import UsageError
+from helpers import cli
+from helpers.data_utils import find_class, image_size
+from helpers.errors import CannotError, UsageError
 from helpers.figures import Cell, gaussian_blur
-from helpers.image_batch import ImageBatch, MapRows, describe_network, map_picture, padded
+from helpers.image_batch import (
+    ImageBatch,
+    MapRows,
+    describe_network,
+    map_picture,
+    padded,
+    seen_part,
+)
+from helpers.image_utils import deprocess, read_image, resize
 from helpers.models import load_classifier
-from visualizers.mechanisms import frozen_eval, in_batches
+from visualizers.mechanisms import Advance, frozen_eval, in_batches
 
 COVER_BLUR = 0.05  # width of the blur as a share of the image's shorter side, as in evaluation's insertion
+HOW = {"grey": "in grey", "blur": "by a blurred copy"}  # what `covered` knows, in a figure's words
 
 
 class ScoreDifference(nn.Module):
@@ -65,11 +78,40 @@ def covered(X: Tensor, mask: np.ndarray | Tensor, how: str = "grey") -> Tensor:
     return torch.where(mask.expand(len(X), *mask.shape[-2:])[:, None], below, X)
 
 
-def occluded_scores(X: Tensor, mask: np.ndarray | Tensor, model: nn.Module, how: str = "grey") -> Tensor:
-    """The raw scores of all classes when the region `mask` is covered, see `covered`: (N, K)."""
+def all_scores(X: Tensor, model: nn.Module) -> Tensor:
+    """The raw scores of all classes (N, K) of images X (N, 3, H, W), a batch of images at a time."""
     with frozen_eval(model), torch.no_grad():
         y = torch.zeros(len(X), dtype=torch.long, device=X.device)
-        return in_batches(lambda x, _: model(x.detach()), covered(X, mask, how), y)
+        return in_batches(lambda x, _: model(x.detach()), X, y)
+
+
+class Covered(NamedTuple):
+    """Images with a region covered: X normalized (N, 3, H, W), photos uint8 (N, H, W, 3), the probabilities of all
+    classes (N, K), and the maps (N, H, W) that explain the same classes as before.
+    """
+
+    X: Tensor
+    photos: list[np.ndarray]
+    probabilities: Tensor
+    maps: np.ndarray
+
+
+def explain_covered(
+    X: Tensor,
+    y: Tensor,
+    model: nn.Module,
+    explain: Callable[..., Tensor],
+    mask: np.ndarray | Tensor,
+    how: str = "grey",
+    advance: Advance = None,
+) -> Covered:
+    """What the network says, and what a method `explain` (X, y, model, advance) draws, once the region `mask` of images
+    X (N, 3, H, W) is covered, see `covered`; y (N,): the classes to explain.
+    """
+    hidden = covered(X, mask, how)
+    photos = [np.asarray(deprocess(image)) for image in hidden]
+    maps = explain(hidden, y, model, advance).cpu().numpy()
+    return Covered(hidden, photos, all_scores(hidden, model).softmax(dim=1), maps)
 
 
 def most_important(heat: np.ndarray, share: float) -> np.ndarray:
@@ -88,6 +130,150 @@ def shifted_region(mask: np.ndarray, seed: int = 0) -> np.ndarray:
     """
     down, right = np.random.default_rng(seed).integers(0, mask.shape)
     return np.roll(mask, (int(down), int(right)), axis=(0, 1))
+
+
+class Cover(NamedTuple):
+    """What is covered, as `what` says: a share of the pixels, which each map chooses, or else the masks (N, H, W), or
+    one for all (1, H, W), of the picture in a file. how: see `covered`.
+    """
+
+    what: str
+    how: str = "grey"
+    share: float | None = None
+    masks: np.ndarray | None = None
+    picture: np.ndarray | None = None
+
+    @property
+    def sources(self) -> dict[str, np.ndarray]:
+        """The file's picture by its name, for the recipe."""
+        return {} if self.picture is None else {self.what: self.picture}
+
+    @property
+    def note(self) -> str:
+        """What one sees, in words."""
+        if self.share is None:
+            first = (
+                f"What is white in {Path(self.what).name} is covered {HOW[self.how]}: if the probability falls, "
+                "the network used what is under it."
+            )
+        else:
+            first = (
+                f"The {self.what} of the pixels that a map calls most important are covered {HOW[self.how]}, then the "
+                "same region somewhere else: if the map is right, the first costs more probability."
+            )
+        return f"{first} The map of a covered photo is for the same class."
+
+
+def share_of(what: str) -> float | None:
+    """ "10%" -> 0.1, and None for what does not end in %, the name of a file. Raises UsageError for a share that is not
+    above 0 % and below 100 %.
+    """
+    if not what.endswith("%"):
+        return None
+    with contextlib.suppress(ValueError):
+        if 0 < float(what[:-1]) < 100:
+            return float(what[:-1]) / 100
+    raise UsageError(f"--cover {what}: a share is a number above 0% and below 100%, such as 10%")
+
+
+def read_cover(
+    what: str,
+    how: str,
+    images: Sequence[str] | None,
+    size: int,
+    crop: tuple[int, int, int] | None = None,
+) -> Cover:
+    """The cover that `what` names: a share, such as 10%, or an image file, white where the photo is covered.
+
+    A mask as large as its photo (one of `images`, paths or bundled names) is cut and resized as the photo is, see
+    `seen_part`; another one is resized to `size`. Greys count by half. Raises UsageError for a share that cannot be and
+    for a mask that covers nothing, CannotError for a file that is missing or no picture.
+    """
+    if share := share_of(what):
+        if not round(share * size**2):
+            raise UsageError(f"--cover {what}: that is less than one of {size} x {size} pixels; give more")
+        return Cover(what, how, share)
+    if not images:
+        raise UsageError(f"--cover {what} goes with --images: a mask belongs to a photo; 10% goes with all")
+    try:
+        picture = read_image(what)
+    except CannotError as error:
+        text = f"--cover {error}; give a picture that is white where the photo is covered, or a share, such as 10%"
+        raise CannotError(text) from error
+    masks = []
+    for image in images:
+        as_large = picture.size == image_size(image)
+        seen = seen_part(picture, size, crop) if as_large else resize(picture, (size, size))
+        masks.append(np.asarray(seen.convert("L")) >= 128)
+    if not np.any(masks):
+        raise UsageError(
+            f"--cover {what}: nothing that the network sees is white in it, so nothing is covered"
+        )
+    return Cover(what, how, masks=np.stack(masks), picture=np.asarray(picture))
+
+
+def regions_of(cover: Cover, maps: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """The regions to cover in images with these maps (N, H, W), each with its name: masks (N, H, W). A map that is 0
+    calls nothing important.
+    """
+    if cover.masks is not None:
+        return {f"covered: {Path(cover.what).name}": np.broadcast_to(cover.masks, maps.shape).copy()}
+    assert cover.share is not None
+    best = np.stack([most_important(heat, cover.share) & heat.any() for heat in maps])
+    moved = np.stack([shifted_region(mask, seed) for mask in best])
+    return {
+        f"covered: the most important {cover.what}": best,
+        "covered: the same region, somewhere else": moved,
+    }
+
+
+def add_covered(
+    rows: MapRows,
+    method: Method,
+    maps: np.ndarray,
+    batch: ImageBatch,
+    model: nn.Module,
+    cover: Cover,
+    seed: int = 0,
+) -> list[Covered]:
+    """Adds the rows that go under a method's maps (N, H, W), two for each region that is covered: the covered photos,
+    with the probability of the class before and after, and their maps. `Cover.note` says what they mean. Returns
+    what they show, one for each region.
+    """
+    shown = []
+    before = all_scores(batch.X, model).softmax(dim=1).gather(1, batch.y[:, None])[:, 0].tolist()
+    regions = regions_of(cover, maps, seed)
+    with cli.progress(len(regions) * method.seen(batch.X, model), "covered photos") as advance:
+        for name, masks in regions.items():
+            found = explain_covered(batch.X, batch.y, model, method.explain, masks, cover.how, advance)
+            after = found.probabilities.gather(1, batch.y[:, None])[:, 0].tolist()
+            covered_photos, its_maps = [], []
+            for photo, heat, mask, p, q in zip(found.photos, found.maps, masks, before, after, strict=True):
+                caption = f"probability {p:.2f} → {q:.2f}" if mask.any() else "nothing is covered here"
+                covered_photos.append(Cell(photo, caption=caption))
+                empty = "" if heat.any() else "no positive evidence"
+                its_maps.append(Cell(map_picture(heat, method.kind, photo), subtitle=empty))
+            rows.rows.extend([covered_photos, its_maps])
+            rows.labels.extend([name, "map of the covered photo"])
+            shown.append(found)
+    return shown
+
+
+def beside_the_photo(
+    batch: ImageBatch, rows: MapRows, shown: Sequence[Covered]
+) -> tuple[ImageBatch, MapRows]:
+    """One photo and its map, with what `add_covered` put under the map, and returned, beside it: the covered photos as
+    further ones of the batch, each above its map.
+    """
+    first, *added = rows.rows
+    batch = batch._replace(
+        photos=[*batch.photos, *(found.photos[0] for found in shown)],
+        X=torch.cat([batch.X, *(found.X for found in shown)]),
+        y=batch.y.repeat(1 + len(shown)),
+        titles=[*batch.titles, *rows.labels[1::2]],
+        subtitles=[*batch.subtitles, *(row[0].caption for row in added[::2])],
+    )
+    return batch, MapRows([[first[0], *(row[0] for row in added[1::2])]], rows.labels[:1])
 
 
 def against(
