@@ -22,6 +22,10 @@ from page.answers import CLASS, LAYER, NETWORK, NOTHING
 FONTS = ["system-ui", "sans-serif"]
 MAX_FILE = "20mb"
 FILE_HEIGHT = 45  # pixels of a line in the list of files
+TAKEN = (
+    "clipboard",
+    "image",
+)  # what Gradio calls a pasted photo, and one of the camera: no file of the visitor's
 KEPT = (600, 600)  # seconds: how often files of the page are looked at, and how old they may get
 ONE: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
 LIVE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_name": False, **ONE}
@@ -118,9 +122,11 @@ def download(command: str, files: dict[str, bytes], path: str | None) -> Any:
     folder = Path(_downloads().name)
     for last in folder.iterdir():
         last.unlink()
+    if path and Path(path).stem in TAKEN:
+        files = files | {Path(path).name: Path(path).read_bytes()}
     figure = answers.run_command(command, path, folder, files)
     made = [str(figure), *(str(folder / name) for name in files)]
-    label = "figure" + "".join(f", and {name}, which the command reads" for name in files)
+    label = f"figure, and what the command reads: {', '.join(files)}" if files else "figure"
     return gr.update(value=made, label=label, height=FILE_HEIGHT * (1 + len(made)), visible=True)
 
 

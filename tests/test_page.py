@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -331,6 +332,18 @@ def test_a_poke_of_an_upload_is_handed_out_with_its_region_and_made_again(photo_
     assert not region.exists()  # nothing of the last download is left
     with pytest.raises(Exception, match="nothing to download"):
         layout.download("", {}, None)
+
+
+def test_a_photo_that_is_no_file_of_the_visitors_is_handed_out(photo_file, tmp_path, monkeypatch):
+    layout = pytest.importorskip("page.layout", reason=NO_GRADIO)
+    monkeypatch.setattr(answers, "run_command", lambda command, path, folder, files: folder / "figure.png")
+    for name, handed in (("clipboard.png", 2), ("image.jpeg", 2), ("my_image.png", 1)):
+        photo = tmp_path / name
+        photo.write_bytes(photo_file.read_bytes())
+        (tmp_path / "downloads").mkdir(exist_ok=True)
+        monkeypatch.setattr(layout, "_downloads", lambda: SimpleNamespace(name=str(tmp_path / "downloads")))
+        value = layout.download("./gradcam_visualization.py --images " + name, {}, str(photo))["value"]
+        assert [Path(file).name for file in value] == ["figure.png", name][:handed]
 
 
 def test_what_is_watched_ends_with_its_result_and_raises_its_error():

@@ -47,8 +47,10 @@ def tab(request, served):
     reason = "playwright is not installed: pip install playwright"
     api = pytest.importorskip("playwright.sync_api", reason=reason)
     with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        view = browser.new_page(viewport={"width": request.param, "height": 900})
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
+        allowed = ["camera", "clipboard-read", "clipboard-write"]
+        view = browser.new_page(viewport={"width": request.param, "height": 900}, permissions=allowed)
         view.set_default_timeout(MILLISECONDS)
         asked = []
         view.on("request", lambda request: asked.append(request.url))
@@ -102,6 +104,58 @@ def test_a_visitor_looks(tab, tmp_path):
     assert command(tab).endswith("--layers features.11 --trust")
 
 
+def test_a_visitor_pastes_a_photo_and_takes_one(tab, tmp_path):
+    tab.evaluate("""async () => {
+        const canvas = document.createElement("canvas");
+        canvas.width = canvas.height = 64;
+        canvas.getContext("2d").fillRect(8, 8, 40, 20);
+        const picture = await new Promise(done => canvas.toBlob(done, "image/png"));
+        await navigator.clipboard.write([new ClipboardItem({"image/png": picture})]);
+    }""")
+    tab.get_by_label("Paste from clipboard").first.click()
+    asked_for(tab, "--images clipboard.png")
+    pressed(tab, "Download the figure with its recipe")
+    handed_out(tab, tmp_path)
+    replayed(tmp_path)
+    tab.get_by_label("Remove Image").first.click()
+    asked_for(tab, "--images chelsea")
+    tab.get_by_label("Capture from camera").first.click()
+    tab.get_by_text("Click to Access Webcam").first.click()
+    tab.get_by_label("capture photo").first.click()
+    asked_for(tab, "--images image.")
+
+
+def asked_for(view, words):
+    """Waits until the command line has these words."""
+    view.wait_for_function(
+        "words => [...document.querySelectorAll('.command textarea')].some(e => e.value.includes(words))",
+        arg=words,
+    )
+
+
+def handed_out(view, folder):
+    """Saves the figure and the file that its command reads."""
+    links = view.locator("a[download]:visible")
+    links.nth(1).wait_for()
+    for link in links.all():
+        with view.expect_download() as download:
+            link.click()
+        download.value.save_as(folder / download.value.suggested_filename)
+
+
+def replayed(folder):
+    words = [
+        sys.executable,
+        ROOT / "gradcam_visualization.py",
+        "--replay",
+        "figure.png",
+        "--output",
+        "again.png",
+    ]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    assert (folder / "again.png").read_bytes() == (folder / "figure.png").read_bytes()
+
+
 def test_a_visitor_pokes_downloads_and_makes_it_again(tab, tmp_path):
     photo = tmp_path / "cup.png"
     load_photo("coffee").save(photo)
@@ -126,23 +180,9 @@ def test_a_visitor_pokes_downloads_and_makes_it_again(tab, tmp_path):
         "./gradcam_visualization.py --images cup.png --classes 967 --cover region.png --top 5"
     )
     pressed(tab, "Download the figure with its recipe")
-    links = tab.locator("a[download]:visible")
-    links.nth(1).wait_for()
-    for link in links.all():
-        with tab.expect_download() as download:
-            link.click()
-        download.value.save_as(tmp_path / download.value.suggested_filename)
+    handed_out(tab, tmp_path)
     assert (tmp_path / "region.png").exists()
-    again = [
-        sys.executable,
-        ROOT / "gradcam_visualization.py",
-        "--replay",
-        "figure.png",
-        "--output",
-        "again.png",
-    ]
-    subprocess.run(again, cwd=tmp_path, check=True, capture_output=True)
-    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "figure.png").read_bytes()
+    replayed(tmp_path)
     pressed(tab, "Cover what the map calls most important")
     tab.wait_for_function(
         f"""() => document.querySelectorAll(".scores tr")[1].querySelectorAll("td")[2].innerText.trim()
