@@ -49,6 +49,7 @@ OPTIONS: dict[str, dict] = {
         "iterations": 100,
         "rows": 4,
         "animate": None,
+        "variations": 1,
         **CLASS_PICTURE,
     },
     "--method fourier": {
@@ -101,6 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
         "own, and takes as long"
     )
     add("--animate", metavar="FILE.gif", help=text)
+    text = (
+        "different pictures of each class (default 1): frequencies are pushed apart, pixels start from --seed and the "
+        "seeds after it"
+    )
+    add("--variations", type=cli.positive_int, metavar="N", help=text)
 
     add = parser.add_argument_group("--method pixels").add_argument
     add("--l2-reg", type=cli.non_negative, help=f"weight of ||I||^2 ({_default('l2_reg')})")
@@ -112,7 +118,6 @@ def build_parser() -> argparse.ArgumentParser:
     size = functools.partial(cli.whole_number, first=32, last=2048)
     text = f"side of the pictures in pixels, with --dream the shorter side ({_default('size')})"
     add("--size", type=size, help=text)
-    add("--variations", type=cli.positive_int, help="different pictures of each class (default 1)")
     text = "draw channels of this layer instead of classes; with --invert and --dream: the layers, one picture of each"
     add("--layer", nargs="+", metavar="NAME", help=text)
     add("--channel", nargs="+", type=int, metavar="K", help="which channels, from 0")
@@ -147,8 +152,10 @@ def settle(args: argparse.Namespace) -> None:
         raise UsageError(f"{' and '.join(photo_tasks)} are different things to draw: give one of them")
     if photo_tasks and args.method:
         raise UsageError(f"--method goes with drawing, not with {photo_tasks[0]}")
-    given = [name for options in OPTIONS.values() for name in options if getattr(args, name) is not None]
-    fourier = [name for name in given if name not in OPTIONS["--method pixels"]]
+    known = dict.fromkeys(name for options in OPTIONS.values() for name in options)
+    given = [name for name in known if getattr(args, name) is not None]
+    # Alone, --variations asks for pictures that are pushed apart.
+    fourier = [name for name in given if name not in OPTIONS["--method pixels"] or name == "variations"]
     asked = [*photo_tasks, "--method fourier" if args.method else f"--{[*fourier, ''][0]}"][0]
     if not photo_tasks:
         args.method = args.method or ("fourier" if fourier else "pixels")
@@ -262,11 +269,12 @@ def check_memory_of(args: argparse.Namespace, model: nn.Module) -> None:
     if args.method == "pixels":
         shown = SIDE**2 + 3 * (2.5 * DPI) ** 2  # of each, the picture and its place on the page
         rows = min(args.rows, args.iterations)
-        check_memory(lambda rows: 3 * shown * asked * (rows + 1), "--rows", rows, device)
+        columns = asked * args.variations
+        check_memory(lambda rows: 3 * shown * columns * (rows + 1), "--rows", rows, device)
         return
     step = activations(model).step
     states = (48 if args.animate else 0) + (args.rows or 4) if args.method else 1
-    count = asked * (args.variations if args.method else 1)
+    count = asked * (args.variations or 1)
     photo = open_image(args.dream).size if args.dream else (1, 1)
 
     def needed(size: int) -> float:
@@ -279,7 +287,9 @@ def check_memory_of(args: argparse.Namespace, model: nn.Module) -> None:
 def draw_pixels(
     args: argparse.Namespace, model: nn.Module, targets: list[int], names: Sequence[str], network: str
 ) -> Path:
-    """One column per class, one row per number of iterations, all by the graded `create_class_visualization`."""
+    """One column per class and seed, one row per number of iterations, all by the graded
+    `create_class_visualization`.
+    """
     import torch
 
     from helpers.figures import GIF_PIXELS, Cell, save_animation, save_grid, tile
@@ -296,12 +306,14 @@ def draw_pixels(
     # Published code makes its image on the CPU, unless a tensor type such as torch.cuda.FloatTensor says otherwise.
     dtype: Any = like.dtype if like.device.type == "cpu" else like.type()
     pictures: dict[int, list] = {count: [] for count in needed}
-    with cli.progress(sum(needed) * len(targets), "gradient ascent") as advance:
-        for target in targets:
+    columns = [(target, args.seed + v) for target in targets for v in range(args.variations)]
+    titles = [names[k] + (f", seed {seed}" if args.variations > 1 else "") for k, seed in columns]
+    with cli.progress(sum(needed) * len(columns), "gradient ascent") as advance:
+        for target, seed in columns:
             # The score of one class is enough for its gradient.
             narrow, y = only_classes(model, torch.tensor([target], device=like.device))
             for count in needed:
-                cli.seed_everything(args.seed)  # every count is the same ascent, stopped later
+                cli.seed_everything(seed)  # every count is the same ascent, stopped later
                 picture = ClassVisualization().create_class_visualization(
                     int(y),
                     {int(y): names[target]},
@@ -321,19 +333,19 @@ def draw_pixels(
     for count in shown:
         with torch.no_grad():
             scores = model(torch.cat([preprocess(picture) for picture in pictures[count]]).to(like))
-        cells = zip(pictures[count], targets, scores, scores.softmax(dim=1), strict=True)
+        cells = zip(pictures[count], titles, columns, scores, scores.softmax(dim=1), strict=True)
         rows.append(
             [
                 Cell(
                     picture,
-                    names[k] if count == 1 else "",
+                    title if count == 1 else "",
                     answer_note(float(s[k]), float(p[k]), k, int(s.argmax()), names),
                 )
-                for picture, k, s, p in cells
+                for picture, title, (k, _), s, p in cells
             ]
         )
     if args.animate:
-        sheets = [tile(pictures[count], len(targets), GIF_PIXELS / len(frames)) for count in frames]
+        sheets = [tile(pictures[count], len(columns), GIF_PIXELS / len(frames)) for count in frames]
         save_animation(args.animate, sheets)
     return save_grid(
         args.output,

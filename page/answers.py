@@ -411,18 +411,21 @@ def dream(
         targets = [find_class(target, names)]
         title, words = names[targets[0]], ["--classes", str(targets[0])]
 
-    def command(number: int, steps: int, *more: str) -> str:
-        seeded = ["--iterations", str(steps), "--seed", str(number)]
+    def command(steps: int, *more: str) -> str:
+        seeded = ["--iterations", str(steps), "--seed", str(seed)]
         return shlex.join(["./class_visualization.py", *words, *seeded, *more])
 
     if method == "pixels" and not layer:
         done: list[Image.Image] = []
         for number in range(seed, seed + count):
             text = f"{title}, seed {number}" if count > 1 else title
+            more = ["--method", "pixels", "--variations", str(len(done) + 1)] if done else []
             picture = None
             for step, picture in paced(live.class_picture(targets[0], network(), iterations, number)):
-                state = f"{text}: iteration {step} of {iterations}"
-                yield Grown(together([*done, picture]), state, command(number, max(1, step)))
+                state, steps = f"{text}: iteration {step} of {iterations}", max(1, step)
+                if done and step < iterations:
+                    state, steps = f"{state} (the command goes on to {iterations})", iterations
+                yield Grown(together([*done, picture]), state, command(steps, *more))
             assert picture is not None
             done.append(picture)
         return
@@ -446,7 +449,7 @@ def dream(
         if not layer and steps < iterations:
             # How fine a class picture's details may be depends on the number of iterations that are planned.
             text, steps = f"{text} (the command goes on to {iterations})", iterations
-        yield Grown(together([deprocess(image) for image in state.images]), text, command(seed, steps, *more))
+        yield Grown(together([deprocess(image) for image in state.images]), text, command(steps, *more))
 
 
 def together(pictures: list[Image.Image]) -> Image.Image:

@@ -83,9 +83,9 @@ def assert_answer(text, net, picture, k):
     assert float(probability) == pytest.approx(float(scores.softmax(dim=0)[k]), abs=0.0006)
 
 
-def graded_picture(technique, net, names, k, count):
-    torch.manual_seed(0)
-    random.seed(0)
+def graded_picture(technique, net, names, k, count, seed=0):
+    torch.manual_seed(seed)
+    random.seed(seed)
     options = class_visualization.OPTIONS["--method pixels"]
     options = {name: options[name] for name in ("l2_reg", "learning_rate", "blur_every", "max_jitter")}
     return technique().create_class_visualization(
@@ -110,6 +110,16 @@ def test_the_default_figure_is_drawn_by_the_graded_function_and_says_what_it_sho
             assert_answer(cell.subtitle, net, cell.image, k)
     assert "believes" in heading
     assert "squeezenet" in note
+
+
+def test_variations_of_pixels_start_from_the_seeds_after_the_first(figure, net, names):
+    rows, labels, *_ = figure(*PIXELS, "--variations", 2, "--rows", 1, "--seed", 3, "--method", "pixels")
+    assert labels == ["iteration 1", "iteration 3"]
+    wanted = [(FLAMINGO, 3), (FLAMINGO, 4), (DAISY, 3), (DAISY, 4)]
+    assert [cell.title for cell in rows[0]] == [f"{names[k]}, seed {seed}" for k, seed in wanted]
+    for cell, (k, seed) in zip(rows[1], wanted, strict=True):
+        picture = graded_picture(visualizers.ClassVisualization, net, names, k, 3, seed)
+        assert np.abs(np.asarray(cell.image, int) - picture).mean() < 0.5
 
 
 def test_a_network_that_has_learned_nothing_is_named(figure):
@@ -376,7 +386,7 @@ def test_fooling_has_its_own_file(run, tmp_path, photo_file):
             2,
             "--l2-reg goes with --method pixels, not with --method fourier",
         ),
-        (["--method", "pixels", "--variations", "2"], 2, "--variations goes with --method fourier"),
+        (["--fool", "coffee", "--variations", "2"], 2, "--variations goes with --method pixels, not with --fool"),
         (["--method", "pixels", "--size", "64"], 2, "--size goes with --method fourier"),
         (["--fool", "coffee", "--l2-reg", "1"], 2, "--l2-reg goes with --method pixels, not with --fool"),
         (["--fool", "coffee", "--animate", "a.gif"], 2, "--animate goes with"),

@@ -395,6 +395,8 @@ def test_the_graded_ascent_grows_and_ends_as_its_command_would():
 def test_pictures_of_several_seeds_and_of_a_channel():
     *_, two = answers.dream("gorilla", "pixels", 1, 3, count=2)
     assert two.picture.size == (448, 224) and two.about == "gorilla, seed 4: iteration 1 of 1"
+    words = "--classes 366 --iterations 1 --seed 3 --method pixels --variations 2"
+    assert two.command == f"./class_visualization.py {words}"
     *_, three = answers.dream("gorilla", "fourier", 2, 0, count=3)
     assert three.picture.size == (448, 448) and three.command.endswith("--method fourier --variations 3")
     *_, channel = answers.dream("", "pixels", 1, 0, "features.3", 5)
