@@ -3,16 +3,17 @@
 import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import Row, Side, difference, race
+from benchmarks.timing import Row, Side, difference, process_of, race
 from extras.attribution import methods as attributions
 from extras.attribution.cam import cam_at
+from helpers import cli
 from helpers.data_utils import PHOTOS, load_photo
 from helpers.image_utils import preprocess
 from helpers.models import load_classifier, only_classes
@@ -50,8 +51,45 @@ def not_in_place(model: nn.Module) -> nn.Module:
     return model
 
 
+class Work(NamedTuple):
+    """Our side and the others': what to time, and what turns its result into maps like ours. `scale` is applied to all
+    maps before they are compared.
+    """
+
+    ours: Callable[[], Tensor]
+    rivals: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Tensor]]]
+    bars: Mapping[str, float]
+    scale: Callable[[Tensor], Tensor] = lambda maps: maps
+
+
 def rows(device: str = "cpu") -> Iterator[Row]:
-    """One row per rival."""
+    """One row per rival. Ours is timed in a process like a runner's, the others in one like their users'."""
+    with process_of(our_sides, device) as ours, process_of(their_sides, device) as theirs:
+        for title, work in works(device).items():
+            maps = work.scale(work.ours())
+            agreements = {
+                name: difference(maps, work.scale(comparable(rival())))
+                for name, (rival, comparable) in work.rivals.items()
+            }
+            sides = {name: theirs((title, name)) for name in work.rivals}
+            yield from race(title, ours(title), sides, work.bars, agreements, IMAGES, work.ours)
+
+
+def our_sides(device: str) -> dict[str, Side]:
+    cli.keep_freed_memory()  # as a runner does
+    return {title: work.ours for title, work in works(device).items()}
+
+
+def their_sides(device: str) -> dict[tuple[str, str], Side]:
+    return {
+        (title, name): rival
+        for title, work in works(device).items()
+        for name, (rival, _) in work.rivals.items()
+    }
+
+
+def works(device: str) -> dict[str, Work]:
+    """What is compared, by its title."""
     from captum.attr import GuidedBackprop, LayerGradCam, Saliency
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -63,39 +101,18 @@ def rows(device: str = "cpu") -> Iterator[Row]:
         y = ours(X).argmax(dim=1)
     theirs = as_torchvision_gives_it(ours)
 
-    def explained(method: Callable[[Tensor, Tensor, nn.Module], Tensor]) -> Tensor:
+    def explained(method: Callable[[Tensor, Tensor, nn.Module], Tensor]) -> Callable[[], Tensor]:
         """As a runner does it: the network narrowed to the classes asked for, batch by batch."""
-        narrow, places = only_classes(ours, y)
-        return method(X, places, narrow)
 
-    def compare(
-        work: str,
-        method: Callable[[Tensor, Tensor, nn.Module], Tensor],
-        rivals: Mapping[str, tuple[Side, Callable[[Any], Tensor]]],
-        bars: Mapping[str, float],
-        scale: Callable[[Tensor], Tensor] = lambda maps: maps,
-    ) -> Iterator[Row]:
-        """rivals: what to time, and what turns its result into maps like ours; `scale` is then applied to both."""
-        maps = scale(explained(method))
-        agreements = {
-            name: difference(maps, scale(comparable(rival()))) for name, (rival, comparable) in rivals.items()
-        }
-        sides = {name: rival for name, (rival, _) in rivals.items()}
-        yield from race(work, lambda: explained(method), sides, bars, agreements, IMAGES)
+        def explain() -> Tensor:
+            narrow, places = only_classes(ours, y)
+            return method(X, places, narrow)
 
-    def saliency_rival(model: nn.Module) -> tuple[Side, Callable[[Tensor], Tensor]]:
+        return explain
+
+    def saliency_rival(model: nn.Module) -> tuple[Callable[[], Tensor], Callable[[Tensor], Tensor]]:
         method = Saliency(model)
         return lambda: method.attribute(X.clone().requires_grad_(), target=y), lambda g: g.amax(dim=1)
-
-    yield from compare(
-        "saliency maps",
-        attributions.saliency,
-        {
-            "captum Saliency": saliency_rival(theirs),
-            "captum Saliency, given our network": saliency_rival(not_in_place(ours)),
-        },
-        {"captum Saliency": 0.5},
-    )
 
     layer_cam = LayerGradCam(theirs, theirs.get_submodule(LAST))
 
@@ -104,51 +121,60 @@ def rows(device: str = "cpu") -> Iterator[Row]:
             scores = theirs(X)
             return extractor(y.tolist(), scores)[0]
 
-    grad_cam = GradCAM(model=theirs, target_layers=[theirs.get_submodule(LAST)])
+    hooked = as_torchvision_gives_it(ours)  # its hooks stay
+    grad_cam = GradCAM(model=hooked, target_layers=[hooked.get_submodule(LAST)])
     targets = [ClassifierOutputTarget(int(k)) for k in y]
-    yield from compare(
-        "Grad-CAM, last layer",
-        functools.partial(attributions.grad_cam, layer=LAST),  # told the layer, as the runner does
-        {
-            "captum LayerGradCam": (
-                lambda: layer_cam.attribute(X, target=y, relu_attributions=True),
-                enlarged,
-            ),
-            "torchcam GradCAM": (torchcam, lambda maps: enlarged(maps[:, None])),
-            "grad-cam GradCAM": (
-                lambda: grad_cam(input_tensor=X, targets=targets),
-                torch.from_numpy,
-            ),
-        },
-        {"captum LayerGradCam": 0.45, "torchcam GradCAM": 0.45, "grad-cam GradCAM": 0.25},
-        stretched,
-    )
-    grad_cam.activations_and_grads.release()
 
     def four_times() -> list[Tensor]:
         methods = [LayerGradCam(theirs, theirs.get_submodule(name)) for name in FOUR]
         return [method.attribute(X, target=y, relu_attributions=True) for method in methods]
 
-    yield from compare(
-        "Grad-CAM, four layers",
-        at_four_layers,
-        {"4 x captum LayerGradCam": (four_times, lambda maps: torch.stack([enlarged(m) for m in maps]))},
-        {"4 x captum LayerGradCam": 0.2},
-        stretched,
-    )
-
     guided = GuidedBackprop(theirs)
-    yield from compare(
-        "guided backpropagation",
-        guided_backprop,
-        {
-            "captum GuidedBackprop": (
-                lambda: guided.attribute(X.clone().requires_grad_(), target=y),
-                lambda maps: maps,
-            )
-        },
-        {"captum GuidedBackprop": 0.5},
-    )
+    return {
+        "saliency maps": Work(
+            explained(attributions.saliency),
+            {
+                "captum Saliency": saliency_rival(theirs),
+                "captum Saliency, given our network": saliency_rival(not_in_place(ours)),
+            },
+            {"captum Saliency": 0.5},
+        ),
+        "Grad-CAM, last layer": Work(
+            # Told the layer, as the runner does.
+            explained(functools.partial(attributions.grad_cam, layer=LAST)),
+            {
+                "captum LayerGradCam": (
+                    lambda: layer_cam.attribute(X, target=y, relu_attributions=True),
+                    enlarged,
+                ),
+                "torchcam GradCAM": (torchcam, lambda maps: enlarged(maps[:, None])),
+                "grad-cam GradCAM": (lambda: grad_cam(input_tensor=X, targets=targets), torch.from_numpy),
+            },
+            {"captum LayerGradCam": 0.45, "torchcam GradCAM": 0.45, "grad-cam GradCAM": 0.25},
+            stretched,
+        ),
+        "Grad-CAM, four layers": Work(
+            explained(at_four_layers),
+            {
+                "4 x captum LayerGradCam": (
+                    four_times,
+                    lambda maps: torch.stack([enlarged(m) for m in maps]),
+                )
+            },
+            {"4 x captum LayerGradCam": 0.2},
+            stretched,
+        ),
+        "guided backpropagation": Work(
+            explained(guided_backprop),
+            {
+                "captum GuidedBackprop": (
+                    lambda: guided.attribute(X.clone().requires_grad_(), target=y),
+                    lambda maps: maps,
+                )
+            },
+            {"captum GuidedBackprop": 0.5},
+        ),
+    }
 
 
 def guided_backprop(X: Tensor, y: Tensor, model: nn.Module) -> Tensor:

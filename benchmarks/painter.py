@@ -6,12 +6,9 @@ deepest layer, the covariance as a product that autograd differentiates. Each si
 the painter's command sets how the C library keeps memory for the whole process.
 """
 
-import contextlib
 import functools
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.maps import not_in_place
 from benchmarks.published import all_features
-from benchmarks.timing import Row, in_turns
+from benchmarks.timing import Row, Side, in_turns, process_of
 from extras.painter.losses import layer_weights
 from extras.painter.network import HISTORY, FeatureNet, fast_dtype
 from extras.painter.optimization import paint
@@ -90,42 +87,27 @@ def rows(_device: str = "cpu") -> Iterator[Row]:
     """A step of each network, in bfloat16 where the processor is fast at it, and in float32."""
     for model in MODELS:
         for dtype in dict.fromkeys((fast_dtype(torch.device("cpu")), torch.float32)):
-            with contextlib.ExitStack() as stack:
-                steps = {
-                    side: functools.partial(_in_process, stack.enter_context(_process(side, model, dtype)))
-                    for side in ("ours", "plain")
-                }
-                times = in_turns(steps)
+            with process_of(our_steps, model, dtype) as ours, process_of(their_steps, model) as theirs:
+                times = in_turns({"ours": ours("step"), "plain": theirs("step")})
             name = f"painter, a step of {model} at {SIZE} pixels, {str(dtype).removeprefix('torch.')}"
             yield Row(name, "the written-out loop", times["ours"], times["plain"], BARS[dtype])
 
 
-_running: Iterator[Any]  # of this process
-
-
-def _process(side: str, model: str, dtype: torch.dtype) -> ProcessPoolExecutor:
-    """A process that takes the steps of one side."""
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(side, model, dtype))
-
-
-def _in_process(process: ProcessPoolExecutor) -> None:
-    process.submit(_step).result()
-
-
-def _begin(side: str, model: str, dtype: torch.dtype) -> None:
-    global _running
-    content, style = picture("chelsea", SIZE), picture("astronaut", SIZE)
+def our_steps(model: str, dtype: torch.dtype) -> dict[str, Side]:
+    cli.keep_freed_memory()  # as the command does
     cnn = load_features(model, quiet=True)
     settings = settings_for(cnn)
-    if side == "ours":
-        cli.keep_freed_memory()  # as the command does
-        net = FeatureNet(cnn, settings.layers, dtype)
-        _running = paint(net, content, [style], Schedule([(SIZE, SIZE)], [10**9]), settings)
-    else:
-        plain_cnn = not_in_place(cnn).to(memory_format=torch.contiguous_format)
-        _running = plain_steps(cast(nn.Sequential, plain_cnn), content, style, settings)
+    net = FeatureNet(cnn, settings.layers, dtype)
+    content, style = pictures()
+    steps = paint(net, content, [style], Schedule([(SIZE, SIZE)], [10**9]), settings)
+    return {"step": functools.partial(next, steps)}
 
 
-def _step() -> None:
-    next(_running)
+def their_steps(model: str) -> dict[str, Side]:
+    cnn = load_features(model, quiet=True)
+    plain_cnn = cast(nn.Sequential, not_in_place(cnn).to(memory_format=torch.contiguous_format))
+    return {"step": functools.partial(next, plain_steps(plain_cnn, *pictures(), settings_for(cnn)))}
+
+
+def pictures() -> tuple[Tensor, Tensor]:
+    return picture("chelsea", SIZE), picture("astronaut", SIZE)

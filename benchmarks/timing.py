@@ -1,14 +1,17 @@
 """Honest timing: both sides in turns, medians, ratios, and the best rate of the machine."""
 
 import contextlib
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,10 +47,13 @@ def race(
     bars: Mapping[str, float],
     agreements: Mapping[str, str],
     images: int = 0,
+    counted: Side | None = None,
 ) -> Iterator[Row]:
-    """One row per rival, all timed in turns with ours; bars and agreements by the rival's name."""
+    """One row per rival, all timed in turns with ours; bars and agreements by the rival's name. counted: ours in this
+    process, where it is timed in another one.
+    """
     times = in_turns({"ours": ours, **rivals})
-    flops = flops_of(ours)
+    flops = flops_of(counted or ours)
     for name in rivals:
         agreement = agreements.get(name, "")
         yield Row(work, name, times["ours"], times[name], bars.get(name), agreement, flops, images)
@@ -66,12 +72,43 @@ def in_turns(sides: Mapping[str, Side], rounds: int = 9, warm_up: int = 2) -> di
 
 def timed(side: Side) -> float:
     """The seconds that a call takes, the graphics card's work included."""
-    finish = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    finish()
+    finish_all()
     began = time.perf_counter()
     side()
-    finish()
+    finish_all()
     return time.perf_counter() - began
+
+
+def finish_all() -> None:
+    """Waits for the graphics card, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+@contextlib.contextmanager
+def process_of(
+    build: Callable[..., Mapping[Any, Side]], *arguments: object
+) -> Iterator[Callable[[Any], Side]]:
+    """A process of its own for some sides, which it gets from build(*arguments); the block gets a function that finds
+    one of them by its name, to be called from here.
+
+    What a side needs of a whole process, such as how the C library keeps memory, is then its own.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=_build, initargs=(build, arguments)) as process:
+        yield lambda name: lambda: process.submit(_call, name).result()
+
+
+_sides: dict[Any, Side] = {}  # of a process of `process_of`
+
+
+def _build(build: Callable[..., Mapping[Any, Side]], arguments: tuple) -> None:
+    _sides.update(build(*arguments))
+
+
+def _call(name: Any) -> None:
+    _sides[name]()
+    finish_all()
 
 
 def flops_of(side: Side) -> float:
