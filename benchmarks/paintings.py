@@ -46,7 +46,7 @@ PAIRS = (
 )
 SIDE, SECONDS = 256, 20.0  # longer side; processor seconds of a picture
 JUDGES = (1, 3, 4, 6, 7, 9, 10, 11, 12)  # children of SqueezeNet
-SHEET = Path("visualization") / "paintings_side_by_side.png"
+SHEETS = [Path("visualization") / f"paintings_side_by_side_{k}.png" for k in (1, 2)]
 FACTOR = 255 * 0.226  # features of neural-style-pt's network, whose images are in 0..255, over ours
 
 Painter = Callable[[FeatureNet, Tensor, Tensor], Tensor]
@@ -195,7 +195,7 @@ PAINTERS: dict[str, Painter] = {
 
 
 def text() -> str:
-    """The section's table, one row per pair and painter; writes the sheet of pictures."""
+    """The section's table, one row per pair and painter; writes the sheets of pictures."""
     judge = FeatureNet(load_features("squeezenet", quiet=True), JUDGES)
     cnn = load_features("vgg16", quiet=True)
     net = FeatureNet(cnn, settings_for(cnn).layers, fast_dtype(torch.device("cpu")))
@@ -217,5 +217,7 @@ def text() -> str:
         f"VGG-16, {SIDE} pixels, {SECONDS:g} processor seconds each. Under each name: distance to the painting / "
         "distance to the photo, both by SqueezeNet; smaller is nearer."
     )
-    save_grid(SHEET, rows, height=1.9, note=note, metadata={})
+    half = len(rows) // 2
+    for sheet, some in zip(SHEETS, (rows[:half], rows[half:]), strict=True):
+        save_grid(sheet, some, height=1.9, note=note, metadata={})
     return "\n".join(lines)

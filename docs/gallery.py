@@ -27,7 +27,9 @@ OTHERS = {
     "python docs/ablation.py": ["visualization/class_ablation.png"],
     "python docs/film.py": ["visualization/page.gif"],
     "python -m benchmarks --only classes": [f"visualization/class_pictures_{seed}.png" for seed in (0, 1)],
-    "python -m benchmarks --only paintings": ["visualization/paintings_side_by_side.png"],
+    "python -m benchmarks --only paintings": [
+        f"visualization/paintings_side_by_side_{sheet}.png" for sheet in (1, 2)
+    ],
 }
 MAX_WIDTH = 1400  # pixels
 # Bytes of a copy, by its folder: one page shows all the pictures of docs/methods/.
