@@ -386,7 +386,11 @@ def test_fooling_has_its_own_file(run, tmp_path, photo_file):
             2,
             "--l2-reg goes with --method pixels, not with --method fourier",
         ),
-        (["--fool", "coffee", "--variations", "2"], 2, "--variations goes with --method pixels, not with --fool"),
+        (
+            ["--fool", "coffee", "--variations", "2"],
+            2,
+            "--variations goes with --method pixels, not with --fool",
+        ),
         (["--method", "pixels", "--size", "64"], 2, "--size goes with --method fourier"),
         (["--fool", "coffee", "--l2-reg", "1"], 2, "--l2-reg goes with --method pixels, not with --fool"),
         (["--fool", "coffee", "--animate", "a.gif"], 2, "--animate goes with"),
