@@ -103,8 +103,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--animate", metavar="FILE.gif", help=text)
     text = (
-        "different pictures of each class (default 1): frequencies are pushed apart, pixels start from --seed and the "
-        "seeds after it"
+        "different pictures of each class (default 1): with --method fourier, which this option alone chooses, they "
+        "are pushed apart; with --method pixels each has a seed of its own, from --seed on"
     )
     add("--variations", type=cli.positive_int, metavar="N", help=text)
 
@@ -162,11 +162,13 @@ def settle(args: argparse.Namespace) -> None:
     task = f"--method {args.method}" if args.method else photo_tasks[0]
     for name in given:
         if name not in OPTIONS[task]:
-            other = next(other for other, options in OPTIONS.items() if name in options)
-            raise UsageError(f"--{name.replace('_', '-')} goes with {other}, not with {task}")
+            others = " or ".join(other for other, options in OPTIONS.items() if name in options)
+            raise UsageError(f"--{name.replace('_', '-')} goes with {others}, not with {task}")
     for name, default in OPTIONS[task].items():
         if getattr(args, name) is None:
             setattr(args, name, default)
+    if args.method == "pixels" and args.seed + args.variations > 2**32:
+        raise UsageError(f"--variations {args.variations}: the last seed would be above 4294967295")
     if args.animate:
         cli.check_output(Path(args.animate), "--animate", (".gif",))
     if args.classes and (args.layer or args.invert or args.dream):

@@ -68,17 +68,16 @@ def work(args: argparse.Namespace) -> object:
 
     if args.method not in METHODS:
         raise nearest(args.method, METHODS, "method")
-    cover = args.cover is not None
-    if args.cover_with and not cover:
+    if args.cover_with and args.cover is None:
         raise UsageError("--cover-with goes with --cover")
     for option in ("trust", "guided", "compare_models"):
-        if cover and getattr(args, option):
+        if args.cover is not None and getattr(args, option):
             raise UsageError(f"--cover does not go with --{option.replace('_', '-')}: draw a figure of each")
     beyond = {
         "--method": args.method != "grad-cam",
         "--fuse": args.fuse,
         "--trust": args.trust,
-        "--cover": cover,
+        "--cover": args.cover is not None,
     }
     for option in filter(beyond.get, beyond):
         cli.require_extras(option)
@@ -86,7 +85,7 @@ def work(args: argparse.Namespace) -> object:
         from extras.attribution import figures as extra
         from extras.attribution.cam import cam_at, fuse, passes_of
         from extras.attribution.methods import class_activation
-    if cover:
+    if args.cover is not None:
         from extras.attribution.comparison import add_covered, beside_the_photo, read_cover
     if args.versus or args.compare_models:
         cli.require_extras("--versus" if args.versus else "--compare-models")
@@ -132,15 +131,15 @@ def work(args: argparse.Namespace) -> object:
             print(f"{name:32} {channels:5} maps of {height} x {width}")
         return None
     batch = load_batch(args.images, args.classes, args.size, model, labels, args.crop)
-    if cover:
-        region = read_cover(args.cover, args.cover_with or "grey", args.images, args.size, args.crop)
-        batch.sources.update(region.sources)
+    if args.cover is not None:
+        cover = read_cover(args.cover, args.cover_with or "grey", args.images, args.size, args.crop)
+        batch.sources.update(cover.sources)
     if args.versus:
         batch, model = against(batch, model, args.versus, batch.names)
     notes = [f"Method: {args.method}, at the layers named.", NOTES["region"], SCALED]
     layers = args.layers
     if not layers:
-        alone = (args.trust or cover) and not args.fuse
+        alone = (args.trust or args.cover is not None) and not args.fuse
         try:
             layers = [last_map_layer(model, batch.X)] if alone else spread_layers(model, batch.X)
         except ValueError as error:  # a transformer, say
@@ -179,18 +178,19 @@ def work(args: argparse.Namespace) -> object:
             for photo, heat in zip(batch.photos, heats, strict=True)
         ]
         groups.append(MapRows([cells], [title]))
-        if args.trust or cover:
+        if args.trust or args.cover is not None:
             at = [title] if title in maps else list(maps)
             explain = class_activation(args.method, at, fused=title not in maps)
+            passes = len(at) if args.method == "grad-cam" else passes_of(args.method, at, batch.X, narrow)
             method = extra.Method("class activation map", explain, "region", passes=passes)
         if args.trust:
             extra.add_evaluation(groups[-1], method, torch.as_tensor(heats), batch, model, args.seed)
-        if cover:
-            shown_covered = add_covered(groups[-1], method, heats, batch, model, region, args.seed)
-    if cover:
-        notes.append(region.note)
+        if args.cover is not None:
+            added = add_covered(groups[-1], method, heats, batch, model, cover, args.seed)
+    if args.cover is not None:
+        notes.append(cover.note)
         if len(batch.photos) == len(groups) == 1:
-            batch, groups[0] = beside_the_photo(batch, groups[0], shown_covered)
+            batch, groups[0] = beside_the_photo(batch, groups[0], added)
     if args.guided:
         notes.append(guided_note(model, batch.X))
         cli.say(notes[-1], args.quiet)

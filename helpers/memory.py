@@ -3,7 +3,9 @@ and not killed by the system.
 """
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -24,8 +26,16 @@ def available_bytes(device: torch.device) -> int | None:
     """Bytes that can be used on `device`; None where the system does not say."""
     if device.type == "cuda":
         return int(SHARE * torch.cuda.mem_get_info(device)[0])
+    _return_freed()
     free = [value for value in (_system_free(), _container_free()) if value is not None]
     return int(SHARE * min(free)) if free else None
+
+
+def _return_freed() -> None:
+    """Returns to the system what `cli.keep_freed_memory` has kept: it would count as used."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _system_free() -> int | None:

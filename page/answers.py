@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from helpers.cli import seed_everything
-from helpers.data_utils import PHOTOS, class_names, find_class, open_image
+from helpers.data_utils import PHOTOS, class_names, find_class, image_size, open_image
 from helpers.errors import CannotError, UsageError
 from helpers.figures import DPI, Cell, draw_grid, tile
 from helpers.image_batch import ImageBatch, best_classes, map_picture
@@ -128,6 +128,12 @@ def has_layers(method: str) -> bool:
 def photo_of(path: str | None, name: str) -> np.ndarray:
     """The square that the network sees, uint8 (H, W, 3), of an uploaded file, or else of a bundled photo."""
     return np.asarray(square(open_image(path or name), SIZE))
+
+
+@functools.lru_cache(maxsize=8)
+def size_of(path: str | None, name: str) -> tuple[int, int]:
+    """Width and height of an uploaded file, or else of a bundled photo."""
+    return image_size(path or name)
 
 
 @functools.lru_cache(maxsize=8)
@@ -270,8 +276,8 @@ def run_command(
     command: str, path: str | None, folder: Path, files: Mapping[str, bytes] | None = None
 ) -> Path:
     """Runs a command line that the page shows, and returns the picture in `folder`, which carries its recipe. path: the
-    uploaded photo, which the command calls by its name; files: what else it reads, by name, which is put into `folder`,
-    too. Raises CannotError with the command's own line.
+    uploaded photo, which the command calls by its name; files: others that it reads, by name, which are copied into
+    `folder`. Raises CannotError with the command's own line.
     """
     script, *words = shlex.split(command)
     output = folder / "figure.png"
@@ -343,7 +349,7 @@ def poke(path: str | None, name: str, mask: np.ndarray, how: str) -> Poked:
     photo = Path(path).name if path else name
     file = REGION if photo.lower() != REGION else f"covered_{REGION}"
     poked = _poke(path, name, mask, how, file)
-    return poked._replace(files={file: region_file(mask, open_image(path or name).size)})
+    return poked._replace(files={file: region_file(mask, size_of(path, name))})
 
 
 def poke_share(path: str | None, name: str, share: float, how: str, elsewhere: bool) -> Poked:

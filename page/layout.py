@@ -5,7 +5,7 @@ import functools
 import html
 import io
 import tempfile
-import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,10 @@ from page.answers import CLASS, LAYER, NETWORK, NOTHING
 FONTS = ["system-ui", "sans-serif"]
 MAX_FILE = "20mb"
 FILE_HEIGHT = 45  # pixels of a line in the list of files
-TAKEN = (
-    "clipboard",
-    "image",
-)  # what Gradio calls a pasted photo, and one of the camera: no file of the visitor's
-KEPT = (600, 600)  # seconds: how often files of the page are looked at, and how old they may get
+# What Gradio calls a pasted photo, and one of the camera. The visitor has no such file.
+UNNAMED_PHOTOS = ("clipboard", "image")
+Kept = tuple[str, str | None]  # a command line, and the uploaded photo that it was shown for
+KEPT = (600, 3600)  # seconds: how often files of the page are looked at, and how old they may get
 ONE: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
 LIVE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_name": False, **ONE}
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
@@ -89,7 +88,7 @@ def look(*values: Any) -> tuple:
     try:
         result = answers.look(path, name, method, int(layer), opacity, *arguments)
     except NotImplementedError as error:  # in a student's copy
-        return None, f"**{sentence(error)}**", gr.update(visible=False), gr.update(), bars, "", ""
+        return None, f"**{sentence(error)}**", gr.update(visible=False), gr.update(), bars, "", ("", None)
     first, second = result.answer, result.beside
     shown = gr.update(value=second and second.picture, visible=second is not None)
     return (
@@ -99,14 +98,14 @@ def look(*values: Any) -> tuple:
         gr.update(value=f"**{second.about}**" if second else "", visible=second is not None),
         bars,
         result.command,
-        result.command,
+        (result.command, path),
     )
 
 
 @one_sentence
 def put_to_the_test(path: str | None, name: str, method: str, layer: float, *classes: str | None) -> tuple:
     picture, command = answers.put_to_the_test(path, name, method, int(layer), *(c or "" for c in classes))
-    return gr.update(value=picture, visible=True), gr.update(visible=True), command, command
+    return gr.update(value=picture, visible=True), gr.update(visible=True), command, (command, path)
 
 
 @functools.cache
@@ -116,13 +115,16 @@ def _downloads() -> tempfile.TemporaryDirectory:
 
 
 @one_sentence
-def download(command: str, files: dict[str, bytes], path: str | None) -> Any:
+def download(kept: Kept, files: dict[str, bytes]) -> Any:
+    command, path = kept
     if not command:
         raise UsageError("There is nothing to download yet.")
+    if path and not Path(path).exists():
+        raise UsageError("The page keeps photos for an hour only: choose yours again.")
     folder = Path(_downloads().name)
     for last in folder.iterdir():
         last.unlink()
-    if path and Path(path).stem in TAKEN:
+    if path and Path(path).stem in UNNAMED_PHOTOS:
         files = files | {Path(path).name: Path(path).read_bytes()}
     figure = answers.run_command(command, path, folder, files)
     made = [str(figure), *(str(folder / name) for name in files)]
@@ -140,22 +142,22 @@ def poke(strokes: Sequence[np.ndarray], path: str | None, name: str, how: str) -
     mask = np.zeros((answers.SIZE, answers.SIZE), bool)
     for layer in strokes:
         mask |= layer
-    return _poked(answers.poke(path, name, mask, how))
+    return _poked(answers.poke(path, name, mask, how), path)
 
 
 @one_sentence
 def cover(path: str | None, name: str, how: str, share: float, elsewhere: bool) -> tuple:
-    return _poked(answers.poke_share(path, name, share, how, elsewhere))
+    return _poked(answers.poke_share(path, name, share, how, elsewhere), path)
 
 
-def _poked(poked: answers.Poked) -> tuple:
+def _poked(poked: answers.Poked, path: str | None) -> tuple:
     lines = "".join(
         f"<tr><td>{html.escape(name)}</td>{_bar(before)}{_bar(after)}</tr>"
         for name, before, after in poked.classes
     )
     head = "<tr><th>class</th><th>before</th><th>after</th></tr>"
     table = f'<table class="scores">{head}{lines}</table>'
-    return poked.picture, table, poked.command, poked.command, poked.files
+    return poked.picture, table, poked.command, (poked.command, path), poked.files
 
 
 def _bar(probability: float) -> str:
@@ -167,36 +169,34 @@ def _bar(probability: float) -> str:
 def dream(what: str, target: str, layer: str, channel: float, *values: Any) -> Any:
     method, iterations, seed, count = values
     layer = layer if what == "a channel" else ""
-    yield from _growing(
-        answers.dream(target, method, int(iterations), int(seed), layer, int(channel), int(count))
-    )
+    grown = answers.dream(target, method, int(iterations), int(seed), layer, int(channel), int(count))
+    yield from _growing(grown, None)
 
 
 @one_sentence
 def paint(*values: Any) -> Any:
     path, name, style, method, model, size, strength, keep_colors, seconds = values
-    yield from _growing(
-        answers.paint(
-            path,
-            name,
-            style,
-            int(size),
-            strength,
-            method=method,
-            model=model,
-            keep_colors=keep_colors,
-            seconds=seconds,
-        )
+    grown = answers.paint(
+        path,
+        name,
+        style,
+        int(size),
+        strength,
+        method=method,
+        model=model,
+        keep_colors=keep_colors,
+        seconds=seconds,
     )
+    yield from _growing(grown, path)
 
 
-def _growing(grown: Any) -> Any:
+def _growing(grown: Any, path: str | None) -> Any:
     """The outputs of what grows; for a task that is not written, a sentence under the empty picture."""
     try:
         for picture, text, command in grown:
-            yield picture, text, command, command
+            yield picture, text, command, (command, path)
     except NotImplementedError as error:
-        yield None, f"**{sentence(error)}**", "", ""
+        yield None, f"**{sentence(error)}**", "", ("", None)
 
 
 # What is shown.
@@ -224,17 +224,17 @@ def shown(label: str, **options: Any) -> gr.Image:
     )
 
 
-def recipe(path: gr.Image | None) -> tuple[gr.Textbox, gr.State, gr.State]:
-    """The command line, and a button that runs it and hands out the picture. What is run, and the files that it reads
-    beside the photo, are kept here, in the two states, and do not come from the browser.
+def recipe() -> tuple[gr.Textbox, gr.State, gr.State]:
+    """The command line, and a button that runs it and hands out the picture. What is run and for which photo, and the
+    other files that it reads, are kept here, in the two states, and do not come from the browser.
     """
     command = gr.Textbox(
         label="the same on the command line", buttons=["copy"], lines=2, elem_classes=["command"]
     )
-    kept, files = gr.State(""), gr.State({})
+    kept, files = gr.State(("", None)), gr.State({})
     save = gr.Button("Download the figure with its recipe", size="sm")
     file = gr.File(label="figure", interactive=False, visible=False)
-    save.click(download, [kept, files, path or gr.State(None)], file, api_name=False, **ONE)
+    save.click(download, [kept, files], file, api_name=False, **ONE)
     return command, kept, files
 
 
@@ -317,7 +317,7 @@ def look_tab(page: gr.Blocks) -> tuple[gr.Image, gr.Dropdown]:
             other_network = gr.Dropdown(ready, value=ready[0], label="the other network", visible=False)
     with gr.Row():
         with gr.Column(min_width=300):
-            command, kept, _ = recipe(path)
+            command, kept, _ = recipe()
         with gr.Column(min_width=300, visible=extras):
             test = gr.Button("Put the map to the test", size="sm")
             tested = shown("deletion and insertion curves, maps of re-initialized networks", visible=False)
@@ -372,7 +372,7 @@ def poke_tab(tab: gr.Tab, path: gr.Image, name: gr.Dropdown) -> None:
             share = gr.Slider(0.01, 0.5, value=0.1, step=0.01, label="share of the photo")
             by_map = gr.Button("Cover what the map calls most important")
             by_chance = gr.Button("Cover the same area somewhere else")
-    command, kept, files = recipe(path)
+    command, kept, files = recipe()
     result = [picture, table, command, kept, files]
     tab.select(open_poke, [path, name], editor, **QUICK).then(
         poke, [editor, path, name, how], result, show_progress="hidden", api_name=False, **ONE
@@ -392,7 +392,7 @@ def dream_tab() -> None:
         with gr.Column(min_width=320):
             picture = shown("the picture so far")
             state = gr.Markdown(elem_classes=["said"])
-            command, kept, _ = recipe(None)
+            command, kept, _ = recipe()
         with gr.Column(min_width=300):
             with gr.Row(equal_height=True):
                 start = gr.Button("Dream", variant="primary", min_width=120)
@@ -452,7 +452,7 @@ def paint_tab() -> None:
             model = gr.Radio(
                 [("SqueezeNet", "squeezenet"), ("VGG-16", "vgg16")], value="squeezenet", label="network"
             )
-    command, kept, _ = recipe(path)
+    command, kept, _ = recipe()
     method.input(lambda value: [gr.update(visible=value == "paint")] * 2, method, [seconds, keep], **QUICK)
     inputs = [path, name, style, method, model, size, strength, keep, seconds]
     outputs = [canvas, state, command, kept]
@@ -482,6 +482,7 @@ def launch(host: str, port: int | None = None, *, browser: bool = False, block: 
     print(f"The page is at {page.local_url} (Ctrl-C ends it).", flush=True)
     if block:
         with contextlib.suppress(KeyboardInterrupt):  # the way to end the page
-            threading.Event().wait()
+            while True:
+                time.sleep(1)  # Windows does not interrupt a wait without an end
         page.close(verbose=False)
     return page

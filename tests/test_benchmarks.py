@@ -1,13 +1,14 @@
 """The page of measurements: every section has its place, and writing one leaves the others alone."""
 
 import itertools
+import os
 
 import pytest
 import torch
 
 from benchmarks import __main__ as page
 from benchmarks import classes, published
-from benchmarks.timing import difference, flops_of, in_turns
+from benchmarks.timing import difference, flops_of, in_turns, process_of
 
 
 def test_every_section_has_a_place_on_the_page(tmp_path, monkeypatch):
@@ -45,6 +46,21 @@ def test_sides_take_turns_and_the_median_counts(monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
     times = in_turns({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, rounds=2, warm_up=1)
     assert seen == list("ababab") and times == {"a": 1.0, "b": 1.0}
+
+
+def toy_sides(folder):
+    def fail():
+        raise ValueError("a side that fails")
+
+    return {"says": lambda: (folder / "process").write_text(str(os.getpid())), "fails": fail}
+
+
+def test_sides_can_have_a_process_of_their_own(tmp_path):
+    with process_of(toy_sides, tmp_path) as sides:
+        assert sides("says")() is None  # what it returns is not sent
+        assert int((tmp_path / "process").read_text()) != os.getpid()
+        with pytest.raises(ValueError, match="a side that fails"):
+            sides("fails")()
 
 
 def test_operations_are_counted_forward_and_backward():

@@ -380,7 +380,11 @@ def test_fooling_has_its_own_file(run, tmp_path, photo_file):
     ("arguments", "code", "words"),
     [
         (["--rows", "3", "--variations", "2"], 2, "--rows goes with up to 5 pictures"),
-        (["--fool", "coffee", "--rows", "3"], 2, "--rows goes with --method pixels, not with --fool"),
+        (
+            ["--fool", "coffee", "--rows", "3"],
+            2,
+            "--rows goes with --method pixels or --method fourier, not",
+        ),
         (
             ["--size", "64", "--l2-reg", "1"],
             2,
@@ -389,7 +393,12 @@ def test_fooling_has_its_own_file(run, tmp_path, photo_file):
         (
             ["--fool", "coffee", "--variations", "2"],
             2,
-            "--variations goes with --method pixels, not with --fool",
+            "--variations goes with --method pixels or --method fourier, not",
+        ),
+        (
+            ["--method", "pixels", "--variations", "2", "--seed", str(2**32 - 1)],
+            2,
+            "--variations 2: the last seed would be above 4294967295",
         ),
         (["--method", "pixels", "--size", "64"], 2, "--size goes with --method fourier"),
         (["--fool", "coffee", "--l2-reg", "1"], 2, "--l2-reg goes with --method pixels, not with --fool"),

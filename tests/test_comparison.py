@@ -150,29 +150,29 @@ def test_a_share_that_cannot_be_is_named_in_one_line(text):
         share_of(text)
 
 
-def test_a_mask_as_large_as_its_photo_is_cut_as_the_photo_is_and_another_one_is_resized(tmp_path):
+def test_a_mask_as_large_as_its_photo_is_cut_as_the_photo_is_and_a_square_one_is_resized(tmp_path):
     """chelsea has 451 x 300 pixels: of 64 pixels of the network's square, the mask's middle fills 300 x 7/8."""
     photo = load_photo("chelsea")
     mask = Image.new("L", photo.size)
     mask.paste(255, (0, 0, photo.width // 2, photo.height))
     mask.save(tmp_path / "half.png")
-    mask.crop((0, 0, photo.width, 150)).save(tmp_path / "other.png")
+    mask.crop((125, 0, 325, 200)).save(tmp_path / "square.png")
     cover = read_cover(str(tmp_path / "half.png"), "grey", ["chelsea"], 64)
     assert cover.masks.shape == (1, 64, 64)
     assert cover.masks[0].all(axis=0).tolist() == [True] * 32 + [False] * 32
     crop = read_cover(str(tmp_path / "half.png"), "grey", ["chelsea"], 64, (200, 0, 100))
     assert crop.masks[0].all(axis=0).sum() == pytest.approx(64 * (photo.width // 2 - 200) / 100, abs=1)
-    off_centre = read_cover(str(tmp_path / "half.png"), "grey", ["chelsea"], 64, (0, 0, 100))
-    assert off_centre.masks.all()
-    simply = read_cover(str(tmp_path / "other.png"), "grey", ["chelsea", "coffee"], 64)
+    off_centre = read_cover(str(tmp_path / "half.png"), "grey", ["chelsea"], 64, (150, 0, 100))
+    assert off_centre.masks[0].all(axis=0).sum() == pytest.approx(48, abs=1)
+    simply = read_cover(str(tmp_path / "square.png"), "grey", ["chelsea", "coffee"], 64)
     assert simply.masks.shape == (2, 64, 64) and (simply.masks[0] == simply.masks[1]).all()
     assert simply.masks[0].all(axis=0).sum() == 32
     assert list(cover.sources) == [str(tmp_path / "half.png")]
 
 
 def test_a_mask_lies_as_a_camera_turned_it(tmp_path):
-    mask = Image.new("L", (40, 20))
-    mask.paste(255, (0, 0, 40, 10))
+    mask = Image.new("L", (40, 40))
+    mask.paste(255, (0, 0, 40, 20))
     turned = Image.Exif()
     turned[0x0112] = 3  # upside down
     mask.save(tmp_path / "mask.png", exif=turned)
@@ -184,6 +184,17 @@ def test_a_mask_that_covers_nothing_and_one_without_a_photo_are_named(tmp_path):
     black, text = tmp_path / "black.png", tmp_path / "notes.txt"
     Image.new("L", (9, 9)).save(black)
     text.write_text("no picture")
+    clear, long = tmp_path / "clear.png", tmp_path / "long.png"
+    Image.new("RGBA", (9, 9)).save(clear)
+    Image.new("L", (225, 150)).save(long)  # half as large as the photo
+    with pytest.raises(
+        UsageError, match="all that the network sees is white in it .transparent counts as white"
+    ):
+        read_cover(str(clear), "grey", ["chelsea"], 64)
+    with pytest.raises(
+        UsageError, match="long.png is 225 x 150 and chelsea is 451 x 300: give a mask as large"
+    ):
+        read_cover(str(long), "grey", ["chelsea"], 64)
     with pytest.raises(UsageError, match="black.png: nothing that the network sees is white in it"):
         read_cover(str(black), "grey", ["chelsea"], 64)
     with pytest.raises(UsageError, match="--cover .*black.png goes with --images"):
@@ -403,7 +414,8 @@ def test_a_covered_figure_is_made_again_from_its_recipe_with_the_same_mask_only(
     again = ["--replay", "a.png", "--output", "b.png"]
     assert gradcam_visualization.main(again) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    Image.new("L", (40, 40), 255).save("region.png")
+    mask.paste(255, (30, 30, 35, 35))
+    mask.save("region.png")
     capsys.readouterr()
     assert gradcam_visualization.main(again) == 1
     assert "region.png is no longer the image" in capsys.readouterr().err
@@ -414,7 +426,7 @@ def test_a_covered_figure_is_made_again_from_its_recipe_with_the_same_mask_only(
     [
         (["--cover", "150%"], 2, "--cover 150%: a share is a number above 0% and below 100%, such as 10%"),
         (["--cover", "absent.png"], 1, "--cover absent.png: no such file; give a picture"),
-        (["--cover", ""], 1, "--cover . is a folder"),
+        (["--cover", ""], 2, "--cover: the name of the mask is empty"),
         (["--cover", "10%", "--trust"], 2, "--cover does not go with --trust: draw a figure of each"),
         (["--cover", "10%", "--guided"], 2, "--cover does not go with --guided"),
         (["--cover", "10%", "--compare-models", "squeezenet"], 2, "does not go with --compare-models"),

@@ -2,6 +2,7 @@
 kept harms nobody.
 """
 
+import platform
 import re
 import subprocess
 import sys
@@ -53,6 +54,28 @@ def test_freed_memory_is_kept_and_used_again():
         "for _ in range(20): once()\n"
         "faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
         "sys.exit(platform.libc_ver()[0] == 'glibc' and faults > 2048)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing")
+def test_kept_memory_does_not_count_as_used():
+    script = (
+        "import ctypes, torch\n"
+        "from pathlib import Path\n"
+        "from helpers.cli import keep_freed_memory\n"
+        "from helpers.memory import available_bytes\n"
+        "keep_freed_memory()\n"
+        "held = lambda: int(Path('/proc/self/statm').read_text().split()[1])\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"
+        "libc.free.argtypes = [ctypes.c_void_p]\n"
+        "blocks = [libc.malloc(2**24) for _ in range(8)]\n"
+        "for block in blocks: ctypes.memset(block, 1, 2**24)\n"
+        "libc.free(blocks[0])\n"  # below others that are in use
+        "for block in blocks[2:]: libc.free(block)\n"
+        "kept = held(); available_bytes(torch.device('cpu'))\n"
+        "assert (kept - held()) * 4096 > 6 * 2**24, (kept, held())\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

@@ -315,8 +315,8 @@ def test_a_photo_that_is_called_as_the_region_keeps_its_name(photo_file, tmp_pat
 def test_a_poke_of_an_upload_is_handed_out_with_its_region_and_made_again(photo_file, tmp_path, monkeypatch):
     layout = pytest.importorskip("page.layout", reason=NO_GRADIO)
     *_, command, kept, files = layout.poke([brushed()], str(photo_file), "chelsea", "grey")
-    assert command == kept
-    update = layout.download(kept, files, str(photo_file))
+    assert kept == (command, str(photo_file))
+    update = layout.download(kept, files)
     figure, region = map(Path, update["value"])
     assert (figure.name, region.name) == ("figure.png", "region.png")
     assert region.read_bytes() == files["region.png"]
@@ -328,10 +328,10 @@ def test_a_poke_of_an_upload_is_handed_out_with_its_region_and_made_again(photo_
     assert gradcam_visualization.main(["--replay", "figure.png", "--output", "b.png"]) == 0
     assert (saved / "b.png").read_bytes() == figure.read_bytes()
     monkeypatch.setattr(answers, "run_command", lambda *_: figure)
-    assert layout.download("./gradcam_visualization.py", {}, None)["value"] == [str(figure)]
+    assert layout.download(("./gradcam_visualization.py", None), {})["value"] == [str(figure)]
     assert not region.exists()  # nothing of the last download is left
     with pytest.raises(Exception, match="nothing to download"):
-        layout.download("", {}, None)
+        layout.download(("", None), {})
 
 
 def test_a_photo_that_is_no_file_of_the_visitors_is_handed_out(photo_file, tmp_path, monkeypatch):
@@ -342,8 +342,21 @@ def test_a_photo_that_is_no_file_of_the_visitors_is_handed_out(photo_file, tmp_p
         photo.write_bytes(photo_file.read_bytes())
         (tmp_path / "downloads").mkdir(exist_ok=True)
         monkeypatch.setattr(layout, "_downloads", lambda: SimpleNamespace(name=str(tmp_path / "downloads")))
-        value = layout.download("./gradcam_visualization.py --images " + name, {}, str(photo))["value"]
+        value = layout.download((f"./gradcam_visualization.py --images {name}", str(photo)), {})["value"]
         assert [Path(file).name for file in value] == ["figure.png", name][:handed]
+        photo.unlink()  # as the page does after an hour
+        with pytest.raises(Exception, match="choose yours again"):
+            layout.download((f"./gradcam_visualization.py --images {name}", str(photo)), {})
+
+
+def test_a_download_is_for_the_photo_that_was_shown(photo_file):
+    layout = pytest.importorskip("page.layout", reason=NO_GRADIO)
+    *_, kept = layout.look(str(photo_file), "chelsea", *LOOK[2:])
+    assert kept[1] == str(photo_file) and photo_file.name in kept[0]
+    *_, kept = next(
+        layout.paint(str(photo_file), "rocket", "swirl", "course", "squeezenet", 64, 1.0, False, 5)
+    )
+    assert kept[1] == str(photo_file)
 
 
 def test_what_is_watched_ends_with_its_result_and_raises_its_error():
@@ -504,7 +517,8 @@ def test_a_photo_does_not_stay_when_the_page_is_ended(end, tmp_path):
     words = [sys.executable, "-m", "page", "--no-browser"]
     running = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     try:
-        assert any("http://127.0.0.1" in line for line in running.stdout)
+        said = r"The page is at http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)\.\n"
+        assert re.fullmatch(said, running.stdout.readline())
         (folder,) = tmp_path.glob("page-*")
         (folder / "photo.jpg").write_bytes(b"a visitor's")
         running.send_signal(getattr(signal, end))
@@ -525,7 +539,7 @@ def test_a_missing_task_is_a_sentence_and_the_classes_are_shown(monkeypatch):
     answers.map_of.cache_clear()
     picture, about, _, _, bars, command, kept = layout.look(None, "coffee", *LOOK[2:])
     assert picture is None and about == "**Task 2: GradCam.grad_cam is not written yet.**"
-    assert "espresso" in bars and command == kept == ""
+    assert "espresso" in bars and command == "" and kept == ("", None)
 
 
 @pytest.mark.slow

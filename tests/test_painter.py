@@ -324,6 +324,8 @@ def test_bfloat16_is_used_where_convolutions_were_measured_to_be_faster(monkeypa
     assert fast_dtype(torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
 
 
-def test_an_older_torch_that_says_nothing_of_the_processor_takes_float32(monkeypatch):
+@pytest.mark.parametrize("amx", [False, True])
+def test_an_older_torch_knows_amx_alone(monkeypatch, amx):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert fast_dtype(torch.device("cpu")) == torch.float32
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert fast_dtype(torch.device("cpu")) == (torch.bfloat16 if amx else torch.float32)

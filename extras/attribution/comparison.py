@@ -27,7 +27,7 @@ from helpers.models import load_classifier
 from visualizers.mechanisms import Advance, frozen_eval, in_batches
 
 COVER_BLUR = 0.05  # width of the blur as a share of the image's shorter side, as in evaluation's insertion
-HOW = {"grey": "in grey", "blur": "by a blurred copy"}  # what `covered` knows, in a figure's words
+COVERED_WITH = {"grey": "in grey", "blur": "by a blurred copy"}  # what `covered` knows, in a figure's words
 
 
 class ScoreDifference(nn.Module):
@@ -153,13 +153,14 @@ class Cover(NamedTuple):
         """What one sees, in words."""
         if self.share is None:
             first = (
-                f"What is white in {Path(self.what).name} is covered {HOW[self.how]}: if the probability falls, "
-                "the network used what is under it."
+                f"What is white in {Path(self.what).name} is covered {COVERED_WITH[self.how]}: if the probability "
+                "falls, the network used what is under it."
             )
         else:
             first = (
-                f"The {self.what} of the pixels that a map calls most important are covered {HOW[self.how]}, then the "
-                "same region somewhere else: if the map is right, the first costs more probability."
+                f"The {self.what} of the pixels that a map calls most important are covered "
+                f"{COVERED_WITH[self.how]}, then the same region somewhere else: if the map is right, the first costs "
+                "more probability."
             )
         return f"{first} The map of a covered photo is for the same class."
 
@@ -186,9 +187,12 @@ def read_cover(
     """The cover that `what` names: a share, such as 10%, or an image file, white where the photo is covered.
 
     A mask as large as its photo (one of `images`, paths or bundled names) is cut and resized as the photo is, see
-    `seen_part`; another one is resized to `size`. Greys count by half. Raises UsageError for a share that cannot be and
-    for a mask that covers nothing, CannotError for a file that is missing or no picture.
+    `seen_part`; a square one is laid over the square that the network sees. A grey counts as white from half on. Raises
+    UsageError for a share that cannot be, and for a mask of another shape or one that covers nothing or everything;
+    CannotError for a file that is missing or no picture.
     """
+    if not what:
+        raise UsageError("--cover: the name of the mask is empty")
     if share := share_of(what):
         if not round(share * size**2):
             raise UsageError(f"--cover {what}: that is less than one of {size} x {size} pixels; give more")
@@ -202,12 +206,24 @@ def read_cover(
         raise CannotError(text) from error
     masks = []
     for image in images:
-        as_large = picture.size == image_size(image)
-        seen = seen_part(picture, size, crop) if as_large else resize(picture, (size, size))
+        if picture.size == (photo := image_size(image)):
+            seen = seen_part(picture, size, crop)
+        elif picture.width == picture.height:
+            seen = resize(picture, (size, size))
+        else:
+            raise UsageError(
+                f"--cover {what} is {picture.width} x {picture.height} and {image} is {photo[0]} x {photo[1]}: give a "
+                "mask as large as the photo, or a square one for the square that the network sees"
+            )
         masks.append(np.asarray(seen.convert("L")) >= 128)
     if not np.any(masks):
         raise UsageError(
             f"--cover {what}: nothing that the network sees is white in it, so nothing is covered"
+        )
+    if np.all(masks):
+        raise UsageError(
+            f"--cover {what}: all that the network sees is white in it (transparent counts as white); paint black what "
+            "is not covered"
         )
     return Cover(what, how, masks=np.stack(masks), picture=np.asarray(picture))
 

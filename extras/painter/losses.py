@@ -3,9 +3,9 @@ and size.
 
 With F_p the features of a layer at position p (C channels, M = H * W positions), P those of the content image,
 mu = 1/M sum of F_p their mean and Sigma = 1/M sum of (F_p - mu)(F_p - mu)^T their covariance, mu_A and Sigma_A those of
-the painting, and w_l the weight of a style layer (the weights sum to 1):
+the painting, m_A the mean of ||A_p||^2 over its positions, and w_l the weight of a layer (those of the style sum to 1):
 
-    content = sum over l of w_l * ||F - P||^2 / max(||P||^2, ||A||^2)    = ContentLoss(w) with w = 1 / ||P||^2
+    content = sum over l of w_l * ||F - P||^2 / max(||P||^2, M * m_A)    = ContentLoss(w) with w = 1 / ||P||^2
     style   = sum over l of w_l/2 * (||mu - mu_A|| / ||mu_A|| + ||Sigma - Sigma_A|| / ||Sigma_A||)
     tv      = mean over pairs of neighbours of (x - x')^2                = TotalVariationLoss(w) with w = 1 / pairs
 
@@ -54,7 +54,8 @@ class Moments(NamedTuple):
 def moments(features: Tensor, weights: Tensor | None = None) -> Moments:
     """Mean and covariance of features (1, C, H, W) over their positions.
 
-    weights: (1, 1, H, W), how much each position counts; they sum to 1. The default is 1 / (H * W).
+    weights: (1, 1, H, W), how much each position counts; they sum to 1. The default is 1 / (H * W). The covariance is
+    the mean product less mu mu^T: of bfloat16 features it is within 1 %, with weights 2 %.
     """
     if weights is None:
         count = features[0, 0].numel()
@@ -64,8 +65,10 @@ def moments(features: Tensor, weights: Tensor | None = None) -> Moments:
         root = weights.sqrt().to(features.dtype)
         weighted = features * root
         _, product = Sums.apply(weighted)
-        mean = (weighted * root).sum(dim=(0, 2, 3), dtype=at_least_float32(features.dtype))
-        second = product.to(mean.dtype)
+        dtype = at_least_float32(features.dtype)
+        whole = root.to(dtype).square().sum()  # 1, but for rounding
+        mean = (weighted * root).sum(dim=(0, 2, 3), dtype=dtype) / whole
+        second = product.to(dtype) / whole
     return Moments(mean, second - torch.outer(mean, mean))
 
 

@@ -87,7 +87,7 @@ class MatchedMoments:
         return {**self.style_terms(features), "content": self.content_term(features)}
 
     def content_term(self, features: Mapping[str, Tensor]) -> Tensor:
-        """The sum over the content layers of w_l * ||F - P||^2 / max(||P||^2, ||A||^2)."""
+        """The sum over the content layers of w_l * ||F - P||^2 / max(||P||^2, M * m_A)."""
         terms = [
             weight * content_error(features[name], self.content[name], self.norms[name])
             for name, weight in self.weights.items()

@@ -87,7 +87,10 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
     if device.type != "cpu":
         return torch.float32
-    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch has none
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch
+        amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+        return torch.bfloat16 if amx else torch.float32
+    able: Mapping[str, Any] = torch.cpu.get_capabilities()
     # Measured: VGG-16 takes 0.55 of float32's time with AVX-512 on AMD's processors, and less with AMX. Intel's without
     # AMX take longer than in float32.
     fast = able.get("amx_bf16") or (able.get("avx512_bf16") and "AMD" in able.get("cpu_name", ""))
