@@ -51,7 +51,7 @@ def test_a_damaged_checkpoint_is_one_line_with_the_layer(damaged, runner, option
         (["--tv-weight", "1e38"], "tv"),
     ],
 )
-def test_a_loss_that_is_not_finite_is_named(options, name, tmp_path, capsys):
+def test_a_loss_that_is_not_finite_is_named(options, name, tmp_path, capsys, small_styles):
     path = tmp_path / "a.png"
     sizes = ["--image-size", "32", "--style-size", "32"]
     assert style_transfer.main(["--content", "chelsea", *sizes, *options, "--output", str(path)]) == 1
