@@ -43,12 +43,12 @@ def growth(technique: str, side: str) -> float:
         ("Grad-CAM", "captum"): lambda X, n: cam.attribute(X, target=y[:n]),
     }[technique, side]
     explain(X[:1].clone(), 1)  # what the first call loads is not the technique's
-    before = _peak()
+    before = peak()
     explain(X.clone(), IMAGES)
-    return (_peak() - before) / 1024
+    return (peak() - before) / 1024
 
 
-def _peak() -> int:
+def peak() -> int:
     """The most kilobytes that this process has held. (What getrusage says would include its parent's.)"""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -21,7 +21,7 @@ from helpers.cli import seed_everything
 from helpers.data_utils import PHOTOS, class_names, find_class, image_size, open_image
 from helpers.errors import CannotError, UsageError
 from helpers.figures import DPI, Cell, draw_grid, tile
-from helpers.image_batch import ImageBatch, best_classes, map_picture
+from helpers.image_batch import ImageBatch, map_picture
 from helpers.image_utils import deprocess, preprocess, square
 from helpers.models import downloaded_classifiers, load_classifier, load_features, only_classes
 from page import live
@@ -142,11 +142,17 @@ def style_of(name: str) -> Image.Image:
     return open_image(name, seed=0)
 
 
-@functools.lru_cache(maxsize=16)
-def classes_of(path: str | None, name: str, spec: str = TRAINED) -> list[tuple[str, float]]:
+@functools.lru_cache(maxsize=8)
+def probabilities_of(path: str | None, name: str) -> Tensor:
+    """The probabilities of all classes (K,) of a photo."""
+    with torch.no_grad():
+        return network()(preprocess(photo_of(path, name), SIZE)).softmax(dim=1)[0]
+
+
+def classes_of(path: str | None, name: str) -> list[tuple[str, float]]:
     """The five best classes of a photo, and their probabilities."""
-    X = preprocess(photo_of(path, name), SIZE)
-    return best_classes(X, network(spec), 5, class_names())[0]
+    best = probabilities_of(path, name).topk(5)
+    return [(class_names()[k], p) for k, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
 
 @functools.lru_cache(maxsize=64)
@@ -331,13 +337,6 @@ def meaning_of_tests() -> str:
     from extras.attribution.figures import EVALUATION_NOTE
 
     return EVALUATION_NOTE
-
-
-@functools.lru_cache(maxsize=8)
-def probabilities_of(path: str | None, name: str) -> Tensor:
-    """The probabilities of all classes (K,) of a photo."""
-    with torch.no_grad():
-        return network()(preprocess(photo_of(path, name), SIZE)).softmax(dim=1)[0]
 
 
 def poke(path: str | None, name: str, mask: np.ndarray, how: str) -> Poked:

@@ -233,10 +233,10 @@ def test_a_format_that_cannot_hold_the_picture_is_refused(name, side):
 
 MEASURED = """
 import sys
-from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 import style_utils
+from benchmarks.memory import peak
 from helpers.memory import activations
 from helpers.models import load_classifier, load_features
 from style_modules import ContentLoss, StyleLoss, TotalVariationLoss
@@ -253,14 +253,10 @@ def go(image_size, style_size):
     files = {"content_image": img, "style_image": img}
     style_utils.style_transfer("x", **files, **losses, cnn=cnn, dtype=torch.float32, testing=True, **settings)
 
-def peak():  # what getrusage says would include this process's parent
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
 go(48, 48)
 before, sizes = peak(), [int(size) for size in sys.argv[1:]]
 go(*sizes)
-grown = peak() - before
+grown = 1024 * (peak() - before)
 estimates = []
 helpers.memory.check_memory = lambda needed, option, value, device, least: estimates.append(needed(value))
 check_course_memory(settings, cnn[:8], img.size, img.size)
